@@ -1,0 +1,5 @@
+//! JSON lines.
+
+/// What is the same in every record of a connection, rendered once.
+#[derive(Debug)]
+pub struct ConnectionFacts {}

@@ -1,0 +1,154 @@
+//! What is known of each command: the catalog, where its keys are, which of its arguments are secrets.
+
+pub mod catalog;
+pub mod keys;
+pub mod secrets;
+
+use crate::resp::Words;
+
+/// A row of the catalog. Commands and their subcommands each have one (`CONFIG` and `CONFIG|SET`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub(crate) u16);
+
+impl CommandId {
+    /// Position in the catalog, `0..catalog::len()`: tables beside the catalog are indexed by it.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The row.
+    #[must_use]
+    pub fn entry(self) -> &'static Entry {
+        catalog::entry(self)
+    }
+}
+
+/// One row of the catalog.
+#[derive(Debug)]
+pub struct Entry {
+    /// The command's name in upper case.
+    pub name: &'static str,
+    /// The subcommand's name in upper case, for a row that is one.
+    pub sub: Option<&'static str>,
+    /// Name as Redis writes it in its messages: `get`, `config|set`.
+    pub full_name: &'static str,
+    /// Whether the second word names a subcommand with a row of its own.
+    pub container: bool,
+    /// Redis' arity: exact if positive, a minimum if negative; the name counts (and the subcommand's name).
+    pub arity: i16,
+    /// Redis' command flags.
+    pub flags: Flags,
+    /// Redis' ACL categories.
+    pub categories: Categories,
+    /// Where the keys are.
+    pub keys: &'static [keys::KeySpec],
+    /// What the command does to the connection.
+    pub effect: Effect,
+    /// Whether a `begin` line must have reached the audit sink before the command goes up: it blocks, streams,
+    /// administers or destroys.
+    pub begin: bool,
+    /// Which arguments are secrets.
+    pub secrets: secrets::Secrets,
+    /// Where the hand-written columns (effect, begin, secrets) come from: Redis' function or documentation page.
+    pub source: &'static str,
+}
+
+impl Entry {
+    /// Whether `argc` words, the name among them, are a number this command takes.
+    #[must_use]
+    pub fn accepts_arity(&self, argc: usize) -> bool {
+        let argc = i64::try_from(argc).unwrap_or(i64::MAX);
+        let arity = i64::from(self.arity);
+        if arity >= 0 { argc == arity } else { argc >= -arity }
+    }
+}
+
+/// What a command does to the state of its connection, as far as session and lane must know. Closed: both match it
+/// without a wildcard, so a new effect does not compile until every place has said what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// One reply; the connection is as before.
+    Plain,
+    /// One reply; changes state that takes part in no verdict and in no accounting (CLIENT SETNAME, CLIENT TRACKING,
+    /// READONLY, ASKING, WATCH, UNWATCH …).
+    State,
+    /// One reply, which may be long in coming (BLPOP, WAIT, …).
+    Blocking,
+    /// As `Blocking` if the word BLOCK stands among the options (XREAD, XREADGROUP), else as `Plain`.
+    BlockingOption,
+    /// SELECT: the database, once confirmed.
+    Select,
+    /// MULTI.
+    Multi,
+    /// EXEC.
+    Exec,
+    /// DISCARD.
+    Discard,
+    /// AUTH.
+    Auth,
+    /// HELLO: the protocol, once confirmed; may carry AUTH and SETNAME.
+    Hello,
+    /// RESET.
+    Reset,
+    /// QUIT.
+    Quit,
+    /// CLIENT REPLY: kept by the proxy.
+    ReplyMode,
+    /// One confirmation per name.
+    Subscribe(PubSub),
+    /// One confirmation per name, or per live subscription without names.
+    Unsubscribe(PubSub),
+    /// MONITOR: the connection becomes a stream.
+    Monitor,
+    /// SYNC, PSYNC: the connection becomes a replication stream.
+    Replication,
+    /// REPLCONF: one reply, none for REPLCONF ACK.
+    ReplicationConfig,
+    /// SHUTDOWN: the close, or one error.
+    Shutdown,
+    /// EVAL and its kin: one reply, for commands nobody sees.
+    Script,
+    /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG): always denied.
+    Unsupported,
+}
+
+/// The three kinds of subscription, each with a count of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PubSub {
+    /// SUBSCRIBE.
+    Channel,
+    /// PSUBSCRIBE.
+    Pattern,
+    /// SSUBSCRIBE.
+    Shard,
+}
+
+/// Redis' command flags as a bit set; the constants are in [`catalog`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(pub u32);
+
+/// Redis' ACL categories as a bit set; the constants are in [`catalog`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Categories(pub u32);
+
+/// What the first one or two words of a request name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// A row: of the subcommand, or of a container that stands alone (`CONFIG` with no second word).
+    Known(CommandId),
+    /// The name holds bytes outside `[A-Za-z0-9._:-]`, is empty, or is longer than 64 bytes.
+    NotAName,
+    /// A proper name that is not in the catalog.
+    UnknownCommand,
+    /// A known container with a second word that is not in the catalog, or is no proper name.
+    UnknownSubcommand(CommandId),
+    /// The deciding word has not arrived yet.
+    More,
+}
+
+/// Finds the catalog's row for a request. Case-insensitive over ASCII, as Redis' `lookupCommand` is.
+#[must_use]
+pub fn resolve(words: &Words<'_>) -> Resolved {
+    catalog::resolve(words)
+}

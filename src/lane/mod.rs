@@ -1,0 +1,3 @@
+//! One Redis connection.
+
+pub mod greeting;

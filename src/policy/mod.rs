@@ -1,0 +1,47 @@
+//! Who may come in and what they may say.
+
+pub mod identity;
+pub mod network;
+pub mod presets;
+pub mod rules;
+
+use crate::command::CommandId;
+
+/// What policy says of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may go up.
+    Allow,
+    /// It may not, and this rule says so.
+    Deny(RuleId),
+}
+
+/// The rule behind a denial; its name by [`rules::Policy::rule_name`]. The first few are built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleId(pub u16);
+
+impl RuleId {
+    /// `builtin/unknown-command`: the name is not in the catalog.
+    pub const UNKNOWN_COMMAND: Self = Self(0);
+    /// `builtin/not-a-name`: the name holds bytes no command name has.
+    pub const NOT_A_NAME: Self = Self(1);
+    /// `builtin/authentication`: the proxy owns authentication.
+    pub const AUTHENTICATION: Self = Self(2);
+    /// `builtin/in-transaction`: not inside MULTI.
+    pub const IN_TRANSACTION: Self = Self(3);
+    /// `builtin/unsupported`: the proxy does not speak what the connection would become.
+    pub const UNSUPPORTED: Self = Self(4);
+    /// `builtin/not-canonical`: a word that decides state is not in canonical form, or the number of words is wrong
+    /// for a command that changes state.
+    pub const NOT_CANONICAL: Self = Self(5);
+    /// `builtin/held-command`: too large to hold until it can be judged.
+    pub const HELD_COMMAND: Self = Self(6);
+    /// How many are built in; configured rules follow.
+    pub const BUILTIN: u16 = 7;
+}
+
+/// Shorthand for the lookup the session makes.
+pub trait Judge {
+    /// The verdict on a catalogued command.
+    fn judge(&self, id: CommandId) -> Verdict;
+}

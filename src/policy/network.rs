@@ -1,0 +1,17 @@
+//! Admission by address, before a single TLS byte.
+
+use std::net::SocketAddr;
+
+/// Proof that an address passed the allowlist: made by [`Admission::admit`] alone.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    src: SocketAddr,
+}
+
+impl Admitted {
+    /// Where the peer comes from, v4-mapped addresses folded.
+    #[must_use]
+    pub const fn src(&self) -> SocketAddr {
+        self.src
+    }
+}

@@ -1,0 +1,1 @@
+//! Deny lists with a name.

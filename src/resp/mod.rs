@@ -1,0 +1,55 @@
+//! The Redis serialization protocol: what a request is, and where a reply ends.
+
+pub mod reply;
+pub mod request;
+
+/// Where one word lies in the bytes of its request, counted from the request's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte of the word.
+    pub start: u32,
+    /// One past its last byte.
+    pub end: u32,
+}
+
+/// The words of one request, read in place.
+///
+/// While a request is still arriving, `declared` may be larger than the number of words that are already whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    input: &'a [u8],
+    spans: &'a [Span],
+    declared: u32,
+}
+
+impl<'a> Words<'a> {
+    /// Words lying at `spans` in `input`, out of `declared` that the request's header promised.
+    #[must_use]
+    pub const fn new(input: &'a [u8], spans: &'a [Span], declared: u32) -> Self {
+        Self { input, spans, declared }
+    }
+
+    /// The word at `index`, if it is already whole.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        let span = self.spans.get(index)?;
+        self.input.get(span.start as usize..span.end as usize)
+    }
+
+    /// How many words are whole.
+    #[must_use]
+    pub const fn whole(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// How many words the request's header promised, the command's name among them (Redis' `argc`).
+    #[must_use]
+    pub const fn declared(&self) -> usize {
+        self.declared as usize
+    }
+
+    /// The whole words in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        (0..self.spans.len()).filter_map(|index| self.get(index))
+    }
+}

@@ -1,0 +1,54 @@
+//! Why a connection ends.
+
+/// Why a connection ends; [`CloseReason::word`] is what records and metrics write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client ended its side and has all it was owed.
+    ClientClosed,
+    /// The client's socket failed or its host vanished.
+    ClientGone,
+    /// QUIT was answered.
+    Quit,
+    /// The client broke the protocol.
+    Protocol,
+    /// Redis closed while nothing was owed, or after what was owed.
+    UpstreamClosed,
+    /// Redis' reply could not be framed, or nobody had asked for it.
+    Desync,
+    /// Redis did not accept our credential, or stopped accepting it.
+    UpstreamAuth,
+    /// Redis could not be reached.
+    UpstreamUnreachable,
+    /// The budget for unanswered commands or unread replies is spent.
+    UnansweredBudget,
+    /// Nothing came within `limits.idle_timeout`.
+    Idle,
+    /// The process is draining.
+    Drain,
+    /// A reload took the peer's admission or role away, or its certificate expired.
+    Revoked,
+    /// A bug of ours, contained to this connection.
+    Internal,
+}
+
+impl CloseReason {
+    /// The stable word in records and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::ClientGone => "client-gone",
+            Self::Quit => "quit",
+            Self::Protocol => "protocol",
+            Self::UpstreamClosed => "upstream-closed",
+            Self::Desync => "desync",
+            Self::UpstreamAuth => "upstream-auth",
+            Self::UpstreamUnreachable => "upstream-unreachable",
+            Self::UnansweredBudget => "unanswered-budget",
+            Self::Idle => "idle",
+            Self::Drain => "drain",
+            Self::Revoked => "revoked",
+            Self::Internal => "internal",
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One client's side.
+
+pub mod error;
+pub mod gather;
+pub mod machine;
+
+use crate::{audit::record::Recorder, moment::Moment};
+
+/// What a session is given for one turn, besides the bytes.
+#[derive(Debug)]
+pub struct Turn<'t> {
+    /// When the turn began: read once, for all that happens in it.
+    pub now: Moment,
+    /// The worker's pen.
+    pub recorder: &'t mut Recorder,
+    /// What all sessions of the worker may hold of unjudged large commands.
+    pub memory: &'t mut MemoryBudget,
+    /// Bytes for the client that its socket has not taken yet, from earlier turns.
+    pub down_pending: usize,
+}
+
+/// Bytes that all sessions of one worker together may hold of commands too large to forward and not yet judged
+/// (`limits.memory`, divided by the number of workers).
+#[derive(Debug)]
+pub struct MemoryBudget {
+    /// Bytes held now.
+    pub held: u64,
+    /// The most that may be held.
+    pub max: u64,
+}
+
+/// What a session waits for. The shell does exactly this and decides nothing; it asks anew after every call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// Whether more of the client's bytes are wanted. When this turns from false to true, bytes the session left
+    /// unconsumed are offered again (without waiting for new ones). The shell further holds reading while bytes for
+    /// the upstream are unsent. The client's end is watched for even while this is false.
+    pub read_down: bool,
+    /// Whether more of Redis' bytes are wanted; likewise. The shell further holds reading while bytes for the client are unsent.
+    pub read_up: bool,
+    /// Call [`machine::Session::resume`] once `Recorder::written` has reached this.
+    pub written: Option<u64>,
+    /// Call [`machine::Session::resume`] once `Recorder::has_room` holds again.
+    pub room: bool,
+    /// Call [`machine::Session::resume`] when the monotonic clock (`Moment::mono_us`) reaches this.
+    pub wake_at_us: Option<u64>,
+    /// What is to become of the client's side.
+    pub down: End,
+    /// What is to become of Redis' side.
+    pub up: End,
+    /// All records are written into the pen; the connection is over as soon as `down` and `up` are as they are wanted.
+    pub done: bool,
+}
+
+/// What is to become of one side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// It stays open.
+    Open,
+    /// What is unsent is sent (under the shell's flush deadline), then it is closed.
+    Flush,
+    /// It is closed at once; what is unsent is dropped.
+    Abort,
+}
