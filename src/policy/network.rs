@@ -15,3 +15,16 @@ impl Admitted {
         self.src
     }
 }
+
+/// Which addresses may connect: made by [`Admission::new`].
+#[derive(Debug, Clone)]
+pub struct Admission {}
+
+/// Why an address was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefuseReason {
+    /// No entry of the allowlist covers it.
+    NotAllowed,
+    /// An entry of the denylist covers it.
+    Denied,
+}
