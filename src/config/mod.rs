@@ -1,1 +1,3 @@
-//! (room to be filled)
+//! The configuration: the file as typed, what it means, and what is wrong with it.
+
+pub mod settings;
