@@ -80,9 +80,11 @@ pub fn explain(error: &Error, leaf: Option<&[u8]>) -> Failure {
             Failure::new("no-certificate", "the client presented no certificate", Some(HINT_CERT))
         }
         Error::InvalidCertificate(error) => certificate(error, leaf),
-        Error::InvalidCertRevocationList(error) => {
-            Failure::new("revocation-unknown", format!("the revocation list cannot be used: {error:?}"), Some("fetch the CRL again"))
-        }
+        Error::InvalidCertRevocationList(error) => Failure::new(
+            "revocation-unknown",
+            format!("the revocation list cannot be used: {error:?}"),
+            Some("fetch the CRL again"),
+        ),
         Error::AlertReceived(alert) => alerted(*alert),
         Error::PeerIncompatible(error) => incompatible(error),
         Error::InvalidMessage(_) => Failure::new("protocol-error", "the client sent a malformed TLS message", None),
@@ -108,7 +110,9 @@ fn certificate(error: &CertificateError, leaf: Option<&[u8]>) -> Failure {
             format!("the client's certificate chain expired {} ago", span(*not_after, *time)),
             Some("renew it"),
         ),
-        E::NotValidYet => Failure::new("not-yet-valid", "the client's certificate is not valid yet", Some("check both clocks")),
+        E::NotValidYet => {
+            Failure::new("not-yet-valid", "the client's certificate is not valid yet", Some("check both clocks"))
+        }
         E::NotValidYetContext { time, not_before } => Failure::new(
             "not-yet-valid",
             format!("the client's certificate becomes valid in {}", span(*time, *not_before)),
@@ -120,7 +124,9 @@ fn certificate(error: &CertificateError, leaf: Option<&[u8]>) -> Failure {
             "no configured CRL speaks for the issuer of the client's certificate",
             Some("configure a CRL for every CA in the chain, or none at all"),
         ),
-        E::ExpiredRevocationList => Failure::new("crl-expired", "the CRL is past its next update", Some("fetch the CRL again")),
+        E::ExpiredRevocationList => {
+            Failure::new("crl-expired", "the CRL is past its next update", Some("fetch the CRL again"))
+        }
         E::ExpiredRevocationListContext { time, next_update } => Failure::new(
             "crl-expired",
             format!("the CRL's next update was due {} ago", span(*next_update, *time)),
@@ -130,9 +136,11 @@ fn certificate(error: &CertificateError, leaf: Option<&[u8]>) -> Failure {
         _ if leaf.is_some_and(peer::is_version_1) => {
             Failure::new("x509-v1", "the client's certificate is X.509 version 1, which is refused", Some(HINT_V1))
         }
-        E::Other(other) if other.to_string().contains("UnsupportedCertVersion") => {
-            Failure::new("x509-v1", "a certificate in the client's chain is X.509 version 1, which is refused", Some(HINT_V1))
-        }
+        E::Other(other) if other.to_string().contains("UnsupportedCertVersion") => Failure::new(
+            "x509-v1",
+            "a certificate in the client's chain is X.509 version 1, which is refused",
+            Some(HINT_V1),
+        ),
         E::UnknownIssuer => {
             Failure::new("unknown-ca", "the client's certificate was not issued by a CA in client_ca", Some(HINT_CA))
         }
@@ -147,10 +155,14 @@ fn certificate(error: &CertificateError, leaf: Option<&[u8]>) -> Failure {
             Some(HINT_CA),
         ),
         E::BadEncoding => Failure::new("bad-certificate", "the client's certificate is not well formed", None),
-        E::UnhandledCriticalExtension => {
-            Failure::new("bad-certificate", "the client's certificate has a critical extension nobody here understands", None)
+        E::UnhandledCriticalExtension => Failure::new(
+            "bad-certificate",
+            "the client's certificate has a critical extension nobody here understands",
+            None,
+        ),
+        E::ApplicationVerificationFailure => {
+            Failure::new("bad-certificate", "the client's certificate was refused", None)
         }
-        E::ApplicationVerificationFailure => Failure::new("bad-certificate", "the client's certificate was refused", None),
         other => Failure::new("bad-certificate", format!("the client's certificate is refused: {other}"), None),
     }
 }
@@ -161,7 +173,9 @@ fn alerted(alert: AlertDescription) -> Failure {
             "the client does not accept the server's certificate",
             Some("give the client the CA that issued `cert` (redis-cli: --cacert), and connect by a name in it"),
         ),
-        AlertDescription::CertificateExpired => ("the client says that the server's certificate has expired", Some("renew `cert`")),
+        AlertDescription::CertificateExpired => {
+            ("the client says that the server's certificate has expired", Some("renew `cert`"))
+        }
         AlertDescription::ProtocolVersion => ("the client refuses the protocol version", None),
         _ => return Failure::new("client-alert", format!("the client gave up with the TLS alert {alert:?}"), None),
     };

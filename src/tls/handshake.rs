@@ -130,7 +130,9 @@ impl<S> Watched<S> {
             (None, io::ErrorKind::UnexpectedEof) => {
                 Failure::new("connect-close", "the client closed without a byte, as port probes do", None)
             }
-            (_, io::ErrorKind::UnexpectedEof) => Failure::new("eof", "the client closed in the middle of the handshake", None),
+            (_, io::ErrorKind::UnexpectedEof) => {
+                Failure::new("eof", "the client closed in the middle of the handshake", None)
+            }
             _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
                 Some(error) => failure::explain(error, leaf),
                 None => Failure::new("socket", format!("the socket failed: {}", error.kind()), None),

@@ -12,6 +12,7 @@
 //! Invariant: an [`Identity`](crate::policy::identity::Identity) leaves this room only for a chain that the verifier in
 //! force accepted on this very connection; a resumed session is verified again.
 
+mod describe;
 pub mod failure;
 pub mod handshake;
 pub mod peer;
@@ -19,3 +20,7 @@ pub mod pem;
 pub mod pipe;
 pub mod reload;
 pub mod server;
+mod socket;
+
+pub use describe::{CertificateInfo, CrlInfo, Description};
+pub use socket::Socket;

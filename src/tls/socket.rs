@@ -1,12 +1,8 @@
 //! What the pipe needs of a socket beyond reading and writing, and where TLS records end in its bytes.
 
-use std::{
-    io::{self, Read},
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
 };
 
