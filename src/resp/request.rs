@@ -328,6 +328,13 @@ impl RequestParser {
         }
     }
 
+    /// Bytes of memory the parser holds: 8 for each word of a request that is read whole, up to twice that while it
+    /// grows. A word is 6 bytes or more on the wire, so many empty words cost more here than in the buffer.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.spans.capacity().saturating_mul(size_of::<Span>())
+    }
+
     /// Gives memory back after a large request. Between requests that is all of it (the words of the last request are
     /// forgotten); in the middle of one, what it does not need yet.
     pub fn shrink(&mut self) {
