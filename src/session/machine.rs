@@ -400,7 +400,7 @@ impl Core {
             && !self.barrier
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
-            && !(self.wait_for_empty && !self.slots.is_empty())
+            && (!self.wait_for_empty || self.slots.is_empty())
     }
 
     /// Whether input is of any use: while winding down only what a begun command still needs.

@@ -186,7 +186,7 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
         match Policy::compile(&[&item.value]) {
             Ok(_) => rules.push(item.value.clone()),
             Err(errors) => {
-                for error in errors {
+                for error in errors.0 {
                     report.error(&item.at, error.to_string());
                 }
             }

@@ -43,7 +43,7 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
                     // Each rule was good by itself; what remains is about all of them together.
-                    for error in errors {
+                    for error in errors.0 {
                         report.error(&at, error.to_string());
                     }
                     continue;
