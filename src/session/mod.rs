@@ -8,6 +8,8 @@ mod local;
 pub mod machine;
 mod options;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod script;
 mod slots;
 #[cfg(test)]
