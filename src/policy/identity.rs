@@ -1,7 +1,13 @@
 //! What a verified certificate proves, and the role it has here.
 
-use super::{network::Admitted, rules::Policy};
-use std::sync::Arc;
+use super::{
+    network::{Admission, Admitted, RefuseReason},
+    pattern::Pattern,
+    rules::Policy,
+};
+use crate::moment::Moment;
+use ipnet::IpNet;
+use std::{net::SocketAddr, sync::Arc};
 
 /// The names in a verified certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +34,82 @@ pub struct Identity {
     pub not_after: i64,
 }
 
-/// A peer whose certificate was verified and matched exactly one role: made by [`AuthenticatedPeer::authenticate`] alone.
-#[derive(Clone, Debug)]
-pub struct AuthenticatedPeer {
-    admitted: Admitted,
-    identity: Arc<Identity>,
-    role: Arc<Role>,
+impl Identity {
+    /// The one name that records show: the first URI, else DNS name, common name, email, IP, else `sha256:…`.
+    ///
+    /// It is for people; what an identity may do is decided over all its names.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        None.or_else(|| self.uris.first().cloned())
+            .or_else(|| self.dns.first().cloned())
+            .or_else(|| self.cn.clone())
+            .or_else(|| self.emails.first().cloned())
+            .or_else(|| self.ips.first().map(ToString::to_string))
+            .unwrap_or_else(|| format!("sha256:{}", self.sha256))
+    }
+
+    /// Whether the certificate has expired: `notAfter` is the last second of its life (RFC 5280 §4.1.2.5).
+    #[must_use]
+    pub fn expired(&self, now: Moment) -> bool {
+        i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX) > self.not_after
+    }
+}
+
+/// One set of conditions on an identity: all that are given must hold. Of a name that a certificate may carry several
+/// times, one is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// On a URI subject alternative name (`*` stops at `/`).
+    pub uri: Option<Pattern>,
+    /// On a DNS subject alternative name, in either case.
+    pub dns: Option<Pattern>,
+    /// On an email subject alternative name.
+    pub email: Option<Pattern>,
+    /// On an IP subject alternative name.
+    pub ip: Option<IpNet>,
+    /// On the subject's common name.
+    pub cn: Option<Pattern>,
+    /// On one of the subject's organisational units.
+    pub ou: Option<Pattern>,
+    /// On one of the subject's organisations.
+    pub o: Option<Pattern>,
+    /// The serial number, lower-case hexadecimal as in [`Identity::serial`]; leading zeros are not part of a number.
+    pub serial: Option<String>,
+    /// The fingerprint, lower-case hexadecimal as in [`Identity::sha256`].
+    pub sha256: Option<String>,
+}
+
+impl Match {
+    /// Whether no condition is given. Such a match holds for nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether every given condition holds for `identity`.
+    #[must_use]
+    pub fn holds(&self, identity: &Identity) -> bool {
+        // Destructured, so that a new condition does not compile until it is asked about here.
+        let Self { uri, dns, email, ip, cn, ou, o, serial, sha256 } = self;
+        !self.is_empty()
+            && any(uri.as_ref(), &identity.uris)
+            && any(dns.as_ref(), &identity.dns)
+            && any(email.as_ref(), &identity.emails)
+            && ip.is_none_or(|net| identity.ips.iter().any(|ip| net.contains(ip)))
+            && any(cn.as_ref(), identity.cn.as_slice())
+            && any(ou.as_ref(), &identity.ou)
+            && any(o.as_ref(), &identity.o)
+            && serial.as_ref().is_none_or(|wanted| number(wanted) == number(&identity.serial))
+            && sha256.as_ref().is_none_or(|wanted| *wanted == identity.sha256)
+    }
+}
+
+fn number(hexadecimal: &str) -> &str {
+    hexadecimal.trim_start_matches('0')
+}
+
+fn any(pattern: Option<&Pattern>, names: &[String]) -> bool {
+    pattern.is_none_or(|pattern| names.iter().any(|name| pattern.matches(name)))
 }
 
 /// What an identity may do.
@@ -41,6 +117,126 @@ pub struct AuthenticatedPeer {
 pub struct Role {
     /// Its name, as records and metrics write it.
     pub name: String,
+    /// Whom it is for: one match that holds is enough.
+    pub matches: Vec<Match>,
+    /// Among several roles that match, the one with the highest priority is taken; if that is not one alone, nobody is
+    /// let in.
+    pub priority: i32,
     /// What it may say.
     pub policy: Arc<Policy>,
 }
+
+/// A peer whose address was admitted, whose certificate was verified, and who has exactly one role: made by
+/// [`AuthenticatedPeer::authenticate`] and [`AuthenticatedPeer::revalidate`] alone.
+#[derive(Clone, Debug)]
+pub struct AuthenticatedPeer {
+    admitted: Admitted,
+    identity: Arc<Identity>,
+    role: Arc<Role>,
+    service: Arc<str>,
+}
+
+/// Why a verified certificate does not let its peer in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthenticateError {
+    /// The address is no longer admitted (after a reload).
+    #[error("{0}")]
+    Address(RefuseReason),
+    /// Its time is over: possible on resumed and on long-lived connections.
+    #[error("the certificate has expired")]
+    Expired,
+    /// No role of the service matches.
+    #[error("no role matches the certificate")]
+    NoRole,
+    /// Several roles of the highest priority match.
+    #[error("several roles match the certificate with the same priority: {}", .0.join(", "))]
+    Ambiguous(Vec<String>),
+}
+
+impl AuthenticateError {
+    /// The stable word in records and metrics.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Address(reason) => reason.word(),
+            Self::Expired => "certificate-expired",
+            Self::NoRole => "no-role",
+            Self::Ambiguous(_) => "ambiguous-role",
+        }
+    }
+}
+
+impl AuthenticatedPeer {
+    /// The proof that a peer is in. `admitted` is the proof for its address, `identity` was read from a certificate
+    /// that the TLS library verified (or is the identity of the resumed session), `roles` are those of `service`.
+    pub fn authenticate(
+        admitted: Admitted,
+        identity: Arc<Identity>,
+        roles: &[Arc<Role>],
+        service: &Arc<str>,
+        now: Moment,
+    ) -> Result<Self, AuthenticateError> {
+        if identity.expired(now) {
+            return Err(AuthenticateError::Expired);
+        }
+        let role = choose(roles, &identity)?;
+        Ok(Self { admitted, identity, role, service: Arc::clone(service) })
+    }
+
+    /// The same peer under new settings: its address, its certificate's age and its role are asked about again.
+    pub fn revalidate(
+        &self,
+        admission: &Admission,
+        roles: &[Arc<Role>],
+        now: Moment,
+    ) -> Result<Self, AuthenticateError> {
+        let admitted = admission.admit(self.src()).map_err(AuthenticateError::Address)?;
+        Self::authenticate(admitted, Arc::clone(&self.identity), roles, &self.service, now)
+    }
+
+    /// Where the peer comes from.
+    #[must_use]
+    pub const fn src(&self) -> SocketAddr {
+        self.admitted.src()
+    }
+
+    /// What its certificate proves.
+    #[must_use]
+    pub const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// The role it has.
+    #[must_use]
+    pub const fn role(&self) -> &Arc<Role> {
+        &self.role
+    }
+
+    /// What it may say.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.role.policy
+    }
+
+    /// The service it is a peer of; its proof is worth nothing at another one.
+    #[must_use]
+    pub const fn service(&self) -> &Arc<str> {
+        &self.service
+    }
+}
+
+fn choose(roles: &[Arc<Role>], identity: &Identity) -> Result<Arc<Role>, AuthenticateError> {
+    let matching: Vec<&Arc<Role>> =
+        roles.iter().filter(|role| role.matches.iter().any(|each| each.holds(identity))).collect();
+    let highest = matching.iter().map(|role| role.priority).max().ok_or(AuthenticateError::NoRole)?;
+    let mut best = matching.into_iter().filter(|role| role.priority == highest);
+    match (best.next(), best.next()) {
+        (Some(role), None) => Ok(Arc::clone(role)),
+        (first, second) => Err(AuthenticateError::Ambiguous(
+            first.into_iter().chain(second).chain(best).map(|role| role.name.clone()).collect(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 pub mod identity;
 pub mod network;
+pub mod pattern;
 pub mod presets;
 pub mod rules;
 
