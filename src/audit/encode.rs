@@ -1,5 +1,296 @@
-//! JSON lines.
+//! JSON lines: what is constant in a connection's records, and the fields of a command.
+
+use super::{
+    json::{bytes_value, escaped, number, number_field, text_field},
+    record::{CommandRecord, KeyList, Name},
+};
+use crate::resp::reply::Class;
+use std::net::SocketAddr;
+
+/// No line is as long as this, its newline included: 16 KiB. What could be longer is cut, and the line says so.
+pub const MAX_LINE: usize = 16 * 1024;
+
+/// Most bytes of a line that keys may take, rendered.
+const KEYS_RENDERED_MAX: usize = 8 * 1024;
+/// Most keys in a line.
+const KEYS_MAX: u32 = 256;
+/// Most bytes of one key that are shown. Six rendered bytes each at worst: at least one key fits in any line.
+const KEY_MAX: usize = 1024;
+/// Most bytes of an unknown command's name that are shown.
+const NAME_MAX: usize = 64;
+/// Most bytes of a name from the configuration, rendered.
+pub(super) const LABEL_MAX: usize = 128;
+/// Most bytes of what a certificate proves, rendered (a SPIFFE id has at most 2048).
+const IDENTITY_MAX: usize = 2048;
+/// Most bytes of a sentence for people, rendered.
+pub(super) const DETAIL_MAX: usize = 1024;
+/// Most classes of EXEC's elements that are shown.
+const ELEMENTS_MAX: usize = 128;
 
 /// What is the same in every record of a connection, rendered once.
-#[derive(Debug)]
-pub struct ConnectionFacts {}
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// `,"conn":…,"upstream_user":…`: begins with a comma, ends with a value.
+    fragment: Box<[u8]>,
+    /// What `connection_open` says besides: likewise, or empty.
+    opening: Box<[u8]>,
+    /// The counters' key.
+    service: Box<str>,
+}
+
+/// What is known of a connection's TLS, for its `connection_open` record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TlsFacts<'a> {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'a str,
+    /// The cipher suite.
+    pub cipher: &'a str,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+    /// SHA-256 of the client's certificate, lower-case hexadecimal; empty without one.
+    pub cert_sha256: &'a str,
+    /// Its serial number, lower-case hexadecimal.
+    pub cert_serial: &'a str,
+    /// When it expires, in seconds since the epoch.
+    pub cert_not_after: i64,
+}
+
+impl ConnectionFacts {
+    /// `conn` names the connection, unique in the process and its restarts; `src` is where it comes from; `identity`
+    /// is the name its role was found by; `upstream_user` is the Redis user it acts as (`None`: the default user, by
+    /// password or without).
+    #[must_use]
+    pub fn new(
+        conn: &str,
+        service: &str,
+        src: SocketAddr,
+        identity: &str,
+        role: &str,
+        upstream_user: Option<&str>,
+    ) -> Self {
+        let mut out = Vec::with_capacity(256);
+        text_field(&mut out, "conn", conn, LABEL_MAX);
+        text_field(&mut out, "service", service, LABEL_MAX);
+        text_field(&mut out, "src", &src.to_string(), LABEL_MAX);
+        text_field(&mut out, "identity", identity, IDENTITY_MAX);
+        text_field(&mut out, "role", role, LABEL_MAX);
+        match upstream_user {
+            Some(user) => text_field(&mut out, "upstream_user", user, 2 * LABEL_MAX),
+            None => out.extend_from_slice(b",\"upstream_user\":null"),
+        }
+        Self { fragment: out.into(), opening: Box::default(), service: service.into() }
+    }
+
+    /// Adds what the `connection_open` record says of TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &TlsFacts<'_>) -> Self {
+        let mut out = Vec::with_capacity(256);
+        text_field(&mut out, "tls", tls.version, LABEL_MAX);
+        text_field(&mut out, "cipher", tls.cipher, LABEL_MAX);
+        out.extend_from_slice(if tls.resumed { b",\"resumed\":true" } else { b",\"resumed\":false" });
+        if !tls.cert_sha256.is_empty() {
+            text_field(&mut out, "cert_sha256", tls.cert_sha256, LABEL_MAX);
+            text_field(&mut out, "cert_serial", tls.cert_serial, LABEL_MAX);
+            out.extend_from_slice(b",\"cert_not_after\":");
+            number(&mut out, tls.cert_not_after);
+        }
+        self.opening = out.into();
+        self
+    }
+
+    /// The service the connection belongs to.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    pub(super) fn fragment(&self) -> &[u8] {
+        &self.fragment
+    }
+
+    pub(super) fn opening(&self) -> &[u8] {
+        &self.opening
+    }
+}
+
+/// Appends what is known of a command before it runs: `db` to `verdict` and `rule`.
+pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+    out.extend_from_slice(b",\"db\":");
+    number(out, record.db);
+    name(out, record.name);
+    out.extend_from_slice(b",\"argc\":");
+    number(out, record.argc);
+    keys(out, record.keys);
+    out.extend_from_slice(b",\"context\":\"");
+    out.extend_from_slice(record.context.word().as_bytes());
+    out.push(b'"');
+    if let Some(tx) = record.tx {
+        number_field(out, "tx", u64::from(tx));
+    }
+    out.extend_from_slice(match (record.rule, record.local) {
+        (Some(_), _) => b",\"verdict\":\"deny\"".as_slice(),
+        (None, true) => b",\"verdict\":\"answer\"",
+        (None, false) => b",\"verdict\":\"allow\"",
+    });
+    if let Some(rule) = record.rule {
+        text_field(out, "rule", rule, 2 * LABEL_MAX);
+    }
+}
+
+/// Appends what became of a command: `outcome` to `us`.
+pub(super) fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+    out.extend_from_slice(b",\"outcome\":\"");
+    out.extend_from_slice(record.outcome.word().as_bytes());
+    out.push(b'"');
+    reply(out, record.class, record.error);
+    if let Some((classes, total)) = record.elements {
+        out.extend_from_slice(b",\"elements\":[");
+        for (index, class) in classes.iter().take(ELEMENTS_MAX).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.push(b'"');
+            out.extend_from_slice(class_word(*class).as_bytes());
+            out.push(b'"');
+        }
+        out.push(b']');
+        number_field(out, "elements_total", total);
+    }
+    out.extend_from_slice(b",\"bytes_in\":");
+    number(out, record.bytes_in);
+    out.extend_from_slice(b",\"bytes_out\":");
+    number(out, record.bytes_out);
+    match record.us {
+        Some(us) => {
+            out.extend_from_slice(b",\"us\":");
+            number(out, us);
+        }
+        None => out.extend_from_slice(b",\"us\":null"),
+    }
+}
+
+/// Appends `reply`: an error's code, else the reply's class, else null.
+pub(super) fn reply(out: &mut Vec<u8>, class: Option<Class>, error: Option<&[u8]>) {
+    out.extend_from_slice(b",\"reply\":");
+    let word = match (error.filter(|word| is_error_code(word)), class) {
+        (Some(code), _) => code,
+        (None, Some(class)) => class_word(class).as_bytes(),
+        (None, None) if error.is_some() => b"error",
+        (None, None) => {
+            out.extend_from_slice(b"null");
+            return;
+        }
+    };
+    out.push(b'"');
+    out.extend_from_slice(word);
+    out.push(b'"');
+}
+
+/// Whether the first word of an error has the shape of a code. A script can make errors of any text, its arguments
+/// among it; only a code is shown, and in upper case it cannot be taken for a class.
+fn is_error_code(word: &[u8]) -> bool {
+    word.len() <= 32
+        && word.first().is_some_and(u8::is_ascii_uppercase)
+        && word.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+}
+
+fn name(out: &mut Vec<u8>, name: Name<'_>) {
+    match name {
+        Name::Known(id) => {
+            let entry = id.entry();
+            known_name(out, entry.name, entry.sub);
+        }
+        Name::Unknown(command, sub) => {
+            unknown_name(out, "cmd", command);
+            if let Some(sub) = sub {
+                unknown_name(out, "sub", sub);
+            }
+        }
+    }
+}
+
+/// Names of the catalog hold nothing to escape.
+fn known_name(out: &mut Vec<u8>, name: &'static str, sub: Option<&'static str>) {
+    out.extend_from_slice(b",\"cmd\":\"");
+    out.extend_from_slice(name.as_bytes());
+    if let Some(sub) = sub {
+        out.extend_from_slice(b"\",\"sub\":\"");
+        out.extend_from_slice(sub.as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// A name nobody knows is always a string, so that the field has one type: what is no UTF-8 is replaced in it, and
+/// stands whole in `…_b64` beside it.
+fn unknown_name(out: &mut Vec<u8>, field: &str, bytes: &[u8]) {
+    let shown = bytes.get(..NAME_MAX).unwrap_or(bytes);
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(field.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    let text = String::from_utf8_lossy(shown);
+    escaped(out, &text, usize::MAX);
+    out.push(b'"');
+    if std::str::from_utf8(shown).is_err() {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(field.as_bytes());
+        out.extend_from_slice(b"_b64\":\"");
+        super::json::base64(out, shown);
+        out.push(b'"');
+    }
+    if shown.len() < bytes.len() {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(field.as_bytes());
+        out.extend_from_slice(b"_cut\":true");
+    }
+}
+
+/// Appends `keys`, and `keys_cut` and `keys_total` when not all are there.
+fn keys(out: &mut Vec<u8>, list: KeyList<'_>) {
+    if list.undeterminable {
+        out.extend_from_slice(b",\"keys\":null");
+        return;
+    }
+    out.extend_from_slice(b",\"keys\":[");
+    let start = out.len();
+    let mut shown: u32 = 0;
+    for (bytes, cut) in list.iter() {
+        let before = out.len();
+        if shown > 0 {
+            out.push(b',');
+        }
+        let front = bytes.get(..KEY_MAX);
+        bytes_value(out, front.unwrap_or(bytes), cut || bytes.len() > KEY_MAX);
+        if out.len().saturating_sub(start) > KEYS_RENDERED_MAX {
+            out.truncate(before);
+            break;
+        }
+        shown = shown.saturating_add(1);
+        if shown == KEYS_MAX {
+            break;
+        }
+    }
+    out.push(b']');
+    if shown < list.total {
+        out.extend_from_slice(b",\"keys_cut\":true");
+        number_field(out, "keys_total", u64::from(list.total));
+    }
+}
+
+/// The class of a reply, as records name it. Lower case, unlike the code of an error.
+pub(super) const fn class_word(class: Class) -> &'static str {
+    match class {
+        Class::Status => "status",
+        Class::Error | Class::BulkError => "error",
+        Class::Integer => "integer",
+        Class::Bulk => "bulk",
+        Class::Null => "null",
+        Class::Array => "array",
+        Class::Map => "map",
+        Class::Set => "set",
+        Class::Push => "push",
+        Class::Double => "double",
+        Class::Boolean => "boolean",
+        Class::BigNumber => "bignumber",
+        Class::Verbatim => "verbatim",
+    }
+}

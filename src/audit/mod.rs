@@ -1,4 +1,11 @@
 //! The audit stream: what is remembered of each command and connection (pure), and where it is written (shell).
 
+pub mod counters;
 pub mod encode;
+pub mod event;
+mod json;
 pub mod record;
+mod stamp;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,15 @@
-//! What is remembered.
+//! What is remembered, and the pen that writes it.
 
-use super::encode::ConnectionFacts;
-use crate::{command::CommandId, moment::Moment, policy::RuleId, resp::reply::Class};
+use super::{
+    counters::Counters,
+    encode::{ConnectionFacts, MAX_LINE, command_back, command_front, reply},
+    event::ProcessEvent,
+    json::{number, number_field, text_field},
+    stamp::Stamp,
+};
+use crate::{command::CommandId, moment::Moment, resp::reply::Class};
+
+pub use super::event::ConnectionEvent;
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +32,41 @@ pub enum Outcome {
     Unanswered,
 }
 
+impl Outcome {
+    /// All of them, in the order of [`Outcome::index`].
+    pub const ALL: [Self; 8] = [
+        Self::Denied,
+        Self::Ran,
+        Self::Error,
+        Self::Queued,
+        Self::Aborted,
+        Self::Nil,
+        Self::Incomplete,
+        Self::Unanswered,
+    ];
+
+    /// Position in [`Outcome::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The stable word in records and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Ran => "ran",
+            Self::Error => "error",
+            Self::Queued => "queued",
+            Self::Aborted => "aborted",
+            Self::Nil => "nil",
+            Self::Incomplete => "incomplete",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
 /// Where a command stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
@@ -31,6 +74,17 @@ pub enum Context {
     TopLevel,
     /// Between MULTI and EXEC.
     Multi,
+}
+
+impl Context {
+    /// The stable word in records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TopLevel => "top",
+            Self::Multi => "multi",
+        }
+    }
 }
 
 /// The name of a command as the record writes it.
@@ -91,61 +145,149 @@ pub struct KeyList<'a> {
     pub undeterminable: bool,
 }
 
+impl<'a> KeyList<'a> {
+    /// The bit of the length that says that the key was cut.
+    const CUT: u16 = 1 << 15;
+
+    /// Appends one key to a slot's encoding, cut to `max` bytes (at most 32767).
+    pub fn push(out: &mut Vec<u8>, key: &[u8], max: usize) {
+        let shown = key.get(..max.min(usize::from(!Self::CUT))).unwrap_or(key);
+        let length = u16::try_from(shown.len()).unwrap_or(0);
+        let cut = if shown.len() < key.len() { Self::CUT } else { 0 };
+        out.extend_from_slice(&(length | cut).to_le_bytes());
+        out.extend_from_slice(shown);
+    }
+
+    /// The encoded keys, and of each whether it was cut. Ends early where the encoding does.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], bool)> {
+        let mut rest = self.bytes;
+        std::iter::from_fn(move || {
+            let (head, tail) = rest.split_first_chunk::<2>()?;
+            let head = u16::from_le_bytes(*head);
+            let (key, tail) = tail.split_at_checked(usize::from(head & !Self::CUT))?;
+            rest = tail;
+            Some((key, head & Self::CUT != 0))
+        })
+    }
+}
+
 /// One worker's pen: renders records into a buffer, numbers them without holes, folds them into counters. Pure: the
 /// shell takes the rendered block and says how much of what it took has been written.
 #[derive(Debug)]
-pub struct Recorder {}
+pub struct Recorder {
+    /// Rendered and not yet taken: whole lines only.
+    buffer: Vec<u8>,
+    /// An empty buffer that the next one taken is replaced by.
+    spare: Vec<u8>,
+    /// `{"v":1,"w":…,"seq":`
+    head: Box<[u8]>,
+    /// The number of the line rendered last; the first is 1.
+    seq: u64,
+    stamp: Stamp,
+    /// Bytes rendered since the start; `written <= rendered`.
+    rendered: u64,
+    written: u64,
+    capacity: u64,
+    counters: Counters,
+}
 
 impl Recorder {
-    /// A pen for worker `worker`; at most `capacity` bytes may be rendered and not yet written.
+    /// A pen for worker `worker`; at most `capacity` bytes may be rendered and not yet written. A capacity below
+    /// [`MAX_LINE`] is raised to it, or the pen could never write.
     #[must_use]
     pub fn new(worker: u16, capacity: usize) -> Self {
-        let _ = (worker, capacity);
-        todo!()
+        let mut head = br#"{"v":1,"w":"#.to_vec();
+        number(&mut head, worker);
+        head.extend_from_slice(br#","seq":"#);
+        Self {
+            buffer: Vec::new(),
+            spare: Vec::new(),
+            head: head.into(),
+            seq: 0,
+            stamp: Stamp::new(),
+            rendered: 0,
+            written: 0,
+            capacity: u64::try_from(capacity.max(MAX_LINE)).unwrap_or(u64::MAX),
+            counters: Counters::default(),
+        }
     }
 
     /// Whether one more record of the greatest length fits: asked before a command is accepted and before a reply is
     /// taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        todo!()
+        self.backlog().saturating_add(MAX_LINE as u64) <= self.capacity
     }
 
     /// Bytes rendered since the start. A `begin` line counts as having reached the sink once
     /// [`Recorder::written`] is at least the value this had right after the line was rendered.
     #[must_use]
-    pub fn rendered(&self) -> u64 {
-        todo!()
+    pub const fn rendered(&self) -> u64 {
+        self.rendered
     }
 
     /// Bytes the sink has written, as last told.
     #[must_use]
-    pub fn written(&self) -> u64 {
-        todo!()
+    pub const fn written(&self) -> u64 {
+        self.written
     }
 
-    /// The shell says how many bytes of this pen the sink has written since the start.
+    /// Bytes rendered and not yet written.
+    #[must_use]
+    pub const fn backlog(&self) -> u64 {
+        self.rendered.saturating_sub(self.written)
+    }
+
+    /// The shell says how many bytes of this pen the sink has written since the start. Never goes back, and never
+    /// beyond what was rendered.
     pub fn set_written(&mut self, written: u64) {
-        let _ = written;
-        todo!()
+        self.written = self.written.max(written.min(self.rendered));
     }
 
     /// The rendered bytes not yet taken; the shell hands them to the sink.
     pub fn take(&mut self) -> Vec<u8> {
-        todo!()
+        std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub const fn has_rendered(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Gives a buffer back that was taken and has been written, so that its memory is used again.
+    pub fn recycle(&mut self, mut spent: Vec<u8>) {
+        if spent.capacity() > self.spare.capacity() {
+            spent.clear();
+            self.spare = spent;
+        }
+    }
+
+    /// What all records so far add up to.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// A command's record, at the end of its slot.
     pub fn command(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        let _ = (now, facts, record);
-        todo!()
+        self.line(now, "command", |out| {
+            out.extend_from_slice(facts.fragment());
+            command_front(out, record);
+            command_back(out, record);
+        });
+        self.counters.command(record);
     }
 
     /// A command's `begin` line, before its bytes go up. Same fields as far as they are known; the outcome, class,
     /// error, elements, bytes_out and us of `record` are not written.
     pub fn begin(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        let _ = (now, facts, record);
-        todo!()
+        self.line(now, "begin", |out| {
+            out.extend_from_slice(facts.fragment());
+            command_front(out, record);
+            number_field(out, "bytes_in", record.bytes_in);
+        });
+        self.counters.begins = self.counters.begins.saturating_add(1);
     }
 
     /// A command of the proxy's own to Redis (`AUTH`, `CLIENT SETNAME`, `HELLO`), never with arguments.
@@ -158,59 +300,67 @@ impl Recorder {
         error: Option<&[u8]>,
         us: u64,
     ) {
-        let _ = (now, facts, name, outcome, error, us);
-        todo!()
+        self.line(now, "upstream_command", |out| {
+            out.extend_from_slice(facts.fragment());
+            text_field(out, "cmd", name, MAX_LINE);
+            text_field(out, "outcome", outcome.word(), MAX_LINE);
+            reply(out, None, error);
+            number_field(out, "us", us);
+        });
+        self.counters.upstream_command(outcome);
     }
 
     /// A connection's events.
     pub fn connection(&mut self, now: Moment, facts: &ConnectionFacts, event: &ConnectionEvent<'_>) {
-        let _ = (now, facts, event);
-        todo!()
+        self.line(now, event.word(), |out| {
+            out.extend_from_slice(facts.fragment());
+            event.render(out, facts.opening());
+        });
+        let service = self.counters.service(facts.service());
+        match *event {
+            ConnectionEvent::Open => service.open(),
+            ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
+            ConnectionEvent::Authentication { accepted, .. } => service.client_auth(accepted),
+            ConnectionEvent::Alarm { reason } => service.alarm(reason),
+            ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
+        }
+    }
+
+    /// What happens to the process, or to a peer before it is authenticated.
+    pub fn process(&mut self, now: Moment, event: &ProcessEvent<'_>) {
+        self.line(now, event.word(), |out| event.render(out));
+        match *event {
+            ProcessEvent::Refused { service, reason, .. } => self.counters.service(service).refuse(reason),
+            ProcessEvent::HandshakeFailure { service, reason, .. } => {
+                self.counters.service(service).handshake_failure(reason);
+            }
+            ProcessEvent::AcceptError { reason, .. } => self.counters.accept_error(reason),
+            ProcessEvent::Start { .. }
+            | ProcessEvent::Stop { .. }
+            | ProcessEvent::Reload { .. }
+            | ProcessEvent::DrainBegin { .. }
+            | ProcessEvent::DrainEnd { .. }
+            | ProcessEvent::SinkRecovered { .. } => {}
+        }
+    }
+
+    /// One line, from `{` to newline, and everything that counts lines and bytes.
+    fn line(&mut self, now: Moment, event: &'static str, body: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.buffer.len();
+        self.seq = self.seq.saturating_add(1);
+        let out = &mut self.buffer;
+        out.extend_from_slice(&self.head);
+        number(out, self.seq);
+        out.extend_from_slice(b",\"ts\":\"");
+        out.extend_from_slice(self.stamp.render(now.wall_us));
+        out.extend_from_slice(b"\",\"event\":\"");
+        out.extend_from_slice(event.as_bytes());
+        out.push(b'"');
+        body(out);
+        out.extend_from_slice(b"}\n");
+        let length = out.len().saturating_sub(start);
+        debug_assert!(length < MAX_LINE, "a line of {length} bytes");
+        self.rendered = self.rendered.saturating_add(length as u64);
+        self.counters.records = self.counters.records.saturating_add(1);
     }
 }
-
-/// What happens to a connection after its peer is authenticated.
-#[derive(Clone, Copy, Debug)]
-pub enum ConnectionEvent<'a> {
-    /// The peer is in, its upstream is connected and authenticated.
-    Open,
-    /// The upstream could not be had: `reason` is a stable word (`connect`, `auth`, `timeout`), `detail` for people.
-    UpstreamFailed {
-        /// Stable word.
-        reason: &'static str,
-        /// For people; no secret, no client bytes.
-        detail: &'a str,
-    },
-    /// A client's own AUTH or HELLO AUTH: `accepted` tells whether it was accepted and ignored, or refused.
-    Authentication {
-        /// Accepted and ignored.
-        accepted: bool,
-        /// `AUTH` or `HELLO`.
-        method: &'static str,
-    },
-    /// A top-level `-NOAUTH` came from Redis: somebody changed its users under us.
-    Alarm {
-        /// Stable word.
-        reason: &'static str,
-    },
-    /// The end.
-    Close {
-        /// Stable word: see [`crate::session::error::CloseReason`].
-        reason: &'static str,
-        /// For people; no secret, no client bytes.
-        detail: &'a str,
-        /// Commands accepted, denied ones among them.
-        commands: u64,
-        /// Denied ones.
-        denied: u64,
-        /// Plaintext bytes from the client.
-        bytes_in: u64,
-        /// Plaintext bytes to the client.
-        bytes_out: u64,
-        /// Microseconds since the connection was accepted.
-        us: u64,
-    },
-}
-
-/// Keeps the compiler honest about what a rule is until the encoder is written.
-pub type Rule = RuleId;

@@ -1,0 +1,332 @@
+//! What the records of one worker add up to: plain numbers, bumped where a record is rendered, so that metrics and
+//! records cannot disagree. The shell publishes copies of them for scrapes.
+//!
+//! Every label is bounded: a row of the catalog or `unknown`, an [`Outcome`], the name of a rule or service (from the
+//! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
+
+use super::record::{CommandRecord, Name, Outcome};
+use std::collections::BTreeMap;
+
+/// Upper bounds of the latency buckets in microseconds, 50 µs to 10 s; one more bucket is beyond the last.
+pub const LATENCY_BOUNDS_US: [u64; 17] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
+
+/// Most rule names told apart; over reloads a process may see more than one configuration has. Further ones are
+/// counted as [`OTHER`].
+const RULES_MAX: usize = 512;
+/// Most services and most words per service told apart.
+const TALLY_MAX: usize = 256;
+/// The label of what is beyond a bound.
+pub const OTHER: &str = "other";
+
+/// All counters of one worker since its start. They only grow.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Lines rendered.
+    pub records: u64,
+    /// `begin` lines rendered.
+    pub begins: u64,
+    /// By position in the catalog; as long as the highest position seen.
+    pub commands: Vec<CommandCounters>,
+    /// Commands that are not in the catalog, together.
+    pub unknown: CommandCounters,
+    /// Denials by the name of the rule.
+    pub denied: BTreeMap<Box<str>, u64>,
+    /// Time from acceptance to the end of the reply, of commands Redis answered.
+    pub latency: Latency,
+    /// The proxy's own commands to Redis, by [`Outcome`] (see [`Outcome::ALL`]).
+    pub upstream_commands: [u64; Outcome::ALL.len()],
+    /// By service.
+    pub services: Vec<ServiceCounters>,
+    /// `accept` failures by reason.
+    pub accept_errors: Tally,
+}
+
+/// What one command added up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandCounters {
+    /// Records by outcome, in the order of [`Outcome::ALL`].
+    pub outcomes: [u64; Outcome::ALL.len()],
+    /// Bytes of the commands.
+    pub bytes_in: u64,
+    /// Bytes of the replies the clients were sent.
+    pub bytes_out: u64,
+    /// Microseconds from acceptance to the end of the reply, summed over the commands Redis answered.
+    pub us: u64,
+}
+
+/// What one service added up to.
+#[derive(Clone, Debug)]
+pub struct ServiceCounters {
+    /// Its name.
+    pub service: Box<str>,
+    /// Connections whose upstream was ready.
+    pub opened: u64,
+    /// Ended connections by reason.
+    pub closed: Tally,
+    /// Connections refused before TLS, by reason.
+    pub refused: Tally,
+    /// Handshakes that did not lead to a peer with a role, by reason.
+    pub handshake_failures: Tally,
+    /// Upstreams that could not be had, by reason.
+    pub upstream_failures: Tally,
+    /// Alarms by reason.
+    pub alarms: Tally,
+    /// Clients' own AUTH and HELLO AUTH that were accepted and ignored.
+    pub client_auth_ignored: u64,
+    /// Clients' own AUTH and HELLO AUTH that were refused.
+    pub client_auth_refused: u64,
+    /// Plaintext bytes from clients, counted when a connection ends.
+    pub bytes_in: u64,
+    /// Plaintext bytes to clients, counted when a connection ends.
+    pub bytes_out: u64,
+}
+
+/// Numbers under words that are literals in the code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(Vec<(&'static str, u64)>);
+
+impl Tally {
+    fn add(&mut self, word: &'static str, by: u64) {
+        let word =
+            if self.0.len() < TALLY_MAX || self.0.iter().any(|(known, _)| *known == word) { word } else { OTHER };
+        match self.0.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count = count.saturating_add(by),
+            None => self.0.push((word, by)),
+        }
+    }
+
+    /// The words seen and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// How often this word was seen.
+    #[must_use]
+    pub fn get(&self, word: &str) -> u64 {
+        self.0.iter().find(|(known, _)| *known == word).map_or(0, |(_, count)| *count)
+    }
+
+    /// How often any was seen.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (word, count) in other.iter() {
+            self.add(word, count);
+        }
+    }
+}
+
+/// A histogram over [`LATENCY_BOUNDS_US`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Observations per bucket, not cumulated; the last bucket is beyond the last bound.
+    pub buckets: [u64; LATENCY_BOUNDS_US.len() + 1],
+    /// Their sum in microseconds.
+    pub sum_us: u64,
+}
+
+impl Latency {
+    fn observe(&mut self, us: u64) {
+        let bucket = LATENCY_BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(LATENCY_BOUNDS_US.len());
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count = count.saturating_add(1);
+        }
+        self.sum_us = self.sum_us.saturating_add(us);
+    }
+
+    /// How many observations there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+}
+
+impl CommandCounters {
+    /// How often the command had this outcome.
+    #[must_use]
+    pub fn outcome(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.index()).copied().unwrap_or(0)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        add_all(&mut self.outcomes, &other.outcomes);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
+        self.us = self.us.saturating_add(other.us);
+    }
+}
+
+impl Counters {
+    /// A command's record was rendered.
+    pub(super) fn command(&mut self, record: &CommandRecord<'_>) {
+        let row = match record.name {
+            Name::Known(id) => {
+                let index = id.index();
+                if index >= self.commands.len() {
+                    // Once per command ever seen: the table grows to the highest row in use.
+                    self.commands.resize(index.saturating_add(1), CommandCounters::default());
+                }
+                self.commands.get_mut(index)
+            }
+            Name::Unknown(..) => None,
+        };
+        let row = row.unwrap_or(&mut self.unknown);
+        if let Some(count) = row.outcomes.get_mut(record.outcome.index()) {
+            *count = count.saturating_add(1);
+        }
+        row.bytes_in = row.bytes_in.saturating_add(record.bytes_in);
+        row.bytes_out = row.bytes_out.saturating_add(record.bytes_out);
+        if let (Some(us), Some(_), None, false) = (record.us, record.class, record.rule, record.local) {
+            row.us = row.us.saturating_add(us);
+            self.latency.observe(us);
+        }
+        if let Some(rule) = record.rule {
+            self.deny(rule, 1);
+        }
+    }
+
+    fn deny(&mut self, rule: &str, by: u64) {
+        if let Some(count) = self.denied.get_mut(rule) {
+            *count = count.saturating_add(by);
+        } else if self.denied.len() < RULES_MAX {
+            self.denied.insert(rule.into(), by);
+        } else {
+            let count = self.denied.entry(OTHER.into()).or_insert(0);
+            *count = count.saturating_add(by);
+        }
+    }
+
+    /// A command of the proxy's own was answered.
+    pub(super) fn upstream_command(&mut self, outcome: Outcome) {
+        if let Some(count) = self.upstream_commands.get_mut(outcome.index()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// An `accept` failed.
+    pub(super) fn accept_error(&mut self, reason: &'static str) {
+        self.accept_errors.add(reason, 1);
+    }
+
+    /// The counters of a service, made when it is first heard of.
+    pub(super) fn service(&mut self, service: &str) -> &mut ServiceCounters {
+        let known = self.services.iter().position(|known| &*known.service == service);
+        let index = known.unwrap_or_else(|| {
+            let name = if self.services.len() < TALLY_MAX { service } else { OTHER };
+            let named = self.services.iter().position(|known| &*known.service == name);
+            named.unwrap_or_else(|| {
+                self.services.push(ServiceCounters::new(name));
+                self.services.len().saturating_sub(1)
+            })
+        });
+        #[expect(clippy::indexing_slicing, reason = "the index was found or made two lines above")]
+        &mut self.services[index]
+    }
+
+    /// Adds another worker's counters to these.
+    pub fn merge(&mut self, other: &Self) {
+        self.records = self.records.saturating_add(other.records);
+        self.begins = self.begins.saturating_add(other.begins);
+        if self.commands.len() < other.commands.len() {
+            self.commands.resize(other.commands.len(), CommandCounters::default());
+        }
+        for (mine, theirs) in self.commands.iter_mut().zip(&other.commands) {
+            mine.merge(theirs);
+        }
+        self.unknown.merge(&other.unknown);
+        for (rule, count) in &other.denied {
+            self.deny(rule, *count);
+        }
+        add_all(&mut self.latency.buckets, &other.latency.buckets);
+        self.latency.sum_us = self.latency.sum_us.saturating_add(other.latency.sum_us);
+        add_all(&mut self.upstream_commands, &other.upstream_commands);
+        for service in &other.services {
+            self.service(&service.service).merge(service);
+        }
+        self.accept_errors.merge(&other.accept_errors);
+    }
+
+    /// All commands together: known, unknown and denied ones.
+    #[must_use]
+    pub fn all_commands(&self) -> CommandCounters {
+        let mut all = self.unknown;
+        for command in &self.commands {
+            all.merge(command);
+        }
+        all
+    }
+}
+
+impl ServiceCounters {
+    fn new(service: &str) -> Self {
+        Self {
+            service: service.into(),
+            opened: 0,
+            closed: Tally::default(),
+            refused: Tally::default(),
+            handshake_failures: Tally::default(),
+            upstream_failures: Tally::default(),
+            alarms: Tally::default(),
+            client_auth_ignored: 0,
+            client_auth_refused: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    pub(super) fn open(&mut self) {
+        self.opened = self.opened.saturating_add(1);
+    }
+
+    pub(super) fn close(&mut self, reason: &'static str, bytes_in: u64, bytes_out: u64) {
+        self.closed.add(reason, 1);
+        self.bytes_in = self.bytes_in.saturating_add(bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(bytes_out);
+    }
+
+    pub(super) fn refuse(&mut self, reason: &'static str) {
+        self.refused.add(reason, 1);
+    }
+
+    pub(super) fn handshake_failure(&mut self, reason: &'static str) {
+        self.handshake_failures.add(reason, 1);
+    }
+
+    pub(super) fn upstream_failure(&mut self, reason: &'static str) {
+        self.upstream_failures.add(reason, 1);
+    }
+
+    pub(super) fn alarm(&mut self, reason: &'static str) {
+        self.alarms.add(reason, 1);
+    }
+
+    pub(super) fn client_auth(&mut self, accepted: bool) {
+        let count = if accepted { &mut self.client_auth_ignored } else { &mut self.client_auth_refused };
+        *count = count.saturating_add(1);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.opened = self.opened.saturating_add(other.opened);
+        self.closed.merge(&other.closed);
+        self.refused.merge(&other.refused);
+        self.handshake_failures.merge(&other.handshake_failures);
+        self.upstream_failures.merge(&other.upstream_failures);
+        self.alarms.merge(&other.alarms);
+        self.client_auth_ignored = self.client_auth_ignored.saturating_add(other.client_auth_ignored);
+        self.client_auth_refused = self.client_auth_refused.saturating_add(other.client_auth_refused);
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
+    }
+}
+
+fn add_all<const N: usize>(mine: &mut [u64; N], theirs: &[u64; N]) {
+    for (mine, theirs) in mine.iter_mut().zip(theirs) {
+        *mine = mine.saturating_add(*theirs);
+    }
+}
