@@ -1,0 +1,179 @@
+//! From an accepted, admitted socket to an open pipe and a verified identity, or to a reason.
+
+use std::{
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::{
+    failure::{self, Failure},
+    peer::{self, UnverifiedNames},
+    pipe::TlsPipe,
+    server::{Tls, Witness},
+    socket::{RecordEdge, Socket},
+};
+use crate::policy::identity::Identity;
+
+/// How long a refused peer's remaining bytes are read and thrown away, so that closing does not turn into a reset that
+/// overtakes the alert which says why.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// How many such bytes.
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// The first byte of a TLS handshake record (RFC 8446, 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// An open connection and who is at its other end.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The connection.
+    pub pipe: TlsPipe<S>,
+    /// What the verified certificate says.
+    pub identity: Arc<Identity>,
+}
+
+/// No connection, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was wrong, for the record, the log and the metric.
+    pub failure: Failure,
+    /// The names in the certificate that was presented and not believed, where one was.
+    pub unverified: Option<UnverifiedNames>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, unverified: None }
+    }
+}
+
+/// Shakes hands on an admitted socket, as the server of `tls`. The deadline is the caller's: drop the future and write
+/// [`Failure::timeout`].
+///
+/// A resumed session is verified again with the verifier in force now: expiry and revocation since the first handshake
+/// count. What the names mean (admission, role) is the caller's next step, the same for both kinds.
+///
+/// # Errors
+///
+/// [`Refused`]; the peer was sent the alert, and the socket is closed.
+pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused> {
+    let mut handshake = pin!(tokio_rustls::TlsAcceptor::from(tls.config()).accept(Watched::new(io)).into_fallible());
+    // The verifier runs inside this poll, on this thread: what it saw in a poll that failed belongs to this connection.
+    let done = std::future::poll_fn(|cx| {
+        Witness::forget();
+        handshake.as_mut().poll(cx).map(|done| done.map_err(|failed| (failed, Witness::recall())))
+    })
+    .await;
+    match done {
+        Ok(stream) => {
+            let (watched, session) = stream.into_inner();
+            let pipe = TlsPipe::new(watched.io, session, watched.edge);
+            let identity = identify(tls, &pipe);
+            match identity {
+                Ok(identity) => Ok(Accepted { pipe, identity: Arc::new(identity) }),
+                Err(refused) => {
+                    let mut pipe = pipe;
+                    // The session itself is sound, so the peer gets an orderly end; why is for the record.
+                    let _ = tokio::time::timeout(LINGER, std::future::poll_fn(|cx| pipe.poll_close(cx))).await;
+                    Err(refused)
+                }
+            }
+        }
+        Err(((error, mut watched), leaf)) => {
+            let failure = watched.explain(&error, leaf.as_deref());
+            let _ = tokio::time::timeout(LINGER, async {
+                let _ = watched.io.shutdown().await;
+                let _ = tokio::io::copy(&mut watched.io.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+            })
+            .await;
+            Err(Refused { failure, unverified: leaf.map(|leaf| peer::names_for_record(&leaf)) })
+        }
+    }
+}
+
+fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Refused> {
+    let chain = pipe.peer_chain();
+    let unverified = || chain.first().map(|leaf| peer::names_for_record(leaf));
+    if pipe.resumed() {
+        tls.recheck(chain).map_err(|error| Refused {
+            failure: failure::explain(&error, chain.first().map(|leaf| leaf.as_ref())),
+            unverified: unverified(),
+        })?;
+    }
+    peer::identity(chain).map_err(|error| Refused {
+        failure: Failure::new("bad-name", error.to_string(), Some("issue the certificate again without it")),
+        unverified: unverified(),
+    })
+}
+
+/// The socket during the handshake: remembers how it began and where its records end.
+#[derive(Debug)]
+struct Watched<S> {
+    io: S,
+    edge: RecordEdge,
+    first: Option<u8>,
+}
+
+impl<S> Watched<S> {
+    fn new(io: S) -> Self {
+        Self { io, edge: RecordEdge::default(), first: None }
+    }
+
+    fn explain(&self, error: &io::Error, leaf: Option<&[u8]>) -> Failure {
+        match (self.first, error.kind()) {
+            (Some(first), _) if first != HANDSHAKE_RECORD => failure::not_tls(first),
+            (None, io::ErrorKind::UnexpectedEof) => {
+                Failure::new("connect-close", "the client closed without a byte, as port probes do", None)
+            }
+            (_, io::ErrorKind::UnexpectedEof) => {
+                Failure::new("eof", "the client closed in the middle of the handshake", None)
+            }
+            _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(error) => failure::explain(error, leaf),
+                None => Failure::new("socket", format!("the socket failed: {}", error.kind()), None),
+            },
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let done = Pin::new(&mut self.io).poll_read(cx, buf);
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        self.first = self.first.or(fresh.first().copied());
+        self.edge.feed(fresh);
+        done
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
