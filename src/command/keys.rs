@@ -1,18 +1,94 @@
 //! Which words of a request are keys.
+//!
+//! Redis describes most commands by key specifications; those are data in [`super::table`]. For seven commands they do
+//! not say it all (an option's place decides), and code here reads the options in the order and with the skips of the
+//! command's own parser: what counts is the key Redis will touch, not the key `COMMAND GETKEYS` reports.
+//!
+//! Wherever a word decides which word is a key, it must leave no room for reading it differently: a NUL in an option
+//! (Redis compares up to it), a number not in canonical form (old versions read `+1` and `01`), an option standing
+//! twice (the last one wins, `GETKEYS` says the first) make the keys [`Keys::Undeterminable`].
 
-use super::Entry;
-use crate::resp::{Span, Words};
+use super::{Effect, Entry};
+use crate::resp::Words;
 
-/// placeholder: one of Redis' key specifications (begin_search, find_keys, access flags).
-#[derive(Debug)]
-pub struct KeySpec;
+/// One of Redis' key specifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// Where the search begins.
+    pub begin: Begin,
+    /// How the keys follow from there.
+    pub find: Find,
+    /// What is done to them: constants of [`super::bits::key_flags`].
+    pub flags: u32,
+}
+
+/// Writes a specification on one line of the generated table.
+pub(super) const fn spec(begin: Begin, find: Find, flags: u32) -> KeySpec {
+    KeySpec { begin, find, flags }
+}
+
+/// Where a specification's search begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At this word.
+    Index(u16),
+    /// Behind this word, sought from this position on (backwards if negative).
+    Keyword(&'static str, i16),
+    /// Only the command's own parser knows.
+    Unknown,
+}
+
+/// How a specification's keys follow from where it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Find {
+    /// Every `step`th word up to `last`, counted from the beginning if not negative, else from the end.
+    Range {
+        /// The last key.
+        last: i16,
+        /// Words from one key to the next.
+        step: u16,
+        /// With a `last` of -1 and a limit above 1: only the first 1/limit of the words.
+        limit: u16,
+    },
+    /// As many as the word at `at` says.
+    Count {
+        /// Where the number stands, from where the search began.
+        at: u16,
+        /// Where the first key stands, from where the search began.
+        first: u16,
+        /// Words from one key to the next.
+        step: u16,
+    },
+    /// Only the command's own parser knows.
+    Unknown,
+}
+
+/// How a command's keys are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// By its specifications.
+    Specified,
+    /// SORT: the first word, and the destination behind STORE. Keys made from the patterns of BY and GET are no words.
+    Sort,
+    /// SORT_RO: the first word.
+    SortReadOnly,
+    /// MIGRATE: the third word, or if that is empty those behind KEYS.
+    Migrate,
+    /// GEORADIUS, GEORADIUSBYMEMBER: the first word, and the destination behind STORE or STOREDIST among the options,
+    /// which begin here.
+    GeoRadius(u8),
+    /// XREAD: the first half of the words behind STREAMS.
+    Streams,
+    /// XREADGROUP: the same, with GROUP and NOACK among the options.
+    GroupStreams,
+}
 
 /// What is known of a request's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// They are the words whose indices were written to the buffer.
     Exact,
-    /// They cannot be told (numkeys is not canonical, an option stands twice, a module command …).
+    /// They cannot be told (numkeys is not canonical, an option stands twice or is not known …).
     Undeterminable,
 }
 
@@ -20,13 +96,318 @@ pub enum Keys {
 /// and the rest may be streamed.
 #[must_use]
 pub fn settled(entry: &Entry, words: &Words<'_>) -> bool {
-    let _ = (entry, words);
-    todo!()
+    if words.whole() >= words.declared() {
+        return true;
+    }
+    let name_words = if entry.sub.is_some() { 2 } else { 1 };
+    if words.whole() < name_words {
+        return false;
+    }
+    match entry.effect {
+        Effect::Plain | Effect::Blocking | Effect::Script => {}
+        // The words of these decide state: they are judged whole or not at all.
+        Effect::State
+        | Effect::BlockingOption
+        | Effect::Select
+        | Effect::Multi
+        | Effect::Exec
+        | Effect::Discard
+        | Effect::Auth
+        | Effect::Hello
+        | Effect::Reset
+        | Effect::Quit
+        | Effect::ReplyMode
+        | Effect::Subscribe(_)
+        | Effect::Unsubscribe(_)
+        | Effect::Monitor
+        | Effect::Replication
+        | Effect::ReplicationConfig
+        | Effect::Shutdown
+        | Effect::Unsupported => return false,
+    }
+    match entry.layout {
+        Layout::Specified => entry.keys.iter().all(|spec| spec_is_settled(spec, words)),
+        Layout::Sort
+        | Layout::SortReadOnly
+        | Layout::Migrate
+        | Layout::GeoRadius(_)
+        | Layout::Streams
+        | Layout::GroupStreams => false,
+    }
+}
+
+fn spec_is_settled(spec: &KeySpec, words: &Words<'_>) -> bool {
+    match stretch(spec, words) {
+        Stretch::Known { last, .. } => words.whole() > last,
+        Stretch::None | Stretch::Undeterminable => true,
+        Stretch::Unread => false,
+    }
+}
+
+/// Whether a command with [`Effect::BlockingOption`] carries BLOCK (XREAD, XREADGROUP). True on any doubt.
+#[must_use]
+pub fn blocks(words: &Words<'_>) -> bool {
+    match streams(words, true) {
+        Some(found) => found.block,
+        None => true,
+    }
 }
 
 /// Writes the indices of the words that are keys to `out` (cleared first), in the order Redis reports them.
+///
+/// `words` is a whole request, or one that is [`settled`]. Positions beyond its end are left out: Redis answers such a
+/// request with an error of arity.
 pub fn find(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Keys {
-    let _ = (entry, words, out);
-    let _: Option<Span> = None;
-    todo!()
+    out.clear();
+    let found = match entry.layout {
+        Layout::Specified => specified(entry, words, out),
+        Layout::Sort => sort(words, true, out),
+        Layout::SortReadOnly => sort(words, false, out),
+        Layout::Migrate => migrate(words, out),
+        Layout::GeoRadius(options) => geo_radius(words, usize::from(options), out),
+        Layout::Streams => stream_keys(words, false, out),
+        Layout::GroupStreams => stream_keys(words, true, out),
+    };
+    match found {
+        Some(()) => Keys::Exact,
+        None => {
+            out.clear();
+            Keys::Undeterminable
+        }
+    }
 }
+
+/// Where one specification's keys are.
+enum Stretch {
+    /// From `first` to `last`, both included, every `step`th word.
+    Known { first: usize, last: usize, step: usize },
+    /// Nowhere: no such words.
+    None,
+    /// The deciding word has not arrived.
+    Unread,
+    /// The deciding word may be read in more than one way.
+    Undeterminable,
+}
+
+fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
+    if spec.flags & super::bits::key_flags::NOT_KEY != 0 {
+        return Stretch::None;
+    }
+    let argc = words.declared();
+    let Begin::Index(begin) = spec.begin else {
+        return Stretch::Undeterminable;
+    };
+    let begin = usize::from(begin);
+    let (first, last, step) = match spec.find {
+        // A limit halves what STREAMS is followed by; XREAD has a layout of its own.
+        Find::Unknown | Find::Range { limit: 2.., .. } => return Stretch::Undeterminable,
+        Find::Range { last, step, .. } => {
+            let distance = usize::from(last.unsigned_abs());
+            let last = if last >= 0 { Some(begin + distance) } else { argc.checked_sub(distance) };
+            (begin, last, step)
+        }
+        Find::Count { at, first, step } => {
+            let at = begin + usize::from(at);
+            let Some(number) = words.get(at) else {
+                return if at < argc { Stretch::Unread } else { Stretch::None };
+            };
+            let Some(count) = canonical(number) else {
+                return Stretch::Undeterminable;
+            };
+            let first = begin + usize::from(first);
+            let Some(before_last) = count.checked_sub(1) else {
+                return Stretch::None;
+            };
+            let last = before_last.checked_mul(usize::from(step)).and_then(|width| first.checked_add(width));
+            match last {
+                // More keys than words: Redis refuses it, but nothing must be able to make two of us count differently.
+                Some(last) if last < argc => (first, Some(last), step),
+                _ => return Stretch::Undeterminable,
+            }
+        }
+    };
+    match last {
+        Some(last) if first < argc && first <= last => {
+            Stretch::Known { first, last: last.min(argc - 1), step: usize::from(step).max(1) }
+        }
+        _ => Stretch::None,
+    }
+}
+
+fn specified(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Option<()> {
+    for spec in entry.keys {
+        match stretch(spec, words) {
+            Stretch::Known { first, last, step } => {
+                for at in (first..=last).step_by(step) {
+                    push(out, at)?;
+                }
+            }
+            Stretch::None => {}
+            Stretch::Unread | Stretch::Undeterminable => return None,
+        }
+    }
+    Some(())
+}
+
+fn push(out: &mut Vec<u32>, at: usize) -> Option<()> {
+    out.push(u32::try_from(at).ok()?);
+    Some(())
+}
+
+/// Whether `word` is the option `option`, letter for letter but for case. Redis' `strcasecmp` stops at a NUL; a word
+/// with one in it is no option here, and as an unknown option it makes the keys undeterminable.
+pub(super) fn word_is(word: &[u8], option: &str) -> bool {
+    word.eq_ignore_ascii_case(option.as_bytes())
+}
+
+/// A count in the one way of writing it that every version reads alike: `0|[1-9][0-9]*`, here of at most 9 digits.
+fn canonical(word: &[u8]) -> Option<usize> {
+    if word.len() > 9 || (word.len() > 1 && word.first() == Some(&b'0')) || word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0usize, |value, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        value.checked_mul(10)?.checked_add(usize::from(digit))
+    })
+}
+
+/// `SORT key [ASC|DESC] [ALPHA] [LIMIT a b] [BY pattern] [GET pattern …] [STORE key]` (`sortCommandGeneric`).
+fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Option<()> {
+    let argc = words.declared();
+    if argc > 1 {
+        push(out, 1)?;
+    }
+    let mut store = None;
+    let mut at = 2;
+    while at < argc {
+        let word = words.get(at)?;
+        let width = if word_is(word, "ASC") || word_is(word, "DESC") || word_is(word, "ALPHA") {
+            1
+        } else if word_is(word, "LIMIT") {
+            3
+        } else if word_is(word, "BY") || word_is(word, "GET") {
+            2
+        } else if may_store && word_is(word, "STORE") && store.is_none() {
+            store = Some(at + 1);
+            2
+        } else {
+            return None;
+        };
+        at += width;
+    }
+    if at > argc {
+        return None;
+    }
+    store.map_or(Some(()), |at| push(out, at))
+}
+
+/// `MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH pw] [AUTH2 user pw] [KEYS key …]` (`migrateCommand`).
+fn migrate(words: &Words<'_>, out: &mut Vec<u32>) -> Option<()> {
+    const KEY: usize = 3;
+    let argc = words.declared();
+    let mut at = 6;
+    while at < argc {
+        let word = words.get(at)?;
+        at += if word_is(word, "COPY") || word_is(word, "REPLACE") {
+            1
+        } else if word_is(word, "AUTH") {
+            2
+        } else if word_is(word, "AUTH2") {
+            3
+        } else if word_is(word, "KEYS") && words.get(KEY)?.is_empty() && at + 1 < argc {
+            return (at + 1..argc).try_for_each(|at| push(out, at));
+        } else {
+            return None;
+        };
+    }
+    if at > argc && argc > 6 {
+        return None;
+    }
+    if argc > KEY { push(out, KEY) } else { Some(()) }
+}
+
+/// `GEORADIUS[BYMEMBER] key … [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT n [ANY]] [ASC|DESC] [STORE key|STOREDIST key]`
+/// (`georadiusGeneric`). Of several destinations the last one is written; several are undeterminable.
+fn geo_radius(words: &Words<'_>, options: usize, out: &mut Vec<u32>) -> Option<()> {
+    const FLAGS: [&str; 6] = ["WITHCOORD", "WITHDIST", "WITHHASH", "ANY", "ASC", "DESC"];
+    let argc = words.declared();
+    if argc > 1 {
+        push(out, 1)?;
+    }
+    let mut store = None;
+    let mut at = options;
+    while at < argc {
+        let word = words.get(at)?;
+        at += if FLAGS.iter().any(|flag| word_is(word, flag)) {
+            1
+        } else if word_is(word, "COUNT") {
+            2
+        } else if (word_is(word, "STORE") || word_is(word, "STOREDIST")) && store.is_none() {
+            store = Some(at + 1);
+            2
+        } else {
+            return None;
+        };
+    }
+    if at > argc.max(options) {
+        return None;
+    }
+    store.map_or(Some(()), |at| push(out, at))
+}
+
+/// What the options of XREAD and XREADGROUP say.
+struct StreamOptions {
+    /// Index of the first key.
+    first: usize,
+    /// Whether BLOCK stands among them.
+    block: bool,
+}
+
+/// `XREAD [COUNT n] [BLOCK ms] STREAMS key … id …`, `XREADGROUP GROUP group consumer … [NOACK] …` (`xreadCommand`).
+/// Everything behind STREAMS is a key or an id, whatever it is called.
+fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
+    let argc = words.declared();
+    let mut block = false;
+    let mut at = 1;
+    while at < argc {
+        let word = words.get(at)?;
+        at += if word_is(word, "COUNT") {
+            canonical_or_negative(words.get(at + 1)?)?;
+            2
+        } else if word_is(word, "BLOCK") {
+            block = true;
+            2
+        } else if group && word_is(word, "GROUP") {
+            3
+        } else if group && word_is(word, "NOACK") {
+            1
+        } else if word_is(word, "STREAMS") {
+            return Some(StreamOptions { first: at + 1, block });
+        } else {
+            return None;
+        };
+    }
+    None
+}
+
+/// COUNT's number takes no part in where the keys are, but a word there that is none may be an option out of place.
+fn canonical_or_negative(word: &[u8]) -> Option<usize> {
+    canonical(word.strip_prefix(b"-").unwrap_or(word))
+}
+
+fn stream_keys(words: &Words<'_>, group: bool, out: &mut Vec<u32>) -> Option<()> {
+    let argc = words.declared();
+    if argc < 4 {
+        return Some(());
+    }
+    let first = streams(words, group)?.first;
+    let count = argc.checked_sub(first)?;
+    if count == 0 || !count.is_multiple_of(2) {
+        return None;
+    }
+    (first..first + count / 2).try_for_each(|at| push(out, at))
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

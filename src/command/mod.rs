@@ -1,8 +1,11 @@
 //! What is known of each command: the catalog, where its keys are, which of its arguments are secrets.
 
+pub mod bits;
 pub mod catalog;
+mod facts;
 pub mod keys;
 pub mod secrets;
+mod table;
 
 use crate::resp::Words;
 
@@ -41,16 +44,18 @@ pub struct Entry {
     pub flags: Flags,
     /// Redis' ACL categories.
     pub categories: Categories,
-    /// Where the keys are.
+    /// Where the keys are, as Redis specifies it.
     pub keys: &'static [keys::KeySpec],
+    /// How the keys are really found: by the specifications, or by code where they do not say it all.
+    pub layout: keys::Layout,
     /// What the command does to the connection.
     pub effect: Effect,
     /// Whether a `begin` line must have reached the audit sink before the command goes up: it blocks, streams,
-    /// administers or destroys.
+    /// administers or destroys. For [`Effect::BlockingOption`] only where [`keys::blocks`] says so.
     pub begin: bool,
     /// Which arguments are secrets.
     pub secrets: secrets::Secrets,
-    /// Where the hand-written columns (effect, begin, secrets) come from: Redis' function or documentation page.
+    /// Where the hand-written columns (effect, begin, secrets, layout) come from: Redis' function.
     pub source: &'static str,
 }
 
@@ -109,7 +114,8 @@ pub enum Effect {
     Shutdown,
     /// EVAL and its kin: one reply, for commands nobody sees.
     Script,
-    /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG): always denied.
+    /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG), or answers in ways nobody can
+    /// count (DEBUG, whose PROTOCOL PUSH is a push without a reply): always denied.
     Unsupported,
 }
 
@@ -124,11 +130,11 @@ pub enum PubSub {
     Shard,
 }
 
-/// Redis' command flags as a bit set; the constants are in [`catalog`].
+/// Redis' command flags as a bit set; the constants are in [`bits::flags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags(pub u32);
 
-/// Redis' ACL categories as a bit set; the constants are in [`catalog`].
+/// Redis' ACL categories as a bit set; the constants are in [`bits::categories`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Categories(pub u32);
 

@@ -6,8 +6,6 @@ pub mod pattern;
 pub mod presets;
 pub mod rules;
 
-use crate::command::CommandId;
-
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -39,10 +37,4 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// How many are built in; configured rules follow.
     pub const BUILTIN: u16 = 7;
-}
-
-/// Shorthand for the lookup the session makes.
-pub trait Judge {
-    /// The verdict on a catalogued command.
-    fn judge(&self, id: CommandId) -> Verdict;
 }

@@ -1,30 +1,383 @@
 //! The denylist, compiled.
+//!
+//! An entry is a command (`FLUSHALL`; a container's name, `CONFIG`, denies its subcommands too), a subcommand
+//! (`CONFIG|SET`), an ACL category as of Redis 7.0 (`@dangerous`, matched by each row's own categories; `@all`), or a
+//! preset (`preset:hardened`), each in any case. Where several entries deny a command, the first one speaks. What is
+//! not in the catalog is denied without any entry ([`RuleId::UNKNOWN_COMMAND`]).
 
+use super::presets::{self, Preset};
 use super::{RuleId, Verdict};
-use crate::command::CommandId;
+use crate::command::{Categories, CommandId, Effect, catalog};
+use std::borrow::Cow;
+use std::fmt;
 
 /// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.
 #[derive(Debug)]
-pub struct Policy {}
+pub struct Policy {
+    /// One per row of the catalog, at its index.
+    verdicts: Box<[Verdict]>,
+    /// Names of the configured rules, from [`RuleId::BUILTIN`] on.
+    names: Box<[String]>,
+}
+
+/// Names of the rules that are built in, at their [`RuleId`].
+const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
+    "builtin/unknown-command",
+    "builtin/not-a-name",
+    "builtin/authentication",
+    "builtin/in-transaction",
+    "builtin/unsupported",
+    "builtin/not-canonical",
+    "builtin/held-command",
+];
 
 impl Policy {
     /// Compiles deny rules (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
-    pub fn compile(deny: &[&str]) -> Result<Self, Vec<String>> {
-        let _ = deny;
-        todo!()
+    ///
+    /// # Errors
+    /// Every entry that names nothing, all of them at once.
+    pub fn compile(deny: &[&str]) -> Result<Self, RuleErrors> {
+        let mut compiler = Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new() };
+        let mut errors = Vec::new();
+        for (position, entry) in deny.iter().enumerate() {
+            if let Err(fault) = compiler.add(entry) {
+                errors.push(RuleError { position, entry: (*entry).to_owned(), fault });
+            }
+        }
+        if !errors.is_empty() {
+            return Err(RuleErrors(errors));
+        }
+        for (id, row) in catalog::iter() {
+            if row.effect == Effect::Unsupported {
+                compiler.deny(id, RuleId::UNSUPPORTED);
+            }
+        }
+        Ok(Self { verdicts: compiler.verdicts.into_boxed_slice(), names: compiler.names.into_boxed_slice() })
     }
 
     /// The verdict on a catalogued command.
     #[must_use]
     pub fn judge(&self, id: CommandId) -> Verdict {
-        let _ = id;
-        todo!()
+        // The slice has a verdict for every row; a row it had not would be denied.
+        self.verdicts.get(id.index()).copied().unwrap_or(Verdict::Deny(RuleId::UNKNOWN_COMMAND))
     }
 
     /// The name of a rule, as records and metrics write it.
     #[must_use]
     pub fn rule_name(&self, rule: RuleId) -> &str {
-        let _ = rule;
-        todo!()
+        let index = usize::from(rule.0);
+        match BUILTIN_NAMES.get(index) {
+            Some(name) => name,
+            None => self.names.get(index - BUILTIN_NAMES.len()).map_or("builtin/unknown-rule", String::as_str),
+        }
+    }
+
+    /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
+    pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
+        rules.map(RuleId).filter_map(|rule| {
+            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(rule);
+            let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
+            (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
+        })
+    }
+
+    /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open = |id: CommandId| self.judge(id) == Verdict::Allow;
+        let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
+            catalog::iter()
+                .filter(|(id, row)| wanted(*id, row))
+                .map(|(_, row)| row.full_name.to_ascii_uppercase())
+                .collect::<Vec<_>>()
+        };
+        let mut warnings = Vec::new();
+        if self.names.is_empty() {
+            warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
+            return warnings;
+        }
+        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
+        if !scripts.is_empty() {
+            warnings.push(format!(
+                "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
+                 upstream user's own rights",
+                scripts.join(", ")
+            ));
+        }
+        for (denied, twin) in TWINS {
+            let (Some(denied_id), Some(twin_id)) = (catalog::by_full_name(denied), catalog::by_full_name(twin)) else {
+                continue;
+            };
+            for (closed, left_open) in [(denied_id, twin_id), (twin_id, denied_id)] {
+                if !open(closed) && open(left_open) {
+                    warnings.push(format!(
+                        "{} is denied, but {} does the same and is not",
+                        closed.entry().full_name.to_ascii_uppercase(),
+                        left_open.entry().full_name.to_ascii_uppercase(),
+                    ));
+                }
+            }
+        }
+        warnings
     }
 }
+
+/// Commands that do the same under another name.
+const TWINS: &[(&str, &str)] = &[
+    ("slaveof", "replicaof"),
+    ("substr", "getrange"),
+    ("restore-asking", "restore"),
+    ("cluster|slaves", "cluster|replicas"),
+    ("sync", "psync"),
+    ("hmset", "hset"),
+];
+
+struct Compiler {
+    verdicts: Vec<Verdict>,
+    names: Vec<String>,
+}
+
+impl Compiler {
+    fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
+        match Target::parse(entry)? {
+            Target::Preset(preset) => preset.groups.iter().try_for_each(|group| {
+                let rule = self.rule(format!("preset:{}/{}", preset.name, group.name))?;
+                group.deny.iter().try_for_each(|entry| {
+                    self.deny_all(&Target::parse(entry)?, rule);
+                    Ok(())
+                })
+            }),
+            target => {
+                let rule = self.rule(format!("deny:{}", target.written()))?;
+                self.deny_all(&target, rule);
+                Ok(())
+            }
+        }
+    }
+
+    /// The id of the rule called `name`, new or not.
+    fn rule(&mut self, name: String) -> Result<RuleId, RuleFault> {
+        let at = self.names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.names.push(name);
+            self.names.len() - 1
+        });
+        let id = u16::try_from(at + BUILTIN_NAMES.len()).map_err(|_| RuleFault::TooMany)?;
+        Ok(RuleId(id))
+    }
+
+    fn deny_all(&mut self, target: &Target, rule: RuleId) {
+        match target {
+            Target::Command(id) => catalog::family(*id).for_each(|(id, _)| self.deny(id, rule)),
+            Target::Category(wanted) => {
+                catalog::iter().filter(|(_, row)| row.categories.any(wanted.0)).for_each(|(id, _)| self.deny(id, rule))
+            }
+            Target::All => catalog::iter().for_each(|(id, _)| self.deny(id, rule)),
+            // A preset does not name presets.
+            Target::Preset(_) => {}
+        }
+    }
+
+    /// Denies one row unless an earlier rule does.
+    fn deny(&mut self, id: CommandId, rule: RuleId) {
+        if let Some(verdict @ Verdict::Allow) = self.verdicts.get_mut(id.index()) {
+            *verdict = Verdict::Deny(rule);
+        }
+    }
+}
+
+/// What an entry speaks of.
+enum Target {
+    Command(CommandId),
+    Category(Categories),
+    All,
+    Preset(&'static Preset),
+}
+
+impl Target {
+    fn parse(entry: &str) -> Result<Self, RuleFault> {
+        if let Some(category) = entry.strip_prefix('@') {
+            return Self::category(category);
+        }
+        if let Some((kind, name)) = entry.split_once(':')
+            && kind.eq_ignore_ascii_case("preset")
+        {
+            return presets::by_name(name).map(Target::Preset).ok_or_else(|| RuleFault::UnknownPreset {
+                nearest: nearest(name, presets::PRESETS.iter().map(|preset| preset.name)),
+            });
+        }
+        if entry.is_empty() {
+            return Err(RuleFault::Empty);
+        }
+        let (command, sub) = entry.split_once('|').map_or((entry, None), |(command, sub)| (command, Some(sub)));
+        if !catalog::is_name(command.as_bytes()) || !sub.is_none_or(|sub| catalog::is_name(sub.as_bytes())) {
+            let spaced = entry.replacen(' ', "|", 1);
+            let nearest = catalog::by_full_name(&spaced).map(|id| id.entry().full_name);
+            return Err(RuleFault::NotAName { nearest });
+        }
+        match catalog::by_full_name(entry) {
+            Some(id) => Ok(Target::Command(id)),
+            None => Err(Self::unknown(entry, command, sub)),
+        }
+    }
+
+    fn category(name: &str) -> Result<Self, RuleFault> {
+        if name.eq_ignore_ascii_case("all") {
+            return Ok(Target::All);
+        }
+        Categories::by_name(name).map(Target::Category).ok_or_else(|| RuleFault::UnknownCategory {
+            nearest: nearest(name, crate::command::bits::categories::NAMES.iter().map(|(name, _)| *name)),
+        })
+    }
+
+    fn unknown(entry: &str, command: &str, sub: Option<&str>) -> RuleFault {
+        let all = || catalog::iter().map(|(_, row)| row.full_name);
+        match (catalog::by_full_name(command), sub) {
+            (Some(id), Some(_)) if !id.entry().container => RuleFault::NoSubcommands { command: id.entry().full_name },
+            (Some(id), Some(_)) => RuleFault::UnknownSubcommand {
+                nearest: nearest(entry, catalog::family(id).map(|(_, row)| row.full_name)),
+            },
+            _ => RuleFault::UnknownCommand { nearest: nearest(entry, all()) },
+        }
+    }
+
+    /// The entry as rule names write it: in one spelling, whatever the configuration's.
+    fn written(&self) -> Cow<'static, str> {
+        match self {
+            Target::Command(id) => Cow::Owned(id.entry().full_name.to_ascii_uppercase()),
+            Target::Category(category) => Cow::Owned(format!("@{}", category.names().collect::<Vec<_>>().join("|"))),
+            Target::All => Cow::Borrowed("@all"),
+            Target::Preset(preset) => Cow::Borrowed(preset.name),
+        }
+    }
+}
+
+/// What is wrong with a denylist: every entry that names nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RuleErrors(pub Vec<RuleError>);
+
+impl std::error::Error for RuleErrors {}
+
+impl fmt::Display for RuleErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with one entry.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("deny entry {} ({}): {fault}", position + 1, Shown(entry))]
+pub struct RuleError {
+    /// Where it stands in the list, from 0.
+    pub position: usize,
+    /// The entry as it was written.
+    pub entry: String,
+    /// What is wrong.
+    pub fault: RuleFault,
+}
+
+/// Why an entry names nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleFault {
+    /// It is the empty string.
+    #[error("it is empty; write a command, COMMAND|SUBCOMMAND, @category or preset:NAME, or remove it")]
+    Empty,
+    /// It holds bytes no name holds.
+    #[error("no name holds such bytes (expected letters, digits and . _ : -, with one | before a subcommand){}", hint("", *nearest))]
+    NotAName {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// No command is called so.
+    #[error("no command of Redis 7.0 is called so; unknown commands are denied anyway{}", hint("", *nearest))]
+    UnknownCommand {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// The command has subcommands, but not this one.
+    #[error("the command has no such subcommand in Redis 7.0; unknown ones are denied anyway{}", hint("", *nearest))]
+    UnknownSubcommand {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// The command has no subcommands.
+    #[error("{} has no subcommands; a rule can only name it whole", command.to_ascii_uppercase())]
+    NoSubcommands {
+        /// The command.
+        command: &'static str,
+    },
+    /// No ACL category is called so.
+    #[error("Redis 7.0 has no such ACL category{}", hint("@", *nearest))]
+    UnknownCategory {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// No preset is called so.
+    #[error("there is no such preset{}", hint("preset:", *nearest))]
+    UnknownPreset {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// There are more rules than a record can number.
+    #[error("there are more than 65000 different rules; name categories instead of commands")]
+    TooMany,
+}
+
+fn hint(prefix: &str, nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {prefix}{name}?"))
+}
+
+/// A configured word in an error: quoted, control bytes escaped, and cut where nobody reads on.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 80;
+        let cut: String = self.0.chars().take(SHOWN_MAX).collect();
+        let more = if cut.len() < self.0.len() { "…" } else { "" };
+        write!(f, "{cut:?}{more}")
+    }
+}
+
+/// The name among `names` that is fewest edits away from `typed`, if it is near enough to be a slip.
+fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let typed = typed.to_ascii_lowercase();
+    if typed.len() > catalog::NAME_MAX {
+        return None;
+    }
+    let near_enough = typed.len() / 3 + 1;
+    names
+        .map(|name| (edits(typed.as_bytes(), name.as_bytes()), name))
+        .filter(|(distance, _)| *distance <= near_enough)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many bytes must be put in, taken out or changed to make one word of the other (Levenshtein).
+fn edits(left: &[u8], right: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (at, from) in left.iter().enumerate() {
+        let mut diagonal = at;
+        let mut previous = at + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(right) {
+            let change = diagonal + usize::from(from != to);
+            diagonal = *cell;
+            previous = change.min(*cell + 1).min(previous + 1);
+            *cell = previous;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = at + 1;
+        }
+    }
+    row.last().copied().unwrap_or(left.len())
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -1,7 +1,20 @@
 //! The Redis serialization protocol: what a request is, and where a reply ends.
+//!
+//! * [`request`] reads what clients send: one strict form, words in place, nothing copied.
+//! * [`reply`] finds where a reply of Redis ends and of what class it is, in constant memory.
+//! * [`encode`] writes what the proxy says itself; [`number`] knows what a number is; [`error`] why bytes were refused.
+//!
+//! **Invariants.** Nothing here recurses, allocates by a number a peer declared, or looks at a byte twice because it came
+//! in small pieces. Nothing here knows a command. Once bytes were refused, the parser or scanner stays refused.
 
+pub mod encode;
+pub mod error;
+mod inline;
+pub mod number;
 pub mod reply;
 pub mod request;
+
+pub use inline::INLINE_MAX;
 
 /// Where one word lies in the bytes of its request, counted from the request's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,37 @@
 //! The reply boundary scanner: where a reply ends and of what class it is, building no values.
+//!
+//! ```text
+//! line      = ("+" / "-" / ":" / "_" / "#" / "," / "(") text CRLF     no CR or LF in text
+//! payload   = ("$" / "!" / "=") L CRLF L*byte CRLF
+//! aggregate = ("*" / "~" / ">") N CRLF N*reply / "%" N CRLF 2N*reply
+//! null      = "$-1" CRLF / "*-1" CRLF
+//! attribute = "|" N CRLF 2N*reply                                      a prefix of the reply behind it
+//! ```
+//!
+//! Nesting costs nothing: an aggregate only adds its elements to one counter of replies that are still to come, and the
+//! frame ends when that is zero. The direct elements of the frame are told apart by a second counter: one ends whenever
+//! nothing but direct elements is outstanding. So there is no depth to bound; the two counters are bounded instead.
+//!
+//! Strict where leniency would let two readers frame differently: every line and payload ends in CRLF, no CR or LF alone
+//! inside a line, lengths in canonical form, `-1` only where RESP2 has it. Streamed types are refused; no Redis sends
+//! them. What cannot be framed closes the pair: there is no resynchronising.
+//!
+//! Source: redis/docs `develop/reference/protocol-spec.md`; deviations measured in Redis 2.8 to 7.4 and Valkey 8.0.
+
+#![warn(clippy::arithmetic_side_effects)]
+
+pub use super::error::ReplyError;
+use super::number::{Header, canonical_u64, header};
+use memchr::memchr2;
+
+/// Most replies that may be outstanding in one frame: beyond it no counter overflows, and no server means it.
+const OUTSTANDING_MAX: u64 = 1 << 40;
+
+/// Most bytes of attributes before a reply that are held until the reply's own type is known.
+const HELD_MAX: usize = 64 * 1024;
+
+/// Most direct elements whose class is noted.
+const ELEMENTS_NOTED: usize = 128;
 
 /// What kind of reply a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +65,29 @@ pub enum Class {
     Verbatim,
     /// `!`
     BulkError,
+}
+
+impl Class {
+    /// A stable lower-case word for records and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Error => "error",
+            Self::Integer => "integer",
+            Self::Bulk => "bulk",
+            Self::Null => "null",
+            Self::Array => "array",
+            Self::Map => "map",
+            Self::Set => "set",
+            Self::Push => "push",
+            Self::Double => "double",
+            Self::Boolean => "boolean",
+            Self::BigNumber => "big-number",
+            Self::Verbatim => "verbatim",
+            Self::BulkError => "bulk-error",
+        }
+    }
 }
 
 /// Bounds on one reply.
@@ -73,14 +129,6 @@ pub enum Progress {
     },
 }
 
-/// Why a reply cannot be framed: the pair is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyError {
-    /// placeholder
-    #[error("unknown reply type")]
-    UnknownType,
-}
-
 /// What is known of the current (or just ended) frame.
 #[derive(Debug)]
 pub struct Frame {
@@ -104,39 +152,440 @@ pub struct Frame {
     pub bytes: u64,
 }
 
+impl Frame {
+    const fn new() -> Self {
+        Self {
+            class: Class::Null,
+            head: [0; 64],
+            head_len: 0,
+            word: [0; 32],
+            word_len: 0,
+            last_integer: None,
+            elements: Vec::new(),
+            element_count: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Makes room for the next frame's facts; the arrays need no wiping, their lengths say what counts.
+    fn clear(&mut self) {
+        self.head_len = 0;
+        self.word_len = 0;
+        self.last_integer = None;
+        self.elements.clear();
+        self.element_count = 0;
+        self.bytes = 0;
+    }
+
+    /// First bytes of a top-level `-`/`+` line.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.head.get(..usize::from(self.head_len)).unwrap_or_default()
+    }
+
+    /// First element of an inspected array or push; empty if that is no word of at most 32 bytes.
+    #[must_use]
+    pub fn word(&self) -> &[u8] {
+        self.word.get(..usize::from(self.word_len)).unwrap_or_default()
+    }
+
+    /// The code of a top-level error (`ERR`, `NOPERM`), by [`error_code`].
+    #[must_use]
+    pub fn error_code(&self) -> &[u8] {
+        if self.class == Class::Error { error_code(self.head()) } else { b"" }
+    }
+}
+
+/// The code of an error line without its sigil: its first word, if that is at most 32 bytes of `A-Z`, `0-9` and `_`,
+/// else nothing. So it can go into records and metrics as it is.
+#[must_use]
+pub fn error_code(head: &[u8]) -> &[u8] {
+    let word = head.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let is_code = word.len() <= 32 && word.iter().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+    if is_code { word } else { b"" }
+}
+
 /// Finds the ends of replies in constant memory, whatever their nesting.
 #[derive(Debug)]
 pub struct ReplyScanner {
     limits: ReplyLimits,
+    stage: Stage,
+    /// What to look at in the current frame, or in the next one between frames.
+    inspect: Inspect,
+    /// Replies still to come in this frame, at any depth. 0 between frames.
+    outstanding: u64,
+    /// Direct elements still to come. `direct <= outstanding` once the class is known.
+    direct: u64,
+    /// Whether the frame's own type has been read; until then what is outstanding is it and its attributes.
+    known: bool,
+    word: WordState,
+    /// Whether a piece of this frame has been let go.
+    begun: bool,
+    /// Bytes at the front of the input that were scanned but not let go.
+    held: usize,
+    /// Bytes of the unfinished line behind them that are known to hold neither CR nor LF.
+    scanned: usize,
+    frame: Frame,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A type byte is next.
+    Item,
+    /// In a payload with so many bytes to come.
+    Payload(u64),
+    /// The CRLF of a payload is next.
+    Terminator,
+    /// Refused. Nothing is ever scanned again.
+    Failed(ReplyError),
+}
+
+/// What has become of the word that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WordState {
+    /// Found, or there is none: nothing is held for it.
+    Settled,
+    /// The first direct element is still to come.
+    Awaited,
+    /// In its payload.
+    Payload,
 }
 
 impl ReplyScanner {
     /// A scanner at the start of a frame.
     #[must_use]
     pub fn new(limits: ReplyLimits) -> Self {
-        Self { limits }
+        Self {
+            limits,
+            stage: Stage::Item,
+            inspect: Inspect::Nothing,
+            outstanding: 0,
+            direct: 0,
+            known: false,
+            word: WordState::Settled,
+            begun: false,
+            held: 0,
+            scanned: 0,
+            frame: Frame::new(),
+        }
     }
 
-    /// Says what to look at in the frame that begins next; has no effect in the middle of one.
+    /// Says what to look at in the frame that begins next; has no effect in the middle of one. It holds for one frame.
     pub fn inspect(&mut self, inspect: Inspect) {
-        let _ = (inspect, self.limits);
+        if self.outstanding == 0 {
+            self.inspect = inspect;
+        }
     }
 
-    /// Whether the scanner stands between two frames.
+    /// Whether the scanner stands between two frames: everything that was let go is whole frames.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
-        todo!()
+        !self.begun
     }
 
     /// Scans `input`, which begins where the last piece ended. Never passes beyond the end of one frame in one call.
+    ///
+    /// Lines pass only whole; payloads pass as they come. A frame's first piece waits until its class is known and, if
+    /// its word is looked for, until the first element is whole; what waits stays in the caller's buffer (one line of
+    /// `line_max` bytes, attributes up to 64 KiB) and is not scanned again.
+    ///
+    /// # Errors
+    ///
+    /// The bytes cannot be framed or are over a limit. The scanner stays refused: every later call says the same.
     pub fn next(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {
-        let _ = input;
-        todo!()
+        let result = self.advance(input);
+        if let Err(error) = result {
+            self.stage = Stage::Failed(error);
+        }
+        result
     }
 
     /// The current frame, or the last one if the scanner stands at a boundary.
     #[must_use]
     pub fn frame(&self) -> &Frame {
-        todo!()
+        &self.frame
+    }
+
+    fn advance(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {
+        let mut len = self.held;
+        let last = loop {
+            let rest = input.get(len..).unwrap_or_default();
+            let passed = match self.stage {
+                Stage::Item => self.item(rest)?,
+                Stage::Payload(left) => Some(self.payload(rest, left)),
+                Stage::Terminator => self.terminator(rest)?,
+                Stage::Failed(error) => return Err(error),
+            };
+            match passed {
+                None | Some(0) => break false,
+                Some(passed) => len = len.saturating_add(passed),
+            }
+            if self.outstanding == 0 && self.stage == Stage::Item {
+                break true;
+            }
+        };
+        let waits = !last && (!self.known || self.word != WordState::Settled);
+        if waits {
+            if len > HELD_MAX {
+                return Err(ReplyError::AttributeTooLong);
+            }
+            self.held = len;
+            return Ok(Progress::More);
+        }
+        if len == 0 {
+            return Ok(Progress::More);
+        }
+        self.held = 0;
+        self.frame.bytes = self.frame.bytes.saturating_add(len as u64);
+        let first = !self.begun;
+        self.begun = !last;
+        if last {
+            self.known = false;
+            self.word = WordState::Settled;
+            self.inspect = Inspect::Nothing;
+        }
+        Ok(Progress::Piece { len, first, last })
+    }
+
+    /// Reads the line a reply begins with, whole; the number of its bytes.
+    fn item(&mut self, rest: &[u8]) -> Result<Option<usize>, ReplyError> {
+        let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
+        let class = match kind {
+            b'$' => return self.sized(Class::Bulk, line),
+            b'*' => return self.aggregate(Class::Array, line, 1),
+            b'+' => Class::Status,
+            b'-' => Class::Error,
+            b':' => Class::Integer,
+            b'%' => return self.aggregate(Class::Map, line, 2),
+            b'~' => return self.aggregate(Class::Set, line, 1),
+            b'>' => return self.aggregate(Class::Push, line, 1),
+            b'|' => return self.attribute(line),
+            b'!' => return self.sized(Class::BulkError, line),
+            b'=' => return self.sized(Class::Verbatim, line),
+            b'_' => Class::Null,
+            b'#' => Class::Boolean,
+            b',' => Class::Double,
+            b'(' => Class::BigNumber,
+            b'.' | b';' => return Err(ReplyError::Streamed),
+            _ => return Err(ReplyError::UnknownType),
+        };
+        let Some(text) = self.line(line)? else { return Ok(None) };
+        check_value(class, text)?;
+        self.enter(class, 0, Some(text))?;
+        // Sigil and CRLF.
+        Ok(Some(text.len().saturating_add(3)))
+    }
+
+    /// The text of a line, once its CRLF is there.
+    fn line<'a>(&mut self, line: &'a [u8]) -> Result<Option<&'a [u8]>, ReplyError> {
+        let unseen = line.get(self.scanned..).unwrap_or_default();
+        let len = memchr2(b'\r', b'\n', unseen).map(|found| found.saturating_add(self.scanned));
+        if len.unwrap_or(line.len()) > self.limits.line_max {
+            return Err(ReplyError::LineTooLong);
+        }
+        let Some(len) = len else {
+            self.scanned = line.len();
+            return Ok(None);
+        };
+        match line.get(len..).unwrap_or_default() {
+            [b'\r', b'\n', ..] => {
+                self.scanned = 0;
+                Ok(line.get(..len))
+            }
+            [b'\r'] => {
+                self.scanned = len;
+                Ok(None)
+            }
+            _ => Err(ReplyError::Line),
+        }
+    }
+
+    /// Reads `L` of a payload.
+    fn sized(&mut self, class: Class, line: &[u8]) -> Result<Option<usize>, ReplyError> {
+        let (value, len) = match header(line, self.limits.bulk_max) {
+            Header::Whole { value, len } => (value, len),
+            Header::More => return Ok(None),
+            Header::TooLarge => return Err(ReplyError::BulkTooLong),
+            Header::Malformed if class == Class::Bulk => return self.null_or_streamed(line),
+            Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
+        };
+        let direct = self.enter(class, 0, None)?;
+        if direct && self.word == WordState::Awaited {
+            self.word = if class == Class::Bulk && value <= self.frame.word.len() as u64 {
+                WordState::Payload
+            } else {
+                WordState::Settled
+            };
+        }
+        self.stage = if value == 0 { Stage::Terminator } else { Stage::Payload(value) };
+        Ok(Some(len.saturating_add(1)))
+    }
+
+    /// Reads `N` of an aggregate whose elements are `per` replies each.
+    fn aggregate(&mut self, class: Class, line: &[u8], per: u64) -> Result<Option<usize>, ReplyError> {
+        let (count, len) = match header(line, self.limits.elements_max) {
+            Header::Whole { value, len } => (value.saturating_mul(per), len),
+            Header::More => return Ok(None),
+            Header::TooLarge => return Err(ReplyError::TooManyElements),
+            Header::Malformed if class == Class::Array => return self.null_or_streamed(line),
+            Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
+        };
+        self.enter(class, count, None)?;
+        Ok(Some(len.saturating_add(1)))
+    }
+
+    /// Reads `N` of attributes: they count as outstanding, but the reply they belong to stays outstanding too.
+    fn attribute(&mut self, line: &[u8]) -> Result<Option<usize>, ReplyError> {
+        let (count, len) = match header(line, self.limits.elements_max) {
+            Header::Whole { value, len } => (value.saturating_mul(2), len),
+            Header::More => return Ok(None),
+            Header::TooLarge => return Err(ReplyError::TooManyElements),
+            Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
+        };
+        self.open_frame();
+        if self.known && self.outstanding == self.direct {
+            // Nothing with attributes before it is the word of a pub/sub message: not held, and not found.
+            self.word = WordState::Settled;
+        }
+        self.expect(count)?;
+        Ok(Some(len.saturating_add(1)))
+    }
+
+    /// `line` is that of a `$` or `*` without a good number: RESP2's null, or none.
+    fn null_or_streamed(&mut self, line: &[u8]) -> Result<Option<usize>, ReplyError> {
+        const NULL: &[u8] = b"-1\r\n";
+        if line.starts_with(NULL) {
+            self.enter(Class::Null, 0, None)?;
+            return Ok(Some(NULL.len().saturating_add(1)));
+        }
+        if NULL.starts_with(line) { Ok(None) } else { Err(streamed_or(line, ReplyError::Length)) }
+    }
+
+    fn payload(&mut self, rest: &[u8], left: u64) -> usize {
+        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+        if self.word == WordState::Payload {
+            let at = usize::from(self.frame.word_len);
+            let part = rest.get(..taken).unwrap_or_default();
+            if let Some(room) = self.frame.word.get_mut(at..at.saturating_add(part.len())) {
+                room.copy_from_slice(part);
+                self.frame.word_len = u8::try_from(at.saturating_add(part.len())).unwrap_or(0);
+            }
+        }
+        let left = left.saturating_sub(taken as u64);
+        self.stage = if left == 0 { Stage::Terminator } else { Stage::Payload(left) };
+        taken
+    }
+
+    fn terminator(&mut self, rest: &[u8]) -> Result<Option<usize>, ReplyError> {
+        match rest {
+            [b'\r', b'\n', ..] => {
+                self.stage = Stage::Item;
+                if self.word == WordState::Payload {
+                    self.word = WordState::Settled;
+                }
+                Ok(Some(2))
+            }
+            [] | [b'\r'] => Ok(None),
+            _ => Err(ReplyError::Terminator),
+        }
+    }
+
+    /// The first byte of a frame has been read as part of a whole line.
+    #[inline]
+    fn open_frame(&mut self) {
+        if self.outstanding == 0 {
+            self.frame.clear();
+            self.outstanding = 1;
+            self.direct = 0;
+        }
+    }
+
+    fn expect(&mut self, count: u64) -> Result<(), ReplyError> {
+        self.outstanding = self.outstanding.saturating_add(count);
+        if self.outstanding > OUTSTANDING_MAX { Err(ReplyError::TooManyElements) } else { Ok(()) }
+    }
+
+    /// Counts one reply of `class` with `count` elements in; whether it is a direct element of the frame.
+    #[inline]
+    fn enter(&mut self, class: Class, count: u64, text: Option<&[u8]>) -> Result<bool, ReplyError> {
+        self.open_frame();
+        if !self.known && self.outstanding == 1 {
+            self.outstanding = 0;
+            self.known = true;
+            self.expect(count)?;
+            self.enter_top(class, count, text);
+            return Ok(false);
+        }
+        let is_direct = self.known && self.outstanding == self.direct;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.expect(count)?;
+        if is_direct {
+            self.direct = self.direct.saturating_sub(1);
+            self.enter_direct(class, text);
+        }
+        Ok(is_direct)
+    }
+
+    fn enter_top(&mut self, class: Class, count: u64, text: Option<&[u8]>) {
+        self.direct = count;
+        self.frame.class = class;
+        self.frame.element_count = count;
+        if matches!(class, Class::Status | Class::Error) {
+            self.frame.head_len = copy_front(&mut self.frame.head, text.unwrap_or_default());
+        }
+        let is_inspected = class == Class::Push || (class == Class::Array && self.inspect == Inspect::Word);
+        if is_inspected && count > 0 {
+            self.word = WordState::Awaited;
+        }
+    }
+
+    fn enter_direct(&mut self, class: Class, text: Option<&[u8]>) {
+        if class == Class::Integer {
+            self.frame.last_integer = text.and_then(canonical_u64);
+        }
+        if self.inspect == Inspect::Elements && self.frame.elements.len() < ELEMENTS_NOTED {
+            self.frame.elements.push(class);
+        }
+        // A payload's word is settled where the payload is read.
+        if self.word == WordState::Awaited && class != Class::Bulk {
+            self.word = WordState::Settled;
+            if let (Class::Status, Some(text)) = (class, text)
+                && text.len() <= self.frame.word.len()
+            {
+                self.frame.word_len = copy_front(&mut self.frame.word, text);
+            }
+        }
     }
 }
+
+/// Copies as much of `text` to the front of `to` as fits; how much that is.
+fn copy_front<const N: usize>(to: &mut [u8; N], text: &[u8]) -> u8 {
+    let len = text.len().min(N);
+    if let (Some(to), Some(text)) = (to.get_mut(..len), text.get(..len)) {
+        to.copy_from_slice(text);
+    }
+    u8::try_from(len).unwrap_or(0)
+}
+
+fn streamed_or(line: &[u8], error: ReplyError) -> ReplyError {
+    if line.first() == Some(&b'?') { ReplyError::Streamed } else { error }
+}
+
+/// Loose on values, which the client reads, but not so loose that a line of another kind passes for one.
+fn check_value(class: Class, text: &[u8]) -> Result<(), ReplyError> {
+    let is_good = match class {
+        Class::Integer | Class::BigNumber => match text {
+            [b'+' | b'-', digits @ ..] | digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+        },
+        Class::Null => text.is_empty(),
+        Class::Boolean => matches!(text, b"t" | b"f"),
+        Class::Double => !text.is_empty(),
+        _ => true,
+    };
+    if is_good { Ok(()) } else { Err(ReplyError::Value) }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,58 @@
 //! The strict, resumable request parser.
+//!
+//! Redis reads requests leniently: it skips the bytes that should be line ends without looking, and splits lines by
+//! rules of its own. Whoever reads differently from Redis can be smuggled past. So this parser takes one form only, the
+//! canonical one every client library sends, and refuses the rest at the first byte that shows it; what it takes, every
+//! RESP parser reads the same way.
+//!
+//! ```text
+//! command = "*" N CRLF N*( "$" L CRLF L*byte CRLF )      1 <= N <= words_max, 0 <= L <= bulk_max
+//! nothing = "*" ( "0" / negative ) CRLF / CRLF           consumed, never forwarded, no reply
+//! line    = "PING" CRLF                                  in any case; plain words if `inline` is set
+//! N, L    = "0" / nonzero *digit                         `string2ll` without its minus
+//! ```
+//!
+//! Measured on Redis 2.8 to 7.4 and Valkey 8.0, and what is done here (`tests::FRAMING` has a case for each row):
+//!
+//! | item | Redis | here |
+//! |---|---|---|
+//! | end of a header line | first CR, then two bytes skipped unseen: `*1\rX$8\rYFLUSHALL` runs | CRLF, or refused at the byte after CR |
+//! | bare LF in a header | no end; scans on to the next CR | refused at once |
+//! | NUL in a header | hides the rest; the request hangs up to 64 KB | refused at once |
+//! | order of checks | CR is looked for before `$` is checked | the first byte of a word is checked first |
+//! | numbers | `string2ll` | the same, no minus; refused at the first digit too many |
+//! | `*0`, `*-n` to -2^63 | no command, no reply, counted by CLIENT REPLY SKIP | [`Request::Blank`], at most `blanks_max` in a row |
+//! | N too large | over 1024*1024 (to 6.2) or INT_MAX refused | over `words_max` refused; nothing is allocated by N |
+//! | L below 0 or too large | refused | refused, over `bulk_max` at the digit that shows it; nothing is allocated by L |
+//! | two bytes after a word | skipped unseen: `PING*1\r\n$8…` eats `*1` | CRLF, or refused at the first wrong byte |
+//! | total buffered | 1 GB, then closed without a word | [`RequestParser::known_len`] tells the session, which streams or denies |
+//! | protocol error | one `-ERR Protocol error: …`, close, the rest ignored | the same error again from every later call |
+//! | chunking | no influence on multibulk, some on long lines | no influence |
+//! | other types (`%1`, `~1`, `>2`, `+OK`, `$4`) | read as a line | refused |
+//! | element that is not `$` | refused | refused |
+//! | blank line | no reply | [`Request::Blank`]; `\r\r\n` and a line of blanks are refused |
+//! | lines | own splitting rules, quotes, escapes, LF alone | `PING`; printable words between spaces if `inline` is set |
+//! | `POST`, `Host:` | closed | refused |
+//!
+//! Sources: redis `src/networking.c` (`processMultibulkBuffer`, `processInlineBuffer`), `src/util.c` (`string2ll`).
 
-use super::{Span, Words};
+#![warn(clippy::arithmetic_side_effects)]
+
+pub use super::error::RequestError;
+use super::{
+    Span, Words,
+    inline::{Line, ping},
+    number::{Header, header, negative_header},
+};
+
+/// Shortest encoding of a word: `$0\r\n\r\n`.
+const WORD_MIN: u64 = 6;
+
+/// The CRLF after a payload.
+const CRLF_LEN: u64 = 2;
+
+/// Spans (8 bytes each) that a parser keeps between requests; what a larger request needed is given back.
+const SPANS_KEPT: usize = 1024;
 
 /// Bounds on one request.
 #[derive(Clone, Copy, Debug)]
@@ -50,63 +102,356 @@ pub struct Piece {
     pub last: bool,
 }
 
-/// Why a request was refused; `Display` is the text after `-ERR Protocol error: `.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// placeholder
-    #[error("invalid multibulk length")]
-    MultibulkLength,
-}
-
 /// Reads requests.
+///
+/// ```text
+///            `*N`                 `$L`            L bytes, CRLF
+///  Start ─────────► Header ◄───────────────► Payload
+///    ▲  other line    │ no word missing
+///    │  ► Line ─► End ◄
+///    └─────────────────┘ next call             any refusal ► Failed, for good
+/// ```
 #[derive(Debug)]
 pub struct RequestParser {
     limits: RequestLimits,
+    stage: Stage,
+    /// Whole words of the current request. `spans.len() + missing == declared`, except when streaming, which keeps none.
     spans: Vec<Span>,
+    /// What `*N` declared; for a line, its words once it is whole.
+    declared: u32,
+    /// Words that are not whole yet, the one being read among them.
+    missing: u32,
+    /// Bytes at the front of the input that are verified: where the header or payload being read begins. 0 when streaming.
+    position: usize,
+    /// Bytes of the current request that `split` and `stream` have let go.
+    released: u64,
+    /// Blank requests in a row.
+    blanks: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Between requests, or in the first line of one that is not an inline line.
+    Start,
+    /// In a line of plain words.
+    Line(Line),
+    /// A `$L` line begins at `position`.
+    Header,
+    /// A payload begins at `position`; `left` bytes of it are still to come (all of them unless streaming).
+    Payload { left: u64 },
+    /// A request has been returned; its words can be asked for until the next call.
+    End,
+    /// A request was refused. Nothing is ever read again.
+    Failed(RequestError),
 }
 
 impl RequestParser {
     /// A parser at the start of a request.
     #[must_use]
     pub const fn new(limits: RequestLimits) -> Self {
-        Self { limits, spans: Vec::new() }
+        Self {
+            limits,
+            stage: Stage::Start,
+            spans: Vec::new(),
+            declared: 0,
+            missing: 0,
+            position: 0,
+            released: 0,
+            blanks: 0,
+        }
     }
 
     /// Looks at `input`, whose first byte is the first byte of a request, and which only ever grows until something
     /// other than `More` is returned.
+    ///
+    /// No byte is looked at twice, except those of a header line that is not whole (at most 23).
+    ///
+    /// # Errors
+    ///
+    /// The request is not canonical or over a limit. The parser stays refused: every later call says the same.
     pub fn next(&mut self, input: &[u8]) -> Result<Request, RequestError> {
-        let _ = (input, self.limits);
-        todo!()
+        let result = self.advance(input);
+        if let Err(error) = result {
+            self.stage = Stage::Failed(error);
+        }
+        result
     }
 
-    /// The words read so far of the current request, or all of them after `Command` or `Inline`.
+    fn advance(&mut self, input: &[u8]) -> Result<Request, RequestError> {
+        match self.stage {
+            Stage::Header | Stage::Payload { .. } => return self.read_words(input),
+            Stage::Line(line) => return self.read_line(line, input),
+            Stage::Failed(error) => return Err(error),
+            Stage::End => self.begin(),
+            Stage::Start => {}
+        }
+        match input {
+            [b'*', line @ ..] => self.read_count(line, input),
+            [] | [b'\r'] => Ok(Request::More),
+            [b'\r', b'\n', ..] => self.blank(2, false),
+            [b'a'..=b'z' | b'A'..=b'Z', ..] if self.limits.inline => self.read_line(Line::default(), input),
+            [first, ..] => match ping(input) {
+                None => Ok(Request::More),
+                Some(true) => {
+                    let mut line = Line::default();
+                    line.scan(input, &mut self.spans, 1)?.map_or(Ok(Request::More), |len| Ok(self.end_line(len)))
+                }
+                Some(false) => Err(RequestError::ExpectedArray(*first)),
+            },
+        }
+    }
+
+    /// Forgets the request that ended.
+    fn begin(&mut self) {
+        if self.spans.capacity() > SPANS_KEPT {
+            self.spans = Vec::new();
+        }
+        self.spans.clear();
+        self.stage = Stage::Start;
+        self.declared = 0;
+        self.missing = 0;
+        self.position = 0;
+        self.released = 0;
+    }
+
+    /// Reads `*N`; `line` begins after the `*`.
+    fn read_count(&mut self, line: &[u8], input: &[u8]) -> Result<Request, RequestError> {
+        if line.first() == Some(&b'-') {
+            return match negative_header(line) {
+                Header::More => Ok(Request::More),
+                Header::Whole { len, .. } => self.blank(len.saturating_add(1), true),
+                Header::Malformed | Header::TooLarge => Err(RequestError::MultibulkLength),
+            };
+        }
+        match header(line, u64::from(self.limits.words_max)) {
+            Header::More => Ok(Request::More),
+            Header::Whole { value: 0, len } => self.blank(len.saturating_add(1), true),
+            Header::Whole { value, len } => {
+                self.declared = u32::try_from(value).map_err(|_| RequestError::TooManyWords)?;
+                self.missing = self.declared;
+                self.position = len.saturating_add(1);
+                self.stage = Stage::Header;
+                self.read_words(input)
+            }
+            Header::Malformed => Err(RequestError::MultibulkLength),
+            Header::TooLarge => Err(RequestError::TooManyWords),
+        }
+    }
+
+    fn read_words(&mut self, input: &[u8]) -> Result<Request, RequestError> {
+        loop {
+            let rest = input.get(self.position..).unwrap_or_default();
+            let (payload, left) = match self.stage {
+                Stage::Payload { left } => (rest, left),
+                _ => match self.read_length(rest)? {
+                    None => return Ok(Request::More),
+                    Some((left, len)) => {
+                        self.position = self.position.saturating_add(len);
+                        self.stage = Stage::Payload { left };
+                        (rest.get(len..).unwrap_or_default(), left)
+                    }
+                },
+            };
+            let len = usize::try_from(left).map_err(|_| RequestError::TooLong)?;
+            if !terminated(payload, len)? {
+                return Ok(Request::More);
+            }
+            let end = self.position.saturating_add(len);
+            self.spans.push(Span { start: offset(self.position)?, end: offset(end)? });
+            self.position = end.saturating_add(2);
+            self.stage = Stage::Header;
+            self.missing = self.missing.saturating_sub(1);
+            if self.missing == 0 {
+                self.blanks = 0;
+                self.stage = Stage::End;
+                return Ok(Request::Command { len: self.position });
+            }
+        }
+    }
+
+    /// Reads `$L` at the front of `rest`: the length and the bytes of its line.
+    #[inline]
+    fn read_length(&self, rest: &[u8]) -> Result<Option<(u64, usize)>, RequestError> {
+        match rest {
+            [] => Ok(None),
+            [b'$', line @ ..] => match header(line, self.limits.bulk_max) {
+                Header::More => Ok(None),
+                Header::Whole { value, len } => Ok(Some((value, len.saturating_add(1)))),
+                Header::Malformed => Err(RequestError::BulkLength),
+                Header::TooLarge => Err(RequestError::BulkTooLong),
+            },
+            [other, ..] => Err(RequestError::ExpectedDollar(*other)),
+        }
+    }
+
+    fn read_line(&mut self, mut line: Line, input: &[u8]) -> Result<Request, RequestError> {
+        match line.scan(input, &mut self.spans, self.limits.words_max)? {
+            Some(len) => Ok(self.end_line(len)),
+            None => {
+                self.stage = Stage::Line(line);
+                Ok(Request::More)
+            }
+        }
+    }
+
+    fn end_line(&mut self, len: usize) -> Request {
+        self.declared = u32::try_from(self.spans.len()).unwrap_or(u32::MAX);
+        self.position = len;
+        self.blanks = 0;
+        self.stage = Stage::End;
+        Request::Inline { len }
+    }
+
+    fn blank(&mut self, len: usize, request: bool) -> Result<Request, RequestError> {
+        self.blanks = self.blanks.saturating_add(1);
+        if self.blanks > self.limits.blanks_max {
+            return Err(RequestError::TooManyBlanks);
+        }
+        Ok(Request::Blank { len, request })
+    }
+
+    /// The words read so far of the current request, or all of them after `Command` or `Inline`. None of a command
+    /// that is being streamed: their bytes have left the buffer.
     #[must_use]
     pub fn words<'a>(&'a self, input: &'a [u8]) -> Words<'a> {
-        Words::new(input, &self.spans, 0)
+        Words::new(input, &self.spans, self.declared)
     }
 
-    /// A lower bound on the whole command's length in bytes, from what its headers have declared so far.
+    /// A lower bound on the whole command's length in bytes, from what its headers have declared so far: exact once the
+    /// last word's header is read. Bytes already streamed count. 0 while nothing is known.
     #[must_use]
     pub fn known_len(&self) -> u64 {
-        todo!()
+        let here = self.released.saturating_add(self.position as u64);
+        match self.stage {
+            Stage::Start | Stage::Failed(_) => 0,
+            Stage::Line(line) => u64::from(line.scanned()),
+            Stage::Header => here.saturating_add(u64::from(self.missing).saturating_mul(WORD_MIN)),
+            Stage::Payload { left } => {
+                let behind = u64::from(self.missing.saturating_sub(1)).saturating_mul(WORD_MIN);
+                here.saturating_add(left).saturating_add(CRLF_LEN).saturating_add(behind)
+            }
+            Stage::End => here,
+        }
+    }
+
+    /// Whether a command is being streamed, and more of it is to come.
+    #[must_use]
+    pub const fn is_streaming(&self) -> bool {
+        self.released > 0 && matches!(self.stage, Stage::Header | Stage::Payload { .. })
     }
 
     /// Goes over to streaming in the middle of a command (after `More`): the returned number of bytes at the front of
     /// `input` are verified and leave the buffer; from now on [`RequestParser::stream`] is called with what follows.
+    ///
+    /// 0 when the command's `*N` is not whole yet, or no command has begun: then nothing changes, and
+    /// [`RequestParser::next`] is still the call to make. Never all of a command: its last CRLF is not among the bytes.
     pub fn split(&mut self, input: &[u8]) -> usize {
-        let _ = input;
-        todo!()
+        let len = match &mut self.stage {
+            Stage::Header => self.position.min(input.len()),
+            Stage::Payload { left } => {
+                let here = input.len().saturating_sub(self.position) as u64;
+                let taken = here.min(*left);
+                *left = left.saturating_sub(taken);
+                self.position.saturating_add(usize::try_from(taken).unwrap_or(0)).min(input.len())
+            }
+            _ => return 0,
+        };
+        self.released = self.released.saturating_add(len as u64);
+        self.position = 0;
+        self.blanks = 0;
+        self.spans = Vec::new();
+        len
     }
 
     /// Verifies what follows in a streamed command. A payload's bytes pass as they come; a header passes only whole;
     /// the CRLF after a payload passes only once both bytes are verified, so a wrong one never completes a command.
+    ///
+    /// Reads over as many words as there are. After the last piece the parser is at the start of the next request.
+    /// With no command being streamed there is nothing to pass: an empty last piece.
+    ///
+    /// # Errors
+    ///
+    /// As [`RequestParser::next`]. None of the bytes of this call may then be forwarded.
     pub fn stream(&mut self, input: &[u8]) -> Result<Piece, RequestError> {
-        let _ = input;
-        todo!()
+        let result = self.pass(input);
+        match result {
+            Ok(Piece { len, .. }) => self.released = self.released.saturating_add(len as u64),
+            Err(error) => self.stage = Stage::Failed(error),
+        }
+        result
     }
 
-    /// Gives memory back after a large request.
+    fn pass(&mut self, input: &[u8]) -> Result<Piece, RequestError> {
+        let mut len = 0usize;
+        loop {
+            let rest = input.get(len..).unwrap_or_default();
+            match self.stage {
+                Stage::Failed(error) => return Err(error),
+                // Never split: what `next` has read of this command is still in the caller's buffer.
+                _ if self.position > 0 => return Ok(Piece { len, last: true }),
+                Stage::Header => match self.read_length(rest)? {
+                    None => return Ok(Piece { len, last: false }),
+                    Some((left, line)) => {
+                        len = len.saturating_add(line);
+                        self.stage = Stage::Payload { left };
+                    }
+                },
+                Stage::Payload { left: 0 } => {
+                    if !terminated(rest, 0)? {
+                        return Ok(Piece { len, last: false });
+                    }
+                    len = len.saturating_add(2);
+                    self.missing = self.missing.saturating_sub(1);
+                    self.stage = Stage::Header;
+                    if self.missing == 0 {
+                        self.stage = Stage::End;
+                        return Ok(Piece { len, last: true });
+                    }
+                }
+                Stage::Payload { left } => {
+                    let taken = left.min(rest.len() as u64);
+                    if taken == 0 {
+                        return Ok(Piece { len, last: false });
+                    }
+                    // Not above `rest.len()`, so it fits.
+                    len = len.saturating_add(usize::try_from(taken).unwrap_or(0));
+                    self.stage = Stage::Payload { left: left.saturating_sub(taken) };
+                }
+                Stage::Start | Stage::Line(_) | Stage::End => return Ok(Piece { len, last: true }),
+            }
+        }
+    }
+
+    /// Gives memory back after a large request. Between requests that is all of it (the words of the last request are
+    /// forgotten); in the middle of one, what it does not need yet.
     pub fn shrink(&mut self) {
-        self.spans = Vec::new();
+        match self.stage {
+            Stage::Start | Stage::End => {
+                self.spans = Vec::new();
+                self.begin();
+            }
+            _ => self.spans.shrink_to_fit(),
+        }
     }
 }
+
+/// Whether CRLF follows `len` bytes of `payload`; `false` if it may yet.
+#[inline]
+fn terminated(payload: &[u8], len: usize) -> Result<bool, RequestError> {
+    match payload.get(len..).unwrap_or_default() {
+        [b'\r', b'\n', ..] => Ok(true),
+        [] | [b'\r'] => Ok(false),
+        _ => Err(RequestError::Terminator),
+    }
+}
+
+/// An offset as a span holds it.
+#[inline]
+fn offset(position: usize) -> Result<u32, RequestError> {
+    u32::try_from(position).map_err(|_| RequestError::TooLong)
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! The lookup, and what holds for every row.
+
+use super::*;
+use crate::command::{Effect, PubSub, Resolved};
+use crate::resp::Span;
+use std::collections::HashMap;
+
+/// Calls `then` with words laid out one behind the other, `declared` of them promised.
+pub(crate) fn with_words<T>(words: &[&[u8]], declared: usize, then: impl FnOnce(&Words<'_>) -> T) -> T {
+    let mut input = Vec::new();
+    let mut spans = Vec::new();
+    for word in words {
+        let start = u32::try_from(input.len()).unwrap();
+        input.extend_from_slice(word);
+        spans.push(Span { start, end: u32::try_from(input.len()).unwrap() });
+    }
+    then(&Words::new(&input, &spans, u32::try_from(declared).unwrap()))
+}
+
+fn resolved(words: &[&[u8]], declared: usize) -> Resolved {
+    with_words(words, declared, resolve)
+}
+
+fn known(full_name: &str) -> Resolved {
+    Resolved::Known(by_full_name(full_name).unwrap())
+}
+
+#[test]
+fn every_row_is_found_by_its_name_in_any_case() {
+    for (id, row) in iter() {
+        for spell in [str::to_ascii_uppercase, str::to_ascii_lowercase, alternating] {
+            let name = spell(row.name);
+            let found = match row.sub {
+                None if row.container => resolved(&[name.as_bytes()], 1),
+                None => resolved(&[name.as_bytes(), b"x"], 2),
+                Some(sub) => resolved(&[name.as_bytes(), spell(sub).as_bytes()], 2),
+            };
+            assert_eq!(found, Resolved::Known(id), "{}", row.full_name);
+        }
+        assert_eq!(by_full_name(row.full_name), Some(id));
+        assert_eq!(by_full_name(&row.full_name.to_ascii_uppercase()), Some(id));
+    }
+}
+
+fn alternating(name: &str) -> String {
+    let flip = |(at, letter): (usize, char)| if at % 2 == 0 { letter.to_ascii_lowercase() } else { letter };
+    name.chars().enumerate().map(flip).collect()
+}
+
+#[test]
+fn a_name_must_be_whole_and_proper_to_be_found() {
+    let cases: &[(&[&[u8]], usize, Resolved)] = &[
+        (&[], 1, Resolved::More),
+        (&[], 0, Resolved::NotAName),
+        (&[b""], 1, Resolved::NotAName),
+        (&[b"FLUSHALL\0"], 1, Resolved::NotAName),
+        (&[b"FLUSHALL\0x"], 1, Resolved::NotAName),
+        (&[b"FLUSHALL "], 1, Resolved::NotAName),
+        (&[b" FLUSHALL"], 1, Resolved::NotAName),
+        (&[b"FLUSHALL\r"], 1, Resolved::NotAName),
+        (&[b"\"FLUSHALL\""], 1, Resolved::NotAName),
+        (&["FLUſHALL".as_bytes()], 1, Resolved::NotAName),
+        (&[b"CONFIG|SET"], 3, Resolved::NotAName),
+        (&[&[b'A'; 65]], 1, Resolved::NotAName),
+        (&[&[b'A'; 64]], 1, Resolved::UnknownCommand),
+        (&[b"FLUSHALLX"], 1, Resolved::UnknownCommand),
+        (&[b"FLUSHAL"], 1, Resolved::UnknownCommand),
+        (&[b"POST"], 2, Resolved::UnknownCommand),
+        (&[b"Host:"], 2, Resolved::UnknownCommand),
+        (&[b"BF.ADD"], 3, Resolved::UnknownCommand),
+        (&[b"SENTINEL"], 2, Resolved::UnknownCommand),
+        (&[b"HELP"], 1, Resolved::UnknownCommand),
+        (&[b"SET"], 3, known("set")),
+        (&[b"config"], 1, known("config")),
+        (&[b"config"], 3, Resolved::More),
+        (&[b"config", b"sEt"], 4, known("config|set")),
+        (&[b"command"], 1, known("command")),
+        (&[b"command", b"docs"], 2, known("command|docs")),
+        (&[b"DEBUG", b"anything"], 2, known("debug")),
+    ];
+    for (words, declared, expected) in cases {
+        assert_eq!(resolved(words, *declared), *expected, "{words:?}");
+    }
+}
+
+#[test]
+fn a_subcommand_that_is_no_proper_name_is_unknown() {
+    let config = by_full_name("config").unwrap();
+    for sub in [&b"SET\0"[..], b"SET\0x", b"SET ", b"", b"NOSUCH", b"GETX", b"CAT", &[b'A'; 4096]] {
+        assert_eq!(resolved(&[b"CONFIG", sub], 3), Resolved::UnknownSubcommand(config), "{sub:?}");
+    }
+}
+
+#[test]
+fn no_single_changed_byte_leads_to_a_row() {
+    let all: HashMap<&[u8], CommandId> =
+        iter().filter(|(_, row)| row.sub.is_none()).map(|(id, row)| (row.name.as_bytes(), id)).collect();
+    for name in all.keys() {
+        for at in 0..name.len() {
+            for byte in 0..=255u8 {
+                let mut changed = name.to_vec();
+                changed[at] = byte;
+                let expected = all.get(changed.to_ascii_uppercase().as_slice()).copied();
+                assert_eq!(lookup(TOP, &changed), expected, "{changed:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn family_of_a_container_is_itself_and_its_subcommands() {
+    let names = |name: &str| family(by_full_name(name).unwrap()).map(|(_, row)| row.full_name).collect::<Vec<_>>();
+    assert_eq!(
+        names("config"),
+        ["config", "config|get", "config|help", "config|resetstat", "config|rewrite", "config|set"]
+    );
+    assert_eq!(names("config|set"), ["config|set"]);
+    assert_eq!(names("get"), ["get"]);
+}
+
+#[test]
+fn rows_are_sorted_and_containers_stand_before_their_subcommands() {
+    let keys: Vec<_> = iter().map(|(_, row)| row.full_name.split_once('|').unwrap_or((row.full_name, ""))).collect();
+    assert!(keys.is_sorted());
+    for (id, row) in iter().filter(|(_, row)| row.sub.is_some()) {
+        let container = by_full_name(&row.name.to_ascii_lowercase()).unwrap();
+        assert!(container < id && container.entry().container, "{}", row.full_name);
+    }
+}
+
+#[test]
+fn blocking_effects_are_those_redis_flags_blocking() {
+    // WAIT blocks without the flag: `waitCommand` answers when the replicas have.
+    const UNFLAGGED: &[&str] = &["wait"];
+    for (_, row) in iter() {
+        let blocking = matches!(row.effect, Effect::Blocking | Effect::BlockingOption);
+        let flagged = row.flags.any(super::super::bits::flags::BLOCKING) || UNFLAGGED.contains(&row.full_name);
+        assert_eq!(blocking, flagged, "{}", row.full_name);
+        assert!(!blocking || row.begin, "{} blocks without a begin line", row.full_name);
+    }
+}
+
+#[test]
+fn what_administers_has_a_begin_line_or_a_reason() {
+    /// Flagged `admin` by Redis, yet these only look.
+    const ONLY_LOOK: &[&str] = &[
+        "client|list",
+        "cluster|count-failure-reports",
+        "cluster|replicas",
+        "cluster|slaves",
+        "config|get",
+        "lastsave",
+        "latency|doctor",
+        "latency|graph",
+        "latency|histogram",
+        "latency|history",
+        "latency|latest",
+        "role",
+        "slowlog|get",
+        "slowlog|len",
+        // Once a second on every replica's link, whose PSYNC had its line.
+        "replconf",
+    ];
+    for (_, row) in iter().filter(|(_, row)| row.flags.any(super::super::bits::flags::ADMIN)) {
+        assert_eq!(row.begin, !ONLY_LOOK.contains(&row.full_name), "{}", row.full_name);
+    }
+}
+
+#[test]
+fn subscription_effects_stand_on_the_six_commands_and_no_other() {
+    let expected = [
+        ("psubscribe", Effect::Subscribe(PubSub::Pattern)),
+        ("punsubscribe", Effect::Unsubscribe(PubSub::Pattern)),
+        ("ssubscribe", Effect::Subscribe(PubSub::Shard)),
+        ("subscribe", Effect::Subscribe(PubSub::Channel)),
+        ("sunsubscribe", Effect::Unsubscribe(PubSub::Shard)),
+        ("unsubscribe", Effect::Unsubscribe(PubSub::Channel)),
+    ];
+    let found: Vec<_> = iter()
+        .filter(|(_, row)| matches!(row.effect, Effect::Subscribe(_) | Effect::Unsubscribe(_)))
+        .map(|(_, row)| (row.full_name, row.effect))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn lookup_probes_are_short() {
+    let mut probes = 0;
+    for (_, row) in iter().filter(|(_, row)| row.sub.is_none()) {
+        let mut at = slot(TOP, row.name.as_bytes());
+        while ENTRIES[usize::from(INDEX[at])].full_name != row.full_name {
+            at = (at + 1) & (SLOTS - 1);
+            probes += 1;
+        }
+    }
+    assert!(probes < 60, "{probes} extra probes over all commands: the slots are badly spread");
+}

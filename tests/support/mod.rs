@@ -1,0 +1,7 @@
+//! What the integration tests share: a private Redis, and a plain client that hides nothing of the wire.
+
+#![allow(dead_code, reason = "every test binary uses its own part of this module")]
+#![allow(unreachable_pub, reason = "each test binary is a crate of its own")]
+
+pub mod redis;
+pub mod wire;

@@ -1,0 +1,161 @@
+//! A private Redis for one test: own directory, Unix socket only, ended by its process id when dropped.
+
+use super::wire::Wire;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The release the catalog was generated from and Debian 12 ships.
+pub const VERSION: &str = "7.0.15";
+
+/// A running `redis-server` that nothing else can reach.
+pub struct Redis {
+    child: Child,
+    socket: PathBuf,
+    password: Option<Vec<u8>>,
+    // Last: removed after the server is gone.
+    dir: TempDir,
+}
+
+impl Redis {
+    /// A Redis without a password.
+    pub fn start() -> Self {
+        Self::with(&[], None)
+    }
+
+    /// A Redis with `requirepass`.
+    pub fn with_password(password: impl AsRef<[u8]>) -> Self {
+        Self::with(&[], Some(password.as_ref()))
+    }
+
+    /// A Redis with lines of `redis.conf` of one's own, and with `requirepass` if a password is given (any bytes).
+    ///
+    /// # Panics
+    /// If `redis-server` is missing or does not answer within ten seconds; the message holds the server's log.
+    pub fn with(lines: &[&str], password: Option<&[u8]>) -> Self {
+        let dir = tempfile::Builder::new().prefix("redis-").tempdir().expect("a temporary directory");
+        let socket = dir.path().join("redis.sock");
+        let mut config = format!(
+            "port 0\nunixsocket {}\nunixsocketperm 700\ndir {}\nsave \"\"\nappendonly no\ndaemonize no\n",
+            socket.display(),
+            dir.path().display(),
+        );
+        if let Some(password) = password {
+            writeln!(config, "requirepass {}", quoted(password)).unwrap();
+        }
+        for line in lines {
+            writeln!(config, "{line}").unwrap();
+        }
+        let config_path = dir.path().join("redis.conf");
+        fs::write(&config_path, config).unwrap();
+        let log = File::create(dir.path().join("redis.log")).unwrap();
+        let child = Command::new("redis-server")
+            .arg(&config_path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server cannot be started ({error}): this test needs a real Redis; install redis-server")
+            });
+        let mut redis = Self { child, socket, password: password.map(<[u8]>::to_vec), dir };
+        redis.await_readiness();
+        redis
+    }
+
+    fn await_readiness(&mut self) {
+        const TRIES: u32 = 1000;
+        const PAUSE: Duration = Duration::from_millis(10);
+        for _ in 0..TRIES {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("redis-server ended at once ({status}); its log:\n{}", self.log());
+            }
+            if UnixStream::connect(&self.socket).is_ok_and(|stream| {
+                let mut wire = Wire::over_unix(stream);
+                wire.send(&["PING"]);
+                // -NOAUTH is an answer too; -LOADING is not readiness.
+                wire.try_reply().is_some_and(|reply| reply.error().is_none_or(|text| text.starts_with("NOAUTH")))
+            }) {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+        panic!("redis-server did not answer within {:?}; its log:\n{}", PAUSE * TRIES, self.log());
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its directory (configuration, log, dumps), removed with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A new connection, authenticated if there is a password.
+    pub fn connect(&self) -> Wire<UnixStream> {
+        let stream = UnixStream::connect(&self.socket)
+            .unwrap_or_else(|error| panic!("connecting to redis-server: {error}; its log:\n{}", self.log()));
+        let mut wire = Wire::over_unix(stream);
+        if let Some(password) = &self.password {
+            wire.call(&[b"AUTH", &password[..]]).expect_ok();
+        }
+        wire
+    }
+
+    /// Its version, as INFO tells it.
+    pub fn version(&self) -> String {
+        let info = self.connect().call(&["INFO", "server"]).text();
+        let line = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        line.expect("INFO server names redis_version").trim().to_owned()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_else(|error| format!("(no log: {error})"))
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it has ended by itself (SHUTDOWN).
+    pub fn await_end(&mut self) {
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "redis-server ended with {status}; its log:\n{}", self.log());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Any bytes as one word of `redis.conf` (`sdssplitargs`: double quotes with `\xHH`).
+fn quoted(value: &[u8]) -> String {
+    let mut word = String::from("\"");
+    for byte in value {
+        if byte.is_ascii_alphanumeric() {
+            word.push(char::from(*byte));
+        } else {
+            write!(word, "\\x{byte:02x}").unwrap();
+        }
+    }
+    word.push('"');
+    word
+}
