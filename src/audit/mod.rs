@@ -5,6 +5,7 @@ pub mod encode;
 pub mod event;
 mod json;
 pub mod record;
+pub mod sink;
 mod stamp;
 
 #[cfg(test)]
