@@ -268,21 +268,25 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
     }
 
     fn read_down(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
-        if self.down_ended || self.down_broke || self.wants.down != End::Open {
+        if self.wants.down != End::Open {
+            return false;
+        }
+        let held = !self.wants.read_down || self.outbox.pending() > 0;
+        if !held && std::mem::take(&mut self.down_again) {
+            self.tell(cx, tools, Event::Down);
+            return true;
+        }
+        if self.down_ended || self.down_broke {
             return false;
         }
         let Some(down) = &mut self.down else { return false };
-        if !self.wants.read_down || self.outbox.pending() > 0 {
+        if held {
             if self.machine.ends_with_client() && down.poll_hangup(cx).is_ready() {
                 self.down_ended = true;
                 self.tell(cx, tools, Event::DownEnd { clean: true });
                 return true;
             }
             return false;
-        }
-        if std::mem::take(&mut self.down_again) {
-            self.tell(cx, tools, Event::Down);
-            return true;
         }
         tools.plain.clear();
         let into = if self.down_rest.is_empty() { &mut tools.plain } else { &mut self.down_rest };
@@ -400,6 +404,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
                 self.up = None;
                 self.outbox.clear();
                 self.up_rest = Vec::new();
+                self.up_again = false;
             }
         }
         match self.wants.down {
@@ -409,6 +414,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
         }
         if self.down.is_none() {
             self.down_rest = Vec::new();
+            self.down_again = false;
         }
         let flushing = (self.down.is_some() && self.wants.down == End::Flush)
             || (self.up.is_some() && self.wants.up == End::Flush);

@@ -3,8 +3,10 @@
 
 use crate::{
     session::{Turn, Wants, error::CloseReason, gather::Gather, machine::Session},
-    tls::pipe::{self, Scratch, TlsPipe},
-    tls::socket::Socket,
+    tls::{
+        Socket,
+        pipe::{self, Scratch, TlsPipe},
+    },
 };
 use std::{
     io::{self, IoSlice},
