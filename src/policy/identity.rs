@@ -73,7 +73,7 @@ pub struct Match {
     pub ou: Option<Pattern>,
     /// On one of the subject's organisations.
     pub o: Option<Pattern>,
-    /// The serial number, lower-case hexadecimal as in [`Identity::serial`].
+    /// The serial number, lower-case hexadecimal as in [`Identity::serial`]; leading zeros are not part of a number.
     pub serial: Option<String>,
     /// The fingerprint, lower-case hexadecimal as in [`Identity::sha256`].
     pub sha256: Option<String>,
@@ -99,9 +99,13 @@ impl Match {
             && any(cn.as_ref(), identity.cn.as_slice())
             && any(ou.as_ref(), &identity.ou)
             && any(o.as_ref(), &identity.o)
-            && serial.as_ref().is_none_or(|wanted| *wanted == identity.serial)
+            && serial.as_ref().is_none_or(|wanted| number(wanted) == number(&identity.serial))
             && sha256.as_ref().is_none_or(|wanted| *wanted == identity.sha256)
     }
+}
+
+fn number(hexadecimal: &str) -> &str {
+    hexadecimal.trim_start_matches('0')
 }
 
 fn any(pattern: Option<&Pattern>, names: &[String]) -> bool {
