@@ -1,1 +1,3 @@
 //! (room to be filled)
+
+pub mod run;

@@ -161,9 +161,7 @@ async fn establish(house: &House, desk: &Rc<Desk>, seat: &Seat, arrival: Arrivin
         let turn = Turn { now: arrival.at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
-    let upstream = &live.upstream;
-    let connecting = Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout);
-    let connected = unless_ordered(seat.control(), connecting).await;
+    let connected = unless_ordered(seat.control(), service.connect(&live)).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump = Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout);
     pump.preload(&greeting, &words);
@@ -186,7 +184,6 @@ fn open(
                 Some(stream)
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "Redis cannot be had");
                 session.connect_failed(&format!("{}: {error}", error.word()), &mut turn, &mut down);
                 None
             }

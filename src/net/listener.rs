@@ -12,16 +12,19 @@ use super::{
     connection::Arrival,
     desk::{Desk, Tools},
     permits::Permits,
-    seats::Load,
+    seats::Loaded,
     service::House,
-    worker::{Phase, Published, flush, publish, watch_sink},
+    worker::{Ending, Phase, answer_scrapes, flush, watch_sink},
 };
-use crate::audit::{event::ProcessEvent, record::Recorder, sink::SinkPort};
+use crate::{
+    audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
+    metrics::WorkerStats,
+};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
@@ -56,15 +59,17 @@ pub struct Plan {
     /// All listeners.
     pub doors: Vec<Door>,
     /// Where sockets go.
-    pub workers: Vec<(mpsc::Sender<Arrival>, Load)>,
+    pub workers: Vec<(mpsc::Sender<Arrival>, Arc<WorkerStats>)>,
     /// Most bytes its pen may hold that are not written.
     pub pen_bytes: usize,
     /// Its way into the audit sink.
     pub port: SinkPort,
-    /// Where its counters are published.
-    pub counters: Arc<Published>,
+    /// Its counters, for everybody to see.
+    pub stats: Arc<WorkerStats>,
     /// It serves until this is no longer [`Phase::Serve`].
     pub phase: watch::Receiver<Phase>,
+    /// Told when the thread ends, however it ends.
+    pub ended: mpsc::Sender<&'static str>,
 }
 
 /// Starts the acceptor's thread. It ends, and closes the listeners, when the drain begins.
@@ -77,7 +82,8 @@ pub fn start(plan: Plan) -> io::Result<JoinHandle<io::Result<()>>> {
 }
 
 fn run(plan: Plan) -> io::Result<()> {
-    let Plan { index, house, doors, workers, pen_bytes, port, counters, mut phase } = plan;
+    let Plan { index, house, doors, workers, pen_bytes, port, stats, mut phase, ended } = plan;
+    let _ending = Ending(ended, "the acceptor");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let desk = Desk::new(Tools::new(Recorder::new(index, pen_bytes), 0, house.clock));
     let port = Rc::new(port);
@@ -85,7 +91,7 @@ fn run(plan: Plan) -> io::Result<()> {
     runtime.block_on(async {
         tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&port)));
         tokio::task::spawn_local(watch_sink(Rc::clone(&desk), Rc::clone(&port)));
-        tokio::task::spawn_local(publish(Rc::clone(&desk), Arc::clone(&counters)));
+        tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
         let mut open = Vec::new();
         for door in doors {
             let Door { socket, address, service, listener } = door;
@@ -110,7 +116,7 @@ fn run(plan: Plan) -> io::Result<()> {
         Ok::<(), io::Error>(())
     })?;
     port.exchange(&mut desk.tools().recorder);
-    counters.set(desk.tools().recorder.counters());
+    stats.publish(desk.tools().recorder.counters().clone());
     Ok(())
 }
 
@@ -119,7 +125,7 @@ struct Reception {
     house: Arc<House>,
     desk: Rc<Desk>,
     port: Rc<SinkPort>,
-    workers: Rc<[(mpsc::Sender<Arrival>, Load)]>,
+    workers: Rc<[(mpsc::Sender<Arrival>, Arc<WorkerStats>)]>,
     address: String,
     service: usize,
     listener: usize,
@@ -175,12 +181,13 @@ impl Reception {
         };
         // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
         let Ok(socket) = socket.into_std() else { return };
-        let Some((worker, load)) = self.workers.iter().min_by_key(|(_, load)| load.get()) else { return };
+        let fewest = self.workers.iter().min_by_key(|(_, stats)| stats.connections().load(Ordering::Relaxed));
+        let Some((worker, stats)) = fewest else { return };
         let arrival = Arrival {
             socket,
             admitted,
             permit,
-            loaded: load.add(),
+            loaded: Loaded::new(stats),
             service: self.service,
             listener: self.listener,
             at: self.desk.now(),

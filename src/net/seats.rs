@@ -5,46 +5,33 @@ use super::{
     permits::Permit,
     service::House,
 };
-use crate::{moment::Moment, policy::identity::AuthenticatedPeer, session::error::CloseReason};
+use crate::{metrics::WorkerStats, moment::Moment, policy::identity::AuthenticatedPeer, session::error::CloseReason};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::sync::Notify;
 
-/// How many connections a worker has, those still in its queue included; the acceptor compares them.
-#[derive(Clone, Debug, Default)]
-pub struct Load(Arc<AtomicUsize>);
+/// One connection in its worker's count, those still in the queue included; the acceptor compares the counts.
+#[derive(Debug)]
+pub struct Loaded(Arc<WorkerStats>);
 
-impl Load {
-    /// The number.
+impl Loaded {
+    /// One more, until this is dropped.
     #[must_use]
-    pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// One more, until the guard is dropped.
-    #[must_use]
-    pub fn add(&self) -> Loaded {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Loaded(self.clone())
+    pub fn new(stats: &Arc<WorkerStats>) -> Self {
+        stats.connections().fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stats))
     }
 }
 
-/// One connection in a [`Load`].
-#[derive(Debug)]
-pub struct Loaded(Load);
-
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections().fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,11 @@
 //! What every thread of the shell shares: the services, the clock, the counts. Immutable, but for what a reload swaps.
 
-use super::{clock::Clock, permits::Permits, socket::SocketOptions};
+use super::{
+    clock::Clock,
+    permits::Permits,
+    socket::SocketOptions,
+    upstream::{ConnectError, Upstream},
+};
 use crate::{
     config::settings::{self, Audit, Limits},
     policy::{identity::Role, network::Admission},
@@ -12,7 +17,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +47,8 @@ pub struct Service {
     pub tls: Store,
     /// Everything else that a reload swaps.
     pub live: ArcSwap<Live>,
+    /// Whether Redis could be connected to when last tried.
+    pub reachable: AtomicBool,
 }
 
 /// What new connections of a service are made with; swapped whole at a reload.
@@ -61,6 +68,25 @@ pub struct Live {
     pub handshake_timeout: Duration,
     /// For bytes of a side that is being closed.
     pub flush_timeout: Duration,
+}
+
+impl Service {
+    /// Connects to its Redis, and remembers whether that worked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::connect`]; the log says so once per outage.
+    pub async fn connect(&self, live: &Live) -> Result<Upstream, ConnectError> {
+        let upstream = &live.upstream;
+        let connected =
+            Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout).await;
+        match (&connected, self.reachable.swap(connected.is_ok(), Ordering::Relaxed)) {
+            (Ok(_), false) => tracing::info!(service = %self.name, upstream = %upstream.address, "Redis is reachable"),
+            (Err(error), true) => tracing::warn!(service = %self.name, %error, "Redis is not reachable"),
+            _ => {}
+        }
+        connected
+    }
 }
 
 impl Live {

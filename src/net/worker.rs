@@ -5,22 +5,23 @@
 //! * the *porter* seats arrivals, passes on phases, and looks for expired certificates;
 //! * the *flusher* hands the pen's block to the sink when all connections that were ready have had their turn;
 //! * the *watcher* sleeps until a connection waits for the sink, and wakes it when the sink has written more;
-//! * the *publisher* copies the counters out, at most once a second and only while they move.
+//! * the *clerk* answers scrapes with a copy of the counters.
 
 use super::{
     connection::{self, Arrival, Arriving},
     desk::{Desk, Order, Tools},
-    seats::{Load, Seats},
+    seats::Seats,
     service::House,
 };
 use crate::{
-    audit::{counters::Counters, event::ProcessEvent, record::Recorder, sink::SinkPort},
+    audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
+    metrics::WorkerStats,
     session::error::CloseReason,
 };
 use std::{
     io,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -34,8 +35,6 @@ use tokio::{
 const ARRIVALS_MAX: usize = 256;
 /// How often certificates are looked at for expiry.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
-/// How often counters are copied out.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// What all threads are to do now. Never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,25 +60,21 @@ pub struct Plan {
     pub memory_max: u64,
     /// Its way into the audit sink.
     pub port: SinkPort,
-    /// Where its counters are published.
-    pub counters: Arc<Published>,
+    /// Its counters and its number of connections, for everybody to see.
+    pub stats: Arc<WorkerStats>,
     /// What it is to do.
     pub phase: watch::Receiver<Phase>,
+    /// Told when the thread ends, however it ends.
+    pub ended: mpsc::Sender<&'static str>,
 }
 
-/// A copy of one pen's counters for whoever wants to read them.
-#[derive(Debug, Default)]
-pub struct Published(Mutex<Counters>);
+/// Says that a thread has ended, even if it panicked.
+pub(super) struct Ending(pub(super) mpsc::Sender<&'static str>, pub(super) &'static str);
 
-impl Published {
-    /// The counters as last published.
-    #[must_use]
-    pub fn get(&self) -> Counters {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set(&self, counters: &Counters) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(counters);
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // There is room for one word of each thread.
+        let _ = self.0.try_send(self.1);
     }
 }
 
@@ -89,7 +84,7 @@ pub struct Worker {
     /// Where sockets go in. The worker ends when all senders are gone and all its connections too.
     pub arrivals: mpsc::Sender<Arrival>,
     /// How many connections it has.
-    pub load: Load,
+    pub stats: Arc<WorkerStats>,
     /// Its thread; ends with how many connections it had to abort.
     pub thread: JoinHandle<io::Result<usize>>,
 }
@@ -103,12 +98,14 @@ impl Worker {
     pub fn start(plan: Plan) -> io::Result<Self> {
         let (arrivals, theirs) = mpsc::channel(ARRIVALS_MAX);
         let name = format!("worker-{}", plan.index);
+        let stats = Arc::clone(&plan.stats);
         let thread = std::thread::Builder::new().name(name).spawn(move || run(plan, theirs))?;
-        Ok(Self { arrivals, load: Load::default(), thread })
+        Ok(Self { arrivals, stats, thread })
     }
 }
 
 fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
+    let _ending = Ending(plan.ended, "a worker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let recorder = Recorder::new(plan.index, plan.pen_bytes);
     let desk = Desk::new(Tools::new(recorder, plan.memory_max, plan.house.clock));
@@ -116,12 +113,12 @@ fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
     let aborted = runtime.block_on(async {
         tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&port)));
         tokio::task::spawn_local(watch_sink(Rc::clone(&desk), Rc::clone(&port)));
-        tokio::task::spawn_local(publish(Rc::clone(&desk), Arc::clone(&plan.counters)));
+        tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&plan.stats)));
         porter(plan.house, Rc::clone(&desk), arrivals, plan.phase).await
     });
     // The last lines of the last connections.
     port.exchange(&mut desk.tools().recorder);
-    plan.counters.set(desk.tools().recorder.counters());
+    plan.stats.publish(desk.tools().recorder.counters().clone());
     Ok(aborted)
 }
 
@@ -206,16 +203,6 @@ pub(super) async fn watch_sink(desk: Rc<Desk>, port: Rc<SinkPort>) {
     }
 }
 
-pub(super) async fn publish(desk: Rc<Desk>, counters: Arc<Published>) {
-    let mut published = 0;
-    let mut tick = tokio::time::interval(PUBLISH_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let tools = desk.tools();
-        if tools.recorder.rendered() != published {
-            published = tools.recorder.rendered();
-            counters.set(tools.recorder.counters());
-        }
-    }
+pub(super) async fn answer_scrapes(desk: Rc<Desk>, stats: Arc<WorkerStats>) {
+    stats.serve(|| desk.tools().recorder.counters().clone()).await;
 }
