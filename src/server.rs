@@ -191,8 +191,8 @@ fn files(service: &ServiceSettings) -> Files {
         client_ca: service.tls.client_ca.clone(),
         crl: service.tls.crl.clone(),
         min_version: match service.tls.min_version {
-            TlsVersion::V12 => MinVersion::V12,
-            TlsVersion::V13 => MinVersion::V13,
+            TlsVersion::V12 => MinVersion::Tls12,
+            TlsVersion::V13 => MinVersion::Tls13,
         },
     }
 }

@@ -1,5 +1,6 @@
 //! `ravelin run`: read the configuration, serve, drain.
 
+use super::{complain, exit};
 use crate::{
     config::{
         Source,
@@ -8,8 +9,12 @@ use crate::{
     server,
 };
 use std::{
+    ffi::OsStr,
     fmt,
-    os::{linux::net::SocketAddrExt, unix::net::UnixDatagram},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{ffi::OsStrExt, net::UnixDatagram},
+    },
     process::ExitCode,
 };
 use tracing::{Event, Subscriber};
@@ -21,14 +26,12 @@ use tracing_subscriber::{
 
 /// Serves what the configuration says until a signal ends it. The exit code is 0 after a clean drain, 1 if the system
 /// refused something or the drain was cut short, 3 if the configuration or a file it names cannot be used.
-/// `notify_socket` is systemd's `NOTIFY_SOCKET`, if it gave one.
-#[must_use]
-pub fn main(source: &Source, notify_socket: Option<&str>) -> ExitCode {
+pub(super) fn main(source: &Source) -> ExitCode {
     let settings = match source.load() {
         Ok(settings) => settings,
         Err(errors) => {
             complain(&errors);
-            return ExitCode::from(3);
+            return ExitCode::from(exit::CONFIG);
         }
     };
     start_log(settings.log);
@@ -38,8 +41,9 @@ pub fn main(source: &Source, notify_socket: Option<&str>) -> ExitCode {
     }
     raise_file_limit(settings.limits.max_connections.get());
     let ready = || {
-        if let Some(socket) = notify_socket
-            && let Err(error) = notify(socket, b"READY=1")
+        // What systemd calls its socket; other service managers set none.
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = notify(&socket, b"READY=1")
         {
             tracing::warn!(%error, "the service manager cannot be told that the proxy is ready");
         }
@@ -51,11 +55,6 @@ pub fn main(source: &Source, notify_socket: Option<&str>) -> ExitCode {
             error.exit_code()
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]
-fn complain(error: &dyn fmt::Display) {
-    eprintln!("{error}");
 }
 
 /// The operational log goes to standard error; standard output may be the audit stream. `RAVELIN_LOG`-like filters are
@@ -127,9 +126,9 @@ fn raise_file_limit(connections: u32) {
 }
 
 /// The service manager's protocol: one datagram of `KEY=VALUE` lines. A name that begins with `@` is abstract.
-fn notify(socket: &str, state: &[u8]) -> std::io::Result<()> {
+fn notify(socket: &OsStr, state: &[u8]) -> std::io::Result<()> {
     let sender = UnixDatagram::unbound()?;
-    let sent = match socket.strip_prefix('@') {
+    let sent = match socket.as_bytes().strip_prefix(b"@") {
         Some(name) => sender.send_to_addr(state, &std::os::unix::net::SocketAddr::from_abstract_name(name)?)?,
         None => sender.send_to(state, socket)?,
     };
@@ -182,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        notify(path.to_str().unwrap(), b"READY=1").unwrap();
+        notify(path.as_os_str(), b"READY=1").unwrap();
         let mut got = [0; 64];
         let length = manager.recv(&mut got).unwrap();
         assert_eq!(&got[..length], b"READY=1");

@@ -186,8 +186,8 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
         match Policy::compile(&[&item.value]) {
             Ok(_) => rules.push(item.value.clone()),
             Err(errors) => {
-                for error in errors {
-                    report.error(&item.at, error.to_string());
+                for error in errors.0 {
+                    report.error(&item.at, format!("{:?}: {}", item.value, error.fault));
                 }
             }
         }

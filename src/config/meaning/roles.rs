@@ -43,12 +43,15 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
                     // Each rule was good by itself; what remains is about all of them together.
-                    for error in errors {
+                    for error in errors.0 {
                         report.error(&at, error.to_string());
                     }
                     continue;
                 }
             };
+            for warning in policy.warnings() {
+                report.warn(format!("service {}, role {name}: {warning}", service.name));
+            }
             let role = Role { name: name.clone(), matches: matches.clone(), priority, policy };
             for other in service.roles.iter().filter(|other| other.priority == priority) {
                 if other.matches.iter().any(|each| role.matches.contains(each)) {
