@@ -1,8 +1,20 @@
 //! One client's side.
 
+mod accept;
+mod answer;
 pub mod error;
 pub mod gather;
+mod local;
 pub mod machine;
+mod options;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod script;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod transaction;
 
 use crate::{audit::record::Recorder, moment::Moment};
 
