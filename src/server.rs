@@ -154,8 +154,8 @@ fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         AuditOutput::Stdout => Target::Stdout,
         AuditOutput::File(path) => Target::File(path.clone()),
     };
-    let (sink, ports) = Sink::open(target.clone(), pens)
-        .map_err(|error| StartError::Sink { output: describe(&target), error })?;
+    let (sink, ports) =
+        Sink::open(target.clone(), pens).map_err(|error| StartError::Sink { output: describe(&target), error })?;
     let mut doors = Vec::new();
     for (index, service) in settings.services.iter().enumerate() {
         for (listener, each) in service.listeners.iter().enumerate() {
@@ -238,8 +238,13 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
     let (Some(port), Some(own)) = (ports.pop(), stats.last().cloned()) else {
         return Err(io::Error::other("the sink has no port for the process itself").into());
     };
-    let mut scribe =
-        Scribe { recorder: Recorder::new(pen(ports.len()), PEN_BYTES), port, clock, stats: own, started_us: clock.now().mono_us };
+    let mut scribe = Scribe {
+        recorder: Recorder::new(pen(ports.len()), PEN_BYTES),
+        port,
+        clock,
+        stats: own,
+        started_us: clock.now().mono_us,
+    };
     let monitor = sink.monitor();
     let started = clock.now().wall_us / 1_000_000;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), started, stats.clone(), monitor.clone())?);
@@ -316,7 +321,13 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
     let within = in_force.settings().limits.drain_timeout;
     let (drained, aborted) = wind_down(threads, &house, within, &mut requests, &mut scribe).await;
     let fine = drained.in_time && drained.complete && !failed;
-    let reason = if failed { "failure" } else if drained.in_time { "drained" } else { "deadline" };
+    let reason = if failed {
+        "failure"
+    } else if drained.in_time {
+        "drained"
+    } else {
+        "deadline"
+    };
     tracing::info!(aborted, reason, "all connections are closed");
     scribe.write(&ProcessEvent::Stop { reason, us: scribe_age(&scribe) });
     match sink.flush_and_close(SINK_WITHIN) {

@@ -65,7 +65,10 @@ fn start_log(log: Log) {
     // A second subscriber is refused; that one is already there is all that matters.
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.event_format(NotAudit(format().json().flatten_event(true))).fmt_fields(format::JsonFields::new()).try_init(),
+        LogFormat::Json => builder
+            .event_format(NotAudit(format().json().flatten_event(true)))
+            .fmt_fields(format::JsonFields::new())
+            .try_init(),
     };
 }
 

@@ -364,8 +364,8 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             self.outbox.send(cx, side, first, second);
         }
         let (first, second) = down.slices();
-        if !(first.is_empty() && second.is_empty())
-            && !self.down_broke
+        let silent = first.is_empty() && second.is_empty();
+        if !(silent || self.down_broke)
             && let Some(side) = &mut self.down
         {
             // At once, not at the end of the round: records of many turns in a row would only grow the heap.

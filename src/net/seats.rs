@@ -73,12 +73,8 @@ pub(super) struct Seat {
 impl Seats {
     pub(super) fn take(self: &Rc<Self>, service: usize, permit: Permit, loaded: Loaded) -> Seat {
         let id = self.next.replace(self.next.get().wrapping_add(1));
-        let sitter = Rc::new(Sitter {
-            control: Rc::default(),
-            service,
-            standing: RefCell::default(),
-            leaving: Cell::default(),
-        });
+        let sitter =
+            Rc::new(Sitter { control: Rc::default(), service, standing: RefCell::default(), leaving: Cell::default() });
         self.taken.borrow_mut().insert(id, Rc::clone(&sitter));
         Seat { seats: Rc::clone(self), id, sitter, _permit: permit, _loaded: loaded }
     }

@@ -18,13 +18,7 @@ use crate::{
     metrics::WorkerStats,
     session::error::CloseReason,
 };
-use std::{
-    io,
-    rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime::LocalOptions,
     sync::{mpsc, watch},
