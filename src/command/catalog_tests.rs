@@ -185,13 +185,37 @@ fn subscription_effects_stand_on_the_six_commands_and_no_other() {
 
 #[test]
 fn lookup_probes_are_short() {
-    let mut probes = 0;
-    for (_, row) in iter().filter(|(_, row)| row.sub.is_none()) {
-        let mut at = slot(TOP, row.name.as_bytes());
-        while ENTRIES[usize::from(INDEX[at])].full_name != row.full_name {
-            at = (at + 1) & (SLOTS - 1);
-            probes += 1;
-        }
+    let mut extra = 0;
+    let mut longest = 0;
+    for home in (0..SLOTS).filter(|at| INDEX[*at].len != 0) {
+        let Slot { words, len, parent, .. } = INDEX[home];
+        let distance = (home + SLOTS - Key { words, len, parent }.slot()) % SLOTS;
+        extra += distance;
+        longest = longest.max(distance);
     }
-    assert!(probes < 60, "{probes} extra probes over all commands: the slots are badly spread");
+    assert!(extra < 150 && longest < 8, "{extra} extra probes over {COUNT} rows, {longest} at most: badly spread");
+}
+
+#[test]
+fn upper_changes_letters_and_nothing_else() {
+    for byte in 0..=255u8 {
+        let word = u64::from_le_bytes([byte, b'a', 0xff, byte, b'Z', 0x80, b'{', byte]);
+        assert_eq!(upper(word).to_le_bytes(), word.to_le_bytes().map(|byte| byte.to_ascii_uppercase()), "{byte}");
+    }
+}
+
+#[test]
+fn names_of_every_length_have_keys_of_their_own() {
+    let name: Vec<u8> = (b'A'..).take(KEY_MAX + 1).collect();
+    for len in 1..=KEY_MAX {
+        let key = Key::new(TOP, &name[..len]).unwrap();
+        for at in 0..len {
+            let mut other = name[..len].to_vec();
+            other[at] = 0;
+            assert!(Key::new(TOP, &other) != Some(key), "byte {at} of {len} is not in the key");
+        }
+        assert!(Key::new(0, &name[..len]) != Some(key), "nor the container");
+        assert!(len == 1 || Key::new(TOP, &name[..len - 1]) != Some(key), "nor the length");
+    }
+    assert!(Key::new(TOP, &name).is_none() && Key::new(TOP, b"").is_none());
 }
