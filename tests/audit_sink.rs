@@ -20,9 +20,10 @@ use ravelin::{
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::{MetadataExt, symlink},
     path::Path,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -175,6 +176,29 @@ fn a_full_disk_stalls_and_says_so_and_a_new_file_gets_every_line() {
 }
 
 #[test]
+fn a_reader_that_left_stalls_the_sink_until_another_one_comes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("audit.pipe");
+    let reader = fifo(&path);
+    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let monitor = sink.monitor();
+    drop(reader);
+    let mut pen = Recorder::new(0, CAPACITY);
+    write_line(&mut pen, &ports[0]);
+    eventually("the sink says that it fails", || monitor.failing().is_some());
+    assert!(monitor.failing().unwrap().contains("Broken pipe"));
+    assert_eq!((ports[0].written(), monitor.queue_bytes()), (0, pen.rendered()));
+
+    let mut reader = File::from(rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap());
+    eventually("the sink recovers by itself", || ports[0].written() == pen.rendered());
+    assert_eq!((monitor.failing(), monitor.queue_bytes()), (None, 0));
+    sink.flush_and_close(Duration::from_secs(30)).unwrap();
+    let mut read = Vec::new();
+    drain(&mut reader, &mut read);
+    assert_eq!(sequence(&read, 0), [1]);
+}
+
+#[test]
 fn closing_a_sink_that_cannot_write_says_how_many_bytes_are_lost() {
     let (sink, ports) = Sink::open(Target::File("/dev/full".into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
@@ -285,4 +309,43 @@ async fn tasks_wait_until_a_line_is_written_and_no_longer() {
     assert_eq!(ports[1].written(), 0, "ports are counted apart");
     read.await.unwrap();
     sink.flush_and_close(Duration::from_secs(30)).unwrap();
+}
+
+/// Not a test by itself: what the test below runs as another process, whose standard output it holds.
+#[test]
+#[ignore = "run by `standard_output_is_written_whether_it_is_a_pipe_or_a_file_with_a_position`"]
+fn child_that_writes_to_standard_output() {
+    let (sink, ports) = Sink::open(Target::Stdout, 1).unwrap();
+    let mut pen = Recorder::new(7, CAPACITY);
+    for _ in 0..3 {
+        write_line(&mut pen, &ports[0]);
+    }
+    sink.flush_and_close(Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn standard_output_is_written_whether_it_is_a_pipe_or_a_file_with_a_position() {
+    let child = || {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "child_that_writes_to_standard_output", "--ignored", "--nocapture"]);
+        child
+    };
+    // The test harness of the child writes lines of its own around ours.
+    let records = |text: &[u8]| {
+        let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"v\":1"));
+        sequence(&lines.flatten().copied().collect::<Vec<_>>(), 7)
+    };
+    let output = child().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(records(&output.stdout), [1, 2, 3]);
+
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("out");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(b"before\n").unwrap();
+    let status = child().stdout(Stdio::from(file)).status().unwrap();
+    assert!(status.success());
+    let text = fs::read(&path).unwrap();
+    assert!(text.starts_with(b"before\n"), "what stood there stands there still");
+    assert_eq!(records(&text), [1, 2, 3]);
 }

@@ -28,7 +28,12 @@ use self::{
     raw::RawConfig,
     settings::Settings,
 };
-pub use self::{excerpt::Excerpt, overrides::Override, reference::reference};
+pub use self::{
+    excerpt::Excerpt,
+    overrides::Override,
+    reference::reference,
+    units::{show_duration, show_size},
+};
 use std::path::PathBuf;
 
 /// Where a configuration comes from; kept, so that a reload reads the same again.

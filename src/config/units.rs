@@ -53,14 +53,16 @@ fn split(text: &str) -> Result<(u64, &str), UnitError> {
 }
 
 /// A duration as [`duration`] reads it, in the largest unit that leaves no rest.
-pub(super) fn show_duration(duration: Duration) -> String {
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     show(ms, &TIMES, "0s")
 }
 
 /// A size as [`size`] reads it, in the largest unit that leaves no rest.
-pub(super) fn show_size(bytes: u64) -> String {
-    show(bytes, &SIZES[1..], "0B")
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
+    show(bytes, SIZES.get(1..).unwrap_or_default(), "0B")
 }
 
 fn show(value: u64, units: &[(&str, u64)], zero: &str) -> String {

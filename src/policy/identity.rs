@@ -104,6 +104,27 @@ impl Match {
     }
 }
 
+impl std::fmt::Display for Match {
+    /// As it may be written in the configuration: `cn = "billing-api" and ou = "payments"`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { uri, dns, email, ip, cn, ou, o, serial, sha256 } = self;
+        let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| pattern.text().to_owned());
+        let conditions = [
+            ("uri", text(uri)),
+            ("dns", text(dns)),
+            ("email", text(email)),
+            ("ip", ip.map(|net| net.to_string())),
+            ("cn", text(cn)),
+            ("ou", text(ou)),
+            ("o", text(o)),
+            ("serial", serial.clone()),
+            ("sha256", sha256.clone()),
+        ];
+        let given = conditions.into_iter().filter_map(|(name, value)| Some(format!("{name} = {:?}", value?)));
+        f.write_str(&given.collect::<Vec<_>>().join(" and "))
+    }
+}
+
 fn number(hexadecimal: &str) -> &str {
     hexadecimal.trim_start_matches('0')
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The entry points (`connected`, `downstream`, `upstream`, `downstream_end`, `upstream_end`, `resume`, `drain`,
-//! `abort`) are facts from outside; each ends in [`Session::settle`], which releases what can be released and notices
+//! `abort`) are facts from outside; each ends in `Core::settle`, which releases what can be released and notices
 //! that the end has come. [`Session::wants`] then says what the session waits for. How a command is accepted is in
 //! [`super::accept`], how a reply closes its slot in [`super::answer`].
 

@@ -187,7 +187,7 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
             Ok(_) => rules.push(item.value.clone()),
             Err(errors) => {
                 for error in errors.0 {
-                    report.error(&item.at, error.to_string());
+                    report.error(&item.at, format!("{:?}: {}", item.value, error.fault));
                 }
             }
         }

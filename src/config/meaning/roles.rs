@@ -49,6 +49,9 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
                     continue;
                 }
             };
+            for warning in policy.warnings() {
+                report.warn(format!("service {}, role {name}: {warning}", service.name));
+            }
             let role = Role { name: name.clone(), matches: matches.clone(), priority, policy };
             for other in service.roles.iter().filter(|other| other.priority == priority) {
                 if other.matches.iter().any(|each| role.matches.contains(each)) {

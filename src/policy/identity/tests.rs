@@ -74,6 +74,12 @@ fn every_condition_of_a_match_must_hold() {
 }
 
 #[test]
+fn a_match_is_shown_as_it_is_written() {
+    let shown = Match { ou: pattern("payments", Kind::Plain), ..cn("billing-*") }.to_string();
+    assert_eq!(shown, "cn = \"billing-*\" and ou = \"payments\"");
+}
+
+#[test]
 fn a_condition_on_a_name_the_certificate_lacks_does_not_hold() {
     let bare = Identity { sha256: "00".repeat(32), not_after: NOT_AFTER, ..Identity::default() };
     for each in [uri("**"), cn("*"), Match { dns: pattern("*", Kind::Dns), ..Match::default() }] {
