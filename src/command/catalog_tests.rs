@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::{Effect, PubSub, Resolved};
 use crate::resp::Span;
+use proptest::prelude::*;
 use std::collections::HashMap;
 
 /// Calls `then` with words laid out one behind the other, `declared` of them promised.
@@ -218,4 +219,37 @@ fn names_of_every_length_have_keys_of_their_own() {
         assert!(len == 1 || Key::new(TOP, &name[..len - 1]) != Some(key), "nor the length");
     }
     assert!(Key::new(TOP, &name).is_none() && Key::new(TOP, b"").is_none());
+}
+
+#[test]
+fn old_and_hidden_commands_have_rows_too() {
+    for name in ["slaveof", "substr", "restore-asking", "pfdebug", "pfselftest", "replconf", "sync", "psync", "debug"] {
+        assert!(by_full_name(name).is_some(), "{name}");
+    }
+}
+
+proptest! {
+    /// Whatever the words: no panic, and the row is the one a plain search finds.
+    #[test]
+    fn resolving_agrees_with_a_plain_search(
+        name in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            prop::sample::select(ENTRIES.iter().map(|row| row.name.as_bytes().to_vec()).collect::<Vec<_>>()),
+        ],
+        sub in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            prop::sample::select(ENTRIES.iter().filter_map(|row| row.sub).map(|sub| sub.as_bytes().to_vec()).collect::<Vec<_>>()),
+        ],
+    ) {
+        let top = iter().find(|(_, row)| row.sub.is_none() && name.eq_ignore_ascii_case(row.name.as_bytes()));
+        let expected = match top {
+            None if is_name(&name) => Resolved::UnknownCommand,
+            None => Resolved::NotAName,
+            Some((id, row)) if !row.container => Resolved::Known(id),
+            Some((id, row)) => iter()
+                .find(|(_, other)| other.name == row.name && other.sub.is_some_and(|other| sub.eq_ignore_ascii_case(other.as_bytes())))
+                .map_or(Resolved::UnknownSubcommand(id), |(id, _)| Resolved::Known(id)),
+        };
+        prop_assert_eq!(resolved(&[&name, &sub], 2), expected);
+    }
 }
