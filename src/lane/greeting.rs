@@ -1,6 +1,7 @@
 //! What a lane says to Redis before any client's command.
 
-use crate::secret::Secret;
+use super::tickets::{Closes, Own, Ticket};
+use crate::{resp::encode, secret::Secret};
 
 /// The credential and name of an upstream connection.
 #[derive(Debug, Clone)]
@@ -18,4 +19,66 @@ pub struct Credential {
     pub username: Option<String>,
     /// The password.
     pub password: Secret,
+}
+
+impl Greeting {
+    /// Encodes the greeting onto `out`, one ticket per command onto `tickets`.
+    ///
+    /// With a credential the first command is a PING that Redis must refuse (`-NOAUTH`, or `-NOPERM` where the default
+    /// user is on but may do nothing): `AUTH default anything` succeeds on a Redis that asks nobody for a password,
+    /// so AUTH's `+OK` alone does not tell a protected Redis from an open one. `probe` is false after RESET, when that
+    /// is known.
+    pub fn encode(&self, name: &str, probe: bool, out: &mut Vec<u8>, tickets: &mut Vec<Ticket>) {
+        let mut own = |own| tickets.push(Ticket { closes: Closes::Reply, own: Some(own) });
+        if let Some(credential) = &self.credential {
+            if probe {
+                encode::command(out, &[b"PING"]);
+                own(Own::Probe);
+            }
+            match &credential.username {
+                Some(user) => encode::command(out, &[b"AUTH", user.as_bytes(), credential.password.expose()]),
+                None => encode::command(out, &[b"AUTH", credential.password.expose()]),
+            }
+            own(Own::Auth);
+        }
+        if self.set_name {
+            encode::command(out, &[b"CLIENT", b"SETNAME", &client_name(name)]);
+            own(Own::SetName);
+        }
+    }
+}
+
+/// A name that CLIENT SETNAME takes: printable ASCII without blanks (Redis' `clientSetNameOrReply`), at most 128 bytes.
+fn client_name(name: &str) -> Vec<u8> {
+    let mut out = b"ravelin:".to_vec();
+    out.extend(name.bytes().take(120).map(|byte| if byte.is_ascii_graphic() { byte } else { b'_' }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Credential, Greeting};
+    use crate::{lane::tickets::Own, secret::Secret};
+
+    fn greet(username: Option<&str>, probe: bool, set_name: bool) -> (String, Vec<Own>) {
+        let password = Secret::new(b"p w\"\\".to_vec());
+        let greeting =
+            Greeting { credential: Some(Credential { username: username.map(str::to_owned), password }), set_name };
+        let (mut out, mut tickets) = (Vec::new(), Vec::new());
+        greeting.encode("spiffe://prod/ü app", probe, &mut out, &mut tickets);
+        (String::from_utf8(out).unwrap(), tickets.into_iter().filter_map(|ticket| ticket.own).collect())
+    }
+
+    #[test]
+    fn password_bytes_go_up_exactly() {
+        assert_eq!(greet(None, false, false).0, "*2\r\n$4\r\nAUTH\r\n$5\r\np w\"\\\r\n");
+        assert_eq!(greet(Some("u"), false, false).0, "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$5\r\np w\"\\\r\n");
+    }
+
+    #[test]
+    fn probe_comes_before_auth_and_the_name_after_it() {
+        let (bytes, own) = greet(None, true, true);
+        assert_eq!(own, [Own::Probe, Own::Auth, Own::SetName]);
+        assert!(bytes.ends_with("$7\r\nSETNAME\r\n$28\r\nravelin:spiffe://prod/___app\r\n"), "{bytes}");
+    }
 }

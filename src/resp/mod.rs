@@ -61,6 +61,12 @@ impl<'a> Words<'a> {
         self.declared as usize
     }
 
+    /// The same request, seen as if its first word stood alone.
+    #[must_use]
+    pub fn first_only(&self) -> Self {
+        Self { input: self.input, spans: self.spans.get(..1).unwrap_or_default(), declared: 1 }
+    }
+
     /// The whole words in order.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         (0..self.spans.len()).filter_map(|index| self.get(index))

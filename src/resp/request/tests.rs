@@ -212,6 +212,19 @@ fn blank_requests_in_a_row_are_bounded_and_a_command_starts_the_count_anew() {
 }
 
 #[test]
+fn lines_and_streamed_commands_start_the_count_of_blanks_anew() {
+    let mut parser = RequestParser::new(RequestLimits { blanks_max: 1, ..LIMITS });
+    assert_eq!(parser.next(b"\r\n"), blank(2, false));
+    assert_eq!(parser.next(b"PING\r\n"), Ok(Request::Inline { len: 6 }));
+    assert_eq!(parser.next(b"\r\n"), blank(2, false));
+    assert_eq!(parser.next(b"*1\r\n$4\r\nPI"), MORE);
+    assert_eq!(parser.split(b"*1\r\n$4\r\nPI"), 10);
+    assert_eq!(parser.stream(b"NG\r\n"), Ok(Piece { len: 4, last: true }));
+    assert_eq!(parser.next(b"\r\n"), blank(2, false));
+    assert_eq!(parser.next(b"\r\n"), Err(RequestError::TooManyBlanks));
+}
+
+#[test]
 fn after_a_refusal_nothing_is_read_again() {
     let mut parser = RequestParser::new(LIMITS);
     assert_eq!(parser.next(b"*1\r\nX"), Err(RequestError::ExpectedDollar(b'X')));
@@ -266,7 +279,7 @@ fn words_and_length_are_known_as_early_as_their_headers() {
 fn nothing_is_allocated_by_a_declared_number() {
     let mut parser = RequestParser::new(LIMITS);
     assert_eq!(parser.next(b"*1048576\r\n$536870912\r\nx"), MORE);
-    assert_eq!(parser.spans.capacity(), 0);
+    assert_eq!(parser.memory(), 0);
 }
 
 #[test]
@@ -277,6 +290,7 @@ fn memory_of_a_large_request_is_given_back() {
     let mut parser = RequestParser::new(LIMITS);
     assert_eq!(parser.next(&input), command(input.len()));
     assert_eq!(parser.words(&input).whole(), 5000);
+    assert!(parser.memory() >= 40_000);
     assert_eq!(parser.next(b"*1\r\n$4\r\nPING\r\n"), command(14));
     assert!(parser.spans.capacity() < 100, "the next request keeps little");
     parser.shrink();
@@ -318,7 +332,9 @@ fn streaming_reads_over_many_words_in_one_call() {
     let mut parser = RequestParser::new(LIMITS);
     let input = b"*4\r\n$4\r\nMSET\r\n$";
     assert_eq!(parser.next(input), MORE);
+    assert_eq!(parser.words(input).whole(), 1);
     assert_eq!(parser.split(input), 14, "the unfinished header stays");
+    assert_eq!(parser.words(b"$").whole(), 0, "the words have left the buffer");
     assert_eq!(parser.stream(b"$1\r\na\r\n$0\r\n\r\n$2\r\nxy\r\n$"), Ok(Piece { len: 21, last: true }));
 }
 

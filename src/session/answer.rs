@@ -1,0 +1,554 @@
+//! From Redis' bytes to closed slots: whose each reply is, what it confirms, and its record.
+
+use super::{
+    End, Turn,
+    error::CloseReason,
+    gather::Gather,
+    local::{Local, say},
+    machine::{Core, Phase, Replies, Streaming},
+    slots::{self, Kind, Marks, NO_RULE, Slot},
+};
+use crate::{
+    audit::record::{CommandRecord, ConnectionEvent, Context, KeyList, Name, Outcome},
+    command::Effect,
+    lane::{Arrival, Desync, Own},
+    policy::RuleId,
+    resp::reply::{Class, error_code},
+};
+
+/// What is written about a slot besides what the slot itself knows.
+#[derive(Clone, Copy, Debug)]
+struct Answer<'f> {
+    outcome: Outcome,
+    class: Option<Class>,
+    error: Option<&'f [u8]>,
+    elements: Option<(&'f [Class], u64)>,
+    bytes_out: u64,
+    /// The database the record names.
+    db: u32,
+    /// Whether it is recorded as inside a transaction, and which.
+    tx: Option<u32>,
+    context: Context,
+}
+
+impl Core {
+    /// Takes replies from the front of `input` until something is missing. Returns the bytes consumed.
+    pub(super) fn take_replies(
+        &mut self,
+        input: &[u8],
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+        down: &mut Gather<'_>,
+    ) -> usize {
+        let mut at = 0;
+        loop {
+            if !matches!(self.phase, Phase::Greeting | Phase::Open) {
+                return input.len();
+            }
+            let rest = input.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            if !turn.recorder.has_room() {
+                self.short_of_room = true;
+                break;
+            }
+            match self.lane.next(rest) {
+                Err(desync) => {
+                    self.desync(desync, turn, down);
+                    return input.len();
+                }
+                Ok(Arrival::More) => break,
+                Ok(Arrival::Push { len }) => {
+                    self.pass(at, len, down);
+                    at = at.saturating_add(len);
+                }
+                Ok(Arrival::Own { len, own, last }) => {
+                    at = at.saturating_add(len);
+                    if last {
+                        self.own_answer(own, turn, down);
+                    }
+                }
+                Ok(Arrival::Confirmation { len, closes }) => {
+                    // Confirmations reach the client even under CLIENT REPLY OFF, as Redis' do (CLIENT_PUSHING).
+                    self.pass(at, len, down);
+                    self.reply_out = self.reply_out.saturating_add(len as u64);
+                    at = at.saturating_add(len);
+                    if closes {
+                        self.close_front(turn, up, down);
+                        self.release(turn, down);
+                    }
+                }
+                Ok(Arrival::Reply { len, first, last }) => {
+                    if first && self.lost_authentication(turn) {
+                        return input.len();
+                    }
+                    self.pass_reply(at, len, down);
+                    at = at.saturating_add(len);
+                    if last {
+                        self.close_front(turn, up, down);
+                        self.release(turn, down);
+                    }
+                }
+            }
+        }
+        at
+    }
+
+    fn pass(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
+        down.pass(at..at.saturating_add(len));
+        self.bytes_out = self.bytes_out.saturating_add(len as u64);
+    }
+
+    /// Passes a piece of the front slot's reply on, unless the client is not to see it.
+    fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
+        let Some(slot) = self.slots.front() else { return };
+        let replaced = matches!(slot.kind, Kind::AsDiscard(local) if self.discard_text(local).is_some());
+        if !slot.marks.has(Marks::SILENT) && !replaced {
+            self.pass(at, len, down);
+            self.reply_out = self.reply_out.saturating_add(len as u64);
+        }
+    }
+
+    /// What the client is told in the place of Redis' answer to the DISCARD that went up for its EXEC. `None` when
+    /// Redis' own words stand (it refused DISCARD for a reason of its own).
+    fn discard_text(&self, local: Local) -> Option<Result<Local, &'static str>> {
+        let frame = self.lane.frame();
+        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        match frame.class {
+            Class::Status => Some(Ok(local)),
+            Class::Error if head.starts_with(b"ERR DISCARD without MULTI") => Some(Err("ERR EXEC without MULTI")),
+            _ => None,
+        }
+    }
+
+    /// `-NOAUTH` to a forwarded command: somebody changed Redis' users under us. Closes the pair, loudly.
+    fn lost_authentication(&mut self, turn: &mut Turn<'_>) -> bool {
+        let frame = self.lane.frame();
+        if frame.class != Class::Error
+            || error_code(frame.head.get(..usize::from(frame.head_len)).unwrap_or_default()) != b"NOAUTH"
+            || self.config.greeting.credential.is_none()
+        {
+            return false;
+        }
+        turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Alarm { reason: "upstream-noauth" });
+        self.finish(CloseReason::UpstreamAuth, "Redis no longer accepts our authentication (-NOAUTH)", End::Flush);
+        true
+    }
+
+    fn desync(&mut self, desync: Desync, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if matches!(self.phase, Phase::Greeting) {
+            let reason = if desync == Desync::MaxClients { "maxclients" } else { "desync" };
+            self.greeting_failed(reason, &desync.to_string(), turn, down);
+        } else if desync == Desync::MaxClients {
+            self.finish(CloseReason::UpstreamClosed, &desync.to_string(), End::Flush);
+        } else {
+            turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Alarm { reason: "desync" });
+            self.finish(CloseReason::Desync, &desync.to_string(), End::Flush);
+        }
+    }
+
+    /// Redis would not have us.
+    pub(super) fn greeting_failed(
+        &mut self,
+        reason: &'static str,
+        detail: &str,
+        turn: &mut Turn<'_>,
+        down: &mut Gather<'_>,
+    ) {
+        turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::UpstreamFailed { reason, detail });
+        if self.phase == Phase::Greeting {
+            self.say_unavailable(down);
+        }
+        self.finish(CloseReason::UpstreamAuth, detail, End::Flush);
+    }
+
+    /// A command of the proxy's own was answered.
+    fn own_answer(&mut self, own: Own, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        let frame = self.lane.frame();
+        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let failed = frame.class == Class::Error;
+        let ok = frame.class == Class::Status && head == b"OK";
+        let code = error_code(head);
+        let error = failed.then_some(code);
+        let outcome = if failed { Outcome::Error } else { Outcome::Ran };
+        let us = turn.now.mono_us.saturating_sub(self.greeted_at);
+        turn.recorder.upstream_command(turn.now, &self.facts, own.name(), outcome, error, us);
+        let code = String::from_utf8_lossy(code).into_owned();
+        match own {
+            Own::Probe if failed && (code == "NOAUTH" || code == "NOPERM") => {}
+            Own::Probe if failed => {
+                let detail = format!("Redis answered {code} to a PING before AUTH, where NOAUTH was expected");
+                self.greeting_failed("auth", &detail, turn, down);
+            }
+            Own::Probe => {
+                let detail = "Redis asks nobody for a password; give it one (requirepass), or say auth = \"none\"";
+                self.greeting_failed("no-password", detail, turn, down);
+            }
+            Own::Auth if !ok => {
+                let detail = format!("Redis did not accept our AUTH: {code}");
+                self.greeting_failed("auth", &detail, turn, down);
+            }
+            // A name is a courtesy: a server that refuses it still serves.
+            Own::Auth | Own::SetName => {
+                if self.lane.owed() == 0 {
+                    self.greeted(turn);
+                }
+            }
+        }
+    }
+
+    /// The front slot's reply is whole: what it confirms is noted, the record written, the slot gone.
+    fn close_front(&mut self, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
+        let Some(slot) = self.slots.front().copied() else { return };
+        if let Kind::AsDiscard(local) = slot.kind {
+            self.close_discarded(&slot, local, turn, down);
+            return;
+        }
+        let effect = slot.command().map_or(Effect::Plain, |id| id.entry().effect);
+        let frame = self.lane.frame();
+        let (class, element_count) = (frame.class, frame.element_count);
+        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let failed = class == Class::Error;
+        let queued = class == Class::Status && head == b"QUEUED" && self.tx.confirmed;
+        let code = error_code(head);
+        let elements =
+            (effect == Effect::Exec && class == Class::Array).then_some((frame.elements.as_slice(), element_count));
+        let outcome = match effect {
+            Effect::Exec if class == Class::Null => Outcome::Nil,
+            Effect::Exec if failed && code == b"EXECABORT" => Outcome::Aborted,
+            _ if failed => Outcome::Error,
+            _ if queued => Outcome::Queued,
+            _ => Outcome::Ran,
+        };
+        // A streamed command that was answered before it was whole: Redis refused it and will close.
+        let outcome = if slot.marks.has(Marks::UNFINISHED) { Outcome::Incomplete } else { outcome };
+        if slot.marks.has(Marks::OPENS) {
+            self.tx.confirm_open(!failed);
+        }
+        let inside = self.tx.confirmed;
+        let context = if inside && effect != Effect::Multi { Context::Multi } else { Context::TopLevel };
+        let answer = Answer {
+            outcome,
+            class: Some(class),
+            error: failed.then_some(code),
+            elements,
+            bytes_out: std::mem::take(&mut self.reply_out),
+            db: self.db,
+            tx: inside.then_some(self.tx.number),
+            context,
+        };
+        Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
+        let selected = slots::number_of(self.slots.front_words()).filter(|_| effect == Effect::Select);
+        self.confirm(effect, class, queued, selected, turn, up);
+        self.slots.pop();
+        if slot.marks.has(Marks::UNFINISHED) && self.streaming == Streaming::Up {
+            self.streaming = Streaming::No;
+            self.finish(CloseReason::UpstreamClosed, "Redis refused a command before it was whole", End::Flush);
+        }
+    }
+
+    /// What a reply confirms about the state of the connection.
+    fn confirm(
+        &mut self,
+        effect: Effect,
+        class: Class,
+        queued: bool,
+        selected: Option<u32>,
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+    ) {
+        let failed = class == Class::Error;
+        if queued {
+            self.tx.confirm_queued(selected);
+        }
+        match effect {
+            Effect::Select => {
+                self.selects_open = self.selects_open.saturating_sub(1);
+                if let Some(db) = selected
+                    && class == Class::Status
+                    && !queued
+                {
+                    self.db = db;
+                }
+            }
+            Effect::Exec => {
+                let elements = if class == Class::Array { self.lane.frame().elements.as_slice() } else { &[] };
+                if let Some(db) = self.tx.confirm_end(elements) {
+                    self.db = db;
+                }
+            }
+            Effect::Discard => {
+                self.tx.confirm_end(&[]);
+            }
+            Effect::Hello => {
+                if let Some(protocol) = self.hello.take()
+                    && !failed
+                {
+                    self.lane.set_protocol(protocol);
+                }
+                self.barrier = false;
+            }
+            Effect::Reset => {
+                if failed {
+                    // A server that does not know RESET has not changed anything.
+                    self.barrier = false;
+                    if self.tx.intended {
+                        self.tx.dirty = true;
+                    }
+                } else {
+                    self.lane.reset();
+                    self.tx.end();
+                    self.tx.confirm_end(&[]);
+                    self.db = 0;
+                    self.selects_open = 0;
+                    self.replies = Replies::Sent;
+                    self.regreeting = true;
+                    self.greet(false, turn, up);
+                }
+            }
+            Effect::Plain
+            | Effect::State
+            | Effect::Blocking
+            | Effect::BlockingOption
+            | Effect::Multi
+            | Effect::Auth
+            | Effect::Quit
+            | Effect::ReplyMode
+            | Effect::Subscribe(_)
+            | Effect::Unsubscribe(_)
+            | Effect::Monitor
+            | Effect::Replication
+            | Effect::ReplicationConfig
+            | Effect::Shutdown
+            | Effect::Script
+            | Effect::Unsupported => {}
+        }
+    }
+
+    /// The DISCARD that went up for an EXEC was answered.
+    fn close_discarded(&mut self, slot: &Slot, local: Local, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        let text = self.discard_text(local);
+        let frame = self.lane.frame();
+        let failed = frame.class == Class::Error;
+        let code = error_code(frame.head.get(..usize::from(frame.head_len)).unwrap_or_default());
+        let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
+        let own_outcome = if failed { Outcome::Error } else { Outcome::Ran };
+        turn.recorder.upstream_command(turn.now, &self.facts, "DISCARD", own_outcome, failed.then_some(code), us);
+        let mut bytes_out = std::mem::take(&mut self.reply_out);
+        if let Some(text) = text
+            && !slot.marks.has(Marks::SILENT)
+        {
+            let before = down.len();
+            match text {
+                Ok(local) => local.encode(slot.command(), b"", down.buffer()),
+                Err(text) => say(down.buffer(), text),
+            }
+            bytes_out = down.len().saturating_sub(before) as u64;
+            self.bytes_out = self.bytes_out.saturating_add(bytes_out);
+        }
+        let denied = slot.rule != NO_RULE;
+        let answer = Answer {
+            outcome: if denied { Outcome::Denied } else { Outcome::Aborted },
+            class: Some(Class::Error),
+            error: Some(if text.is_some_and(|text| text.is_ok()) { b"EXECABORT" } else { code }),
+            elements: None,
+            bytes_out,
+            db: self.db,
+            tx: self.tx.confirmed.then_some(self.tx.number),
+            context: if self.tx.confirmed { Context::Multi } else { Context::TopLevel },
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
+        self.tx.confirm_end(&[]);
+        self.slots.pop();
+    }
+
+    /// Gives the replies of the proxy's own that stand at the front now, and records their slots.
+    pub(super) fn release(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        while let Some(Slot { kind: Kind::Local(local), .. }) = self.slots.front().copied() {
+            if !turn.recorder.has_room() {
+                self.short_of_room = true;
+                return;
+            }
+            let Some(slot) = self.slots.front().copied() else { return };
+            let before = down.len();
+            if !slot.marks.has(Marks::SILENT) && local != Local::Nothing {
+                let (name, _) =
+                    if slot.command().is_none() { slots::name_of(self.slots.front_words()) } else { (&b""[..], None) };
+                local.encode(slot.command(), name, down.buffer());
+            }
+            let bytes_out = down.len().saturating_sub(before) as u64;
+            self.bytes_out = self.bytes_out.saturating_add(bytes_out);
+            self.record_local(&slot, local, bytes_out, turn);
+            self.slots.pop();
+        }
+    }
+
+    fn record_local(&self, slot: &Slot, local: Local, bytes_out: u64, turn: &mut Turn<'_>) {
+        let inside = slot.marks.has(Marks::IN_MULTI) && self.tx.confirmed;
+        let answer = Answer {
+            outcome: if slot.rule == NO_RULE { Outcome::Ran } else { Outcome::Denied },
+            class: match local {
+                Local::Nothing => None,
+                local if local.is_error() => Some(Class::Error),
+                _ => Some(Class::Status),
+            },
+            error: match local {
+                Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoProto => Some(b"NOPROTO"),
+                Local::InTransaction | Local::Arity | Local::NotAnInteger | Local::Syntax => Some(b"ERR"),
+                Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
+                Local::Ok | Local::Nothing => None,
+            },
+            elements: None,
+            bytes_out,
+            db: self.db,
+            tx: inside.then_some(self.tx.number),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
+    }
+
+    /// Records the front slot as what it has become now that the connection is over, and drops it.
+    pub(super) fn record_unanswered(&mut self, turn: &mut Turn<'_>) {
+        let Some(slot) = self.slots.front().copied() else { return };
+        match slot.kind {
+            Kind::Local(local) => self.record_local(&slot, local, 0, turn),
+            Kind::Upstream | Kind::AsDiscard(_) => {
+                if matches!(slot.kind, Kind::AsDiscard(_)) {
+                    let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
+                    turn.recorder.upstream_command(turn.now, &self.facts, "DISCARD", Outcome::Unanswered, None, us);
+                }
+                let outcome = if slot.rule != NO_RULE {
+                    Outcome::Denied
+                } else if matches!(slot.kind, Kind::AsDiscard(_)) {
+                    Outcome::Aborted
+                } else if slot.marks.has(Marks::UNFINISHED) {
+                    Outcome::Incomplete
+                } else {
+                    Outcome::Unanswered
+                };
+                self.record_without_reply(&slot, outcome, turn);
+            }
+        }
+        self.slots.pop();
+    }
+
+    fn record_without_reply(&mut self, slot: &Slot, outcome: Outcome, turn: &mut Turn<'_>) {
+        let inside = slot.marks.has(Marks::IN_MULTI);
+        let answer = Answer {
+            outcome,
+            class: None,
+            error: None,
+            elements: None,
+            bytes_out: std::mem::take(&mut self.reply_out),
+            db: self.db,
+            tx: inside.then_some(self.tx.opened),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
+    }
+
+    /// Writes the `begin` line of the newest slot.
+    pub(super) fn record_begin(&mut self, turn: &mut Turn<'_>) {
+        let Some(slot) = self.slots.back_mut().copied() else { return };
+        let inside = slot.marks.has(Marks::IN_MULTI);
+        let Some(id) = slot.command() else { return };
+        let record = CommandRecord {
+            name: Name::Known(id),
+            db: self.db,
+            argc: slot.argc,
+            keys: slots::keys_of(&slot, self.slots.back_words()),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+            tx: inside.then_some(self.tx.opened),
+            rule: None,
+            local: false,
+            outcome: Outcome::Incomplete,
+            class: None,
+            error: None,
+            elements: None,
+            bytes_in: u64::from(slot.bytes_in),
+            bytes_out: 0,
+            us: None,
+        };
+        turn.recorder.begin(turn.now, &self.facts, &record);
+    }
+
+    /// Writes the record of the front slot.
+    fn write(
+        facts: &crate::audit::encode::ConnectionFacts,
+        queue: &slots::Queue,
+        slot: &Slot,
+        answer: &Answer<'_>,
+        policy: &crate::policy::rules::Policy,
+        turn: &mut Turn<'_>,
+    ) {
+        let words = queue.front_words();
+        let (name, keys) = match slot.command() {
+            Some(id) => (Name::Known(id), slots::keys_of(slot, words)),
+            None => {
+                let (name, sub) = slots::name_of(words);
+                (Name::Unknown(name, sub), KeyList::default())
+            }
+        };
+        let denied = slot.rule != NO_RULE;
+        let record = CommandRecord {
+            name,
+            db: answer.db,
+            argc: slot.argc,
+            keys,
+            context: answer.context,
+            tx: answer.tx,
+            rule: denied.then(|| policy.rule_name(RuleId(slot.rule))),
+            local: !denied && !matches!(slot.kind, Kind::Upstream),
+            outcome: answer.outcome,
+            class: answer.class,
+            error: answer.error,
+            elements: answer.elements,
+            bytes_in: u64::from(slot.bytes_in),
+            bytes_out: answer.bytes_out,
+            us: (!denied).then(|| turn.now.mono_us.saturating_sub(slot.accepted_us)),
+        };
+        turn.recorder.command(turn.now, facts, &record);
+    }
+
+    /// Redis has ended its side; the kernel never took the last `unsent` bytes meant for it.
+    pub(super) fn lost_upstream(&mut self, unsent: usize, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        match self.phase {
+            Phase::Connecting | Phase::Greeting => {
+                self.greeting_failed("closed", "Redis closed the connection before it had answered AUTH", turn, down);
+                return;
+            }
+            Phase::Closing | Phase::Done => return,
+            Phase::Open => {}
+        }
+        // Slots whose bytes never reached the kernel cannot have run.
+        let mut left = u64::try_from(unsent).unwrap_or(u64::MAX);
+        for slot in self.slots.iter_mut().rev() {
+            if slot.marks.has(Marks::UNFINISHED) || matches!(slot.kind, Kind::Local(_)) {
+                continue;
+            }
+            let bytes = if slot.kind == Kind::Upstream { u64::from(slot.bytes_in) } else { 17 };
+            if bytes > left {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            slot.marks.set(Marks::UNFINISHED, true);
+        }
+        if let Some(front) = self.slots.front().copied() {
+            let effect = front.command().map_or(Effect::Plain, |id| id.entry().effect);
+            let sent = !front.marks.has(Marks::UNFINISHED);
+            if effect == Effect::Shutdown && sent {
+                self.record_without_reply(&front, Outcome::Ran, turn);
+                self.slots.pop();
+            } else if !sent && self.lane.at_boundary() && self.replies == Replies::Sent {
+                // An error may speak only for a command that cannot have run, and only between two replies.
+                let before = down.len();
+                say(down.buffer(), "ERR the connection to Redis was lost before this command was sent");
+                self.bytes_out = self.bytes_out.saturating_add(down.len().saturating_sub(before) as u64);
+            }
+        }
+        let reason = self.winding_down.unwrap_or(CloseReason::UpstreamClosed);
+        self.finish(reason, "", End::Flush);
+    }
+}

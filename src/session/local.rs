@@ -1,0 +1,90 @@
+//! Replies the proxy gives itself.
+
+use crate::{command::CommandId, resp::encode};
+
+/// Appends an error line of the proxy's own.
+pub(super) fn say(out: &mut Vec<u8>, text: &str) {
+    encode::error(out, text.as_bytes());
+}
+
+/// A reply of the proxy's own: which one; its text is made when it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Local {
+    /// Policy says no: Redis' own `-NOPERM`.
+    Denied,
+    /// Not inside MULTI (Redis' `CMD_NO_MULTI`).
+    InTransaction,
+    /// Redis' arity error.
+    Arity,
+    /// A number that is none, or not in canonical form.
+    NotAnInteger,
+    /// A word that is not among those the command knows.
+    Syntax,
+    /// HELLO with a version that is not 2 or 3.
+    NoProto,
+    /// The client's own AUTH, refused.
+    AuthRefused,
+    /// Too large to be held until it can be judged.
+    TooLarge,
+    /// `+OK`.
+    Ok,
+    /// No reply at all (CLIENT REPLY OFF and SKIP).
+    Nothing,
+    /// EXEC of a transaction that a denial spoilt.
+    ExecAborted,
+    /// EXEC that policy refused inside a transaction.
+    ExecDenied,
+    /// EXEC with arguments inside a transaction.
+    ExecArity,
+}
+
+impl Local {
+    /// Whether the reply is an error.
+    pub(super) const fn is_error(self) -> bool {
+        !matches!(self, Self::Ok | Self::Nothing)
+    }
+
+    /// Appends the reply's bytes. `command` is the catalog's row; `name` the client's word where there is none.
+    pub(super) fn encode(self, command: Option<CommandId>, name: &[u8], out: &mut Vec<u8>) {
+        let full_name = || -> String {
+            command.map_or_else(
+                || name.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect(),
+                |id| id.entry().full_name.to_owned(),
+            )
+        };
+        match self {
+            Self::Denied => {
+                say(out, &format!("NOPERM this user has no permissions to run the '{}' command", full_name()));
+            }
+            Self::InTransaction => say(out, "ERR Command not allowed inside a transaction"),
+            Self::Arity => {
+                say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));
+            }
+            Self::NotAnInteger => say(out, "ERR value is not an integer or out of range"),
+            Self::Syntax => say(out, "ERR syntax error"),
+            Self::NoProto => say(out, "NOPROTO unsupported protocol version"),
+            Self::AuthRefused => say(
+                out,
+                "NOPERM authentication is by client certificate here; take the password out of the client's configuration",
+            ),
+            Self::TooLarge => {
+                say(
+                    out,
+                    &format!("NOPERM the '{}' command is too large to be judged before it is forwarded", full_name()),
+                );
+            }
+            Self::Ok => out.extend_from_slice(b"+OK\r\n"),
+            Self::Nothing => {}
+            Self::ExecAborted => {
+                say(out, "EXECABORT Transaction discarded because of previous errors.");
+            }
+            Self::ExecArity => {
+                say(out, "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command")
+            }
+            Self::ExecDenied => say(
+                out,
+                "EXECABORT Transaction discarded because of: this user has no permissions to run the 'exec' command",
+            ),
+        }
+    }
+}

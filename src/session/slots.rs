@@ -1,0 +1,306 @@
+//! Promised replies, first in, first out.
+
+use super::local::Local;
+use crate::{audit::record::KeyList, command::CommandId};
+use std::collections::VecDeque;
+
+/// Most bytes of one key that a record shows.
+const KEY_BYTES_MAX: usize = 256;
+/// Most keys of one command that a record shows.
+const KEYS_MAX: usize = 32;
+/// Most bytes of each word of an unknown command's name that a record shows.
+const NAME_BYTES_MAX: usize = 64;
+/// Slots and word bytes a session at rest may keep allocated.
+const REST_CAPACITY: usize = 16;
+
+/// One accepted or denied command whose reply has not been given yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    /// When it was accepted (monotonic microseconds).
+    pub(super) accepted_us: u64,
+    /// Words, the name among them.
+    pub(super) argc: u32,
+    /// Bytes of the command; saturates at 4 GiB.
+    pub(super) bytes_in: u32,
+    /// How many bytes of [`Queue::words`] are this slot's.
+    words: u32,
+    /// Keys the command has; saturates.
+    keys_total: u16,
+    /// Row of the catalog, or [`UNKNOWN`].
+    command: u16,
+    /// The rule that denied it, or [`NO_RULE`].
+    pub(super) rule: u16,
+    /// What closes it.
+    pub(super) kind: Kind,
+    /// See the constants of [`Marks`].
+    pub(super) marks: Marks,
+}
+
+/// "A slot is at most 32 bytes plus the words its record needs" (the design's budget for unanswered commands).
+const _: () = assert!(size_of::<Slot>() <= 32);
+
+const UNKNOWN: u16 = u16::MAX;
+/// No rule: the command was allowed.
+pub(super) const NO_RULE: u16 = u16::MAX;
+
+/// What closes a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Redis' reply to the command itself.
+    Upstream,
+    /// Redis' reply to the DISCARD that went up in the place of an EXEC.
+    AsDiscard(Local),
+    /// The proxy's own reply.
+    Local(Local),
+}
+
+/// What else is known of a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    /// CLIENT REPLY OFF or SKIP: the client is not sent the reply.
+    pub(super) const SILENT: u8 = 1;
+    /// It stood between MULTI and EXEC when it was accepted.
+    pub(super) const IN_MULTI: u8 = 2;
+    /// Its keys could not be told.
+    pub(super) const KEYS_UNKNOWN: u8 = 4;
+    /// The MULTI that opened a transaction.
+    pub(super) const OPENS: u8 = 8;
+    /// It may wait for long in Redis.
+    pub(super) const BLOCKING: u8 = 16;
+    /// Its bytes have not, or not all, gone up: it waits for its `begin` line, or is being streamed.
+    pub(super) const UNFINISHED: u8 = 32;
+    /// Its `begin` line was written.
+    pub(super) const BEGUN: u8 = 64;
+
+    pub(super) const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    pub(super) const fn set(&mut self, mark: u8, on: bool) {
+        if on {
+            self.0 |= mark;
+        } else {
+            self.0 &= !mark;
+        }
+    }
+}
+
+impl Slot {
+    /// A slot for a command that was accepted at `accepted_us`.
+    pub(super) fn new(accepted_us: u64, argc: usize, bytes_in: u64, kind: Kind) -> Self {
+        Self {
+            accepted_us,
+            argc: u32::try_from(argc).unwrap_or(u32::MAX),
+            bytes_in: u32::try_from(bytes_in).unwrap_or(u32::MAX),
+            words: 0,
+            keys_total: 0,
+            command: UNKNOWN,
+            rule: NO_RULE,
+            kind,
+            marks: Marks::default(),
+        }
+    }
+
+    /// The row of the catalog, if it has one.
+    pub(super) const fn command(&self) -> Option<CommandId> {
+        if self.command == UNKNOWN { None } else { Some(CommandId(self.command)) }
+    }
+
+    pub(super) const fn set_command(&mut self, id: CommandId) {
+        self.command = id.0;
+    }
+}
+
+/// The open slots of a session, oldest first, and beside them, in the same order, the words their records need.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    slots: VecDeque<Slot>,
+    /// The front slot's words begin at `head`; bytes before it belong to slots that are gone.
+    /// `head <= words.len()`.
+    words: Vec<u8>,
+    head: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of memory the open slots take.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len().saturating_mul(size_of::<Slot>()).saturating_add(self.words.len())
+    }
+
+    pub(super) fn front(&self) -> Option<&Slot> {
+        self.slots.front()
+    }
+
+    pub(super) fn back_mut(&mut self) -> Option<&mut Slot> {
+        self.slots.back_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Slot> {
+        self.slots.iter_mut()
+    }
+
+    /// Adds a slot whose record needs no words.
+    pub(super) fn push(&mut self, slot: Slot) {
+        self.slots.push_back(slot);
+    }
+
+    /// Adds a slot with the keys its record shows: the first [`KEYS_MAX`], each at most [`KEY_BYTES_MAX`] bytes.
+    pub(super) fn push_with_keys<'k>(&mut self, mut slot: Slot, keys: impl Iterator<Item = &'k [u8]>, total: usize) {
+        let before = self.words.len();
+        for key in keys.take(KEYS_MAX) {
+            KeyList::push(&mut self.words, key, KEY_BYTES_MAX);
+        }
+        slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
+        slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX);
+        self.slots.push_back(slot);
+    }
+
+    /// Adds a slot that must remember a number (SELECT's database).
+    pub(super) fn push_with_number(&mut self, mut slot: Slot, number: u32) {
+        self.words.extend_from_slice(&number.to_le_bytes());
+        slot.words = 4;
+        self.slots.push_back(slot);
+    }
+
+    /// Adds a slot for a command that is not in the catalog; its record shows the (cut) words of its name.
+    pub(super) fn push_with_name(&mut self, mut slot: Slot, name: &[u8], sub: Option<&[u8]>) {
+        let before = self.words.len();
+        for word in [Some(name), sub].into_iter().flatten() {
+            let shown = word.get(..NAME_BYTES_MAX).unwrap_or(word);
+            self.words.push(u8::try_from(shown.len()).unwrap_or(0));
+            self.words.extend_from_slice(shown);
+        }
+        slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
+        self.slots.push_back(slot);
+    }
+
+    /// The words of the front slot.
+    pub(super) fn front_words(&self) -> &[u8] {
+        let length = self.slots.front().map_or(0, |slot| slot.words as usize);
+        self.words.get(self.head..self.head.saturating_add(length)).unwrap_or_default()
+    }
+
+    /// The words of the newest slot.
+    pub(super) fn back_words(&self) -> &[u8] {
+        let length = self.slots.back().map_or(0, |slot| slot.words as usize);
+        self.words.get(self.words.len().saturating_sub(length)..).unwrap_or_default()
+    }
+
+    /// Removes the front slot and its words.
+    pub(super) fn pop(&mut self) {
+        let Some(slot) = self.slots.pop_front() else { return };
+        self.head = self.head.saturating_add(slot.words as usize);
+        if self.slots.is_empty() {
+            self.words.clear();
+            self.head = 0;
+        } else if self.head > 4096 && self.head.saturating_mul(2) > self.words.len() {
+            // Every byte is moved at most once per time the buffer doubles.
+            self.words.drain(..self.head);
+            self.head = 0;
+        }
+    }
+
+    /// Gives memory back while nothing is open.
+    pub(super) fn shrink(&mut self) {
+        if self.slots.is_empty() {
+            if self.slots.capacity() > REST_CAPACITY {
+                self.slots = VecDeque::new();
+            }
+            if self.words.capacity() > REST_CAPACITY * 32 {
+                self.words = Vec::new();
+            }
+        }
+    }
+}
+
+/// The number among the words of a slot that remembers one.
+pub(super) fn number_of(words: &[u8]) -> Option<u32> {
+    words.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The keys among a slot's words.
+pub(super) fn keys_of<'w>(slot: &Slot, words: &'w [u8]) -> KeyList<'w> {
+    KeyList {
+        bytes: if slot.keys_total > 0 { words } else { &[] },
+        total: u32::from(slot.keys_total),
+        undeterminable: slot.marks.has(Marks::KEYS_UNKNOWN),
+    }
+}
+
+/// The name among the words of a slot whose command is not in the catalog.
+pub(super) fn name_of(words: &[u8]) -> (&[u8], Option<&[u8]>) {
+    fn one(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (length, rest) = bytes.split_first()?;
+        rest.split_at_checked(usize::from(*length))
+    }
+    let Some((name, rest)) = one(words) else { return (&[], None) };
+    (name, one(rest).map(|(sub, _)| sub))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot::new(0, 1, 10, Kind::Upstream)
+    }
+
+    #[test]
+    fn words_stay_with_their_slots() {
+        let mut queue = Queue::default();
+        for round in 0..2000_u32 {
+            let key = round.to_string().into_bytes();
+            let mut one = slot();
+            one.set_command(CommandId(1));
+            queue.push_with_keys(one, [&key[..]].into_iter(), 1);
+            queue.push(slot());
+            if round % 3 == 0 {
+                queue.push_with_name(slot(), b"FOO", Some(b"BAR"));
+            }
+        }
+        for round in 0..2000_u32 {
+            let front = *queue.front().unwrap();
+            let key = round.to_string();
+            assert_eq!(&keys_of(&front, queue.front_words()).bytes[2..], key.as_bytes());
+            queue.pop();
+            assert_eq!(queue.front_words(), b"");
+            queue.pop();
+            if round % 3 == 0 {
+                assert_eq!(name_of(queue.front_words()), (&b"FOO"[..], Some(&b"BAR"[..])));
+                queue.pop();
+            }
+        }
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn long_keys_and_names_are_cut_and_say_so() {
+        let mut queue = Queue::default();
+        let long = vec![b'k'; 1000];
+        let mut one = slot();
+        one.set_command(CommandId(1));
+        queue.push_with_keys(one, std::iter::repeat_n(&long[..], 100), 100);
+        let keys = keys_of(queue.front().unwrap(), queue.front_words());
+        assert_eq!(keys.total, 100);
+        assert_eq!(keys.bytes.len(), KEYS_MAX * (2 + KEY_BYTES_MAX));
+        assert_eq!(u16::from_le_bytes([keys.bytes[0], keys.bytes[1]]), 256 | 0x8000);
+        queue.push_with_name(slot(), &long, None);
+        queue.pop();
+        assert_eq!(name_of(queue.front_words()), (&long[..64], None));
+    }
+}

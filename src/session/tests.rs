@@ -1,0 +1,745 @@
+//! Dialogues: each test is one behaviour, told as the bytes on both wires.
+
+use super::{
+    End,
+    script::{GREETING_UP, Script, Setup, command},
+};
+
+const NOPERM_FLUSHALL: &[u8] = b"-NOPERM this user has no permissions to run the 'flushall' command\r\n";
+const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+
+// ── greeting ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn ungreeted() -> Script {
+    Script::with(Setup { greeted: false, ..Setup::default() })
+}
+
+#[test]
+fn no_client_command_goes_up_before_auth_is_answered_ok() {
+    let mut script = ungreeted();
+    script.up(GREETING_UP).say("GET a").up(b"").redis(b"-NOAUTH Authentication required.\r\n").up(b"");
+    script.redis(b"+O").up(b"").redis(b"K\r\n").sent(&["GET a"]).redis(b"$-1\r\n").down(b"$-1\r\n");
+    script.recorded(&["^PING error", "^AUTH ran", "GET ran"]);
+}
+
+#[test]
+fn a_redis_that_asks_nobody_for_a_password_is_refused() {
+    let mut script = ungreeted();
+    script.say("GET a").up(GREETING_UP).redis(b"+PONG\r\n+OK\r\n").up(b"");
+    script.down(b"-ERR the Redis behind this proxy is unavailable\r\n").closed("upstream-auth", End::Flush);
+}
+
+#[test]
+fn a_refused_credential_closes_and_says_nothing_of_it_to_the_client() {
+    let mut script = ungreeted();
+    script.redis(b"-NOAUTH x\r\n-WRONGPASS invalid username-password pair\r\n");
+    script.down(b"-ERR the Redis behind this proxy is unavailable\r\n").closed("upstream-auth", End::Flush);
+    let said = format!("{:?}", script.records());
+    assert!(said.contains("WRONGPASS") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn a_greeting_that_is_not_answered_times_out() {
+    let mut script = ungreeted();
+    script.wait_us(9_999_999);
+    assert!(!script.wants().done);
+    script.wait_us(1).closed("upstream-auth", End::Flush);
+}
+
+#[test]
+fn maxclients_during_the_greeting_is_an_upstream_failure() {
+    let mut script = ungreeted();
+    script.redis(b"-ERR max number of clients reached\r\n");
+    script.closed("upstream-auth", End::Flush);
+    assert!(script.records().iter().any(|record| record["reason"] == "maxclients"));
+}
+
+#[test]
+fn redis_closing_during_the_greeting_is_told_to_the_client() {
+    let mut script = ungreeted();
+    script.redis_end(0).down(b"-ERR the Redis behind this proxy is unavailable\r\n");
+    script.closed("upstream-auth", End::Flush);
+}
+
+// ── commands, denials, order ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn denial_waits_its_turn_in_a_pipeline() {
+    let mut script = Script::new();
+    let pipeline = ["GET a", "FlushAll", "GET b"].map(command).concat();
+    script.client(&pipeline).sent(&["GET a", "GET b"]).down(b"");
+    script.redis(b"$1\r\n1\r\n").down(&[b"$1\r\n1\r\n", NOPERM_FLUSHALL].concat());
+    script.redis(b":2\r\n").down(b":2\r\n").recorded(&[
+        "^PING error",
+        "^AUTH ran",
+        "GET ran",
+        "FLUSHALL denied",
+        "GET ran",
+    ]);
+}
+
+#[test]
+fn unknown_commands_and_names_that_are_none_are_denied() {
+    let mut script = Script::new();
+    script.forget().say("NOSUCH x").down(b"-NOPERM this user has no permissions to run the 'NOSUCH' command\r\n");
+    script.client(b"*1\r\n$10\r\nFLUSHALL\0x\r\n");
+    script.down(b"-NOPERM this user has no permissions to run the 'FLUSHALL?x' command\r\n");
+    script.say("CLIENT NOSUCH").down(b"-NOPERM this user has no permissions to run the 'CLIENT' command\r\n");
+    script.up(b"");
+    let rules: Vec<_> = script.records().iter().map(|record| record["rule"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(rules, ["builtin/unknown-command", "builtin/not-a-name", "builtin/unknown-command"]);
+}
+
+#[test]
+fn every_chunking_gives_the_same_dialogue() {
+    let mut bytes = Vec::new();
+    for line in ["SET a 1", "FLUSHALL", "MULTI", "SET a 2", "KEYS *", "EXEC", "GET a"] {
+        bytes.extend(command(line));
+    }
+    for size in 1..bytes.len() {
+        let mut script = Script::new();
+        for chunk in bytes.chunks(size) {
+            script.client(chunk);
+        }
+        script.sent(&["SET a 1", "MULTI", "SET a 2", "DISCARD", "GET a"]);
+        for byte in b"+OK\r\n+OK\r\n+QUEUED\r\n+OK\r\n$1\r\n1\r\n".chunks(size) {
+            script.redis(byte);
+        }
+        let keys = b"-NOPERM this user has no permissions to run the 'keys' command\r\n";
+        script.down(&[b"+OK\r\n", NOPERM_FLUSHALL, b"+OK\r\n+QUEUED\r\n", keys, EXECABORT, b"$1\r\n1\r\n"].concat());
+    }
+}
+
+#[test]
+fn blank_lines_and_empty_arrays_get_no_reply_and_do_not_go_up() {
+    let mut script = Script::new();
+    script.client(b"\r\n*0\r\n*-5\r\n").up(b"").down(b"").say("GET a").sent(&["GET a"]);
+}
+
+#[test]
+fn the_exact_line_ping_goes_up_reencoded_and_other_lines_close() {
+    let mut script = Script::new();
+    script.client(b"PING\r\n").sent(&["PING"]).redis(b"+PONG\r\n").down(b"+PONG\r\n");
+    script.client(b"FLUSHALL\r\n").up(b"");
+    assert!(script.down.starts_with(b"-ERR Protocol error: "), "{:?}", String::from_utf8_lossy(&script.down));
+    script.closed("protocol", End::Flush);
+}
+
+#[test]
+fn what_came_before_a_protocol_error_is_answered_first() {
+    let mut script = Script::new();
+    script.client(b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n").sent(&["PING"]).down(b"");
+    script.redis(b"+PONG\r\n");
+    assert!(script.down.starts_with(b"+PONG\r\n-ERR Protocol error: "));
+    script.up(b"").closed("protocol", End::Flush);
+}
+
+#[test]
+fn an_answer_nobody_asked_for_closes_both_sides() {
+    let mut script = Script::new();
+    script.say("GET a").redis(b"$-1\r\n+surplus\r\n").down(b"$-1\r\n").closed("desync", End::Flush);
+    assert!(script.records().iter().any(|record| record["event"] == "alarm"));
+}
+
+#[test]
+fn an_answer_that_is_no_resp_closes_both_sides() {
+    let mut script = Script::new();
+    script.say("GET a").redis(b"?what\r\n").down(b"").closed("desync", End::Flush);
+    script.recorded(&["^PING error", "^AUTH ran", "GET unanswered"]);
+}
+
+#[test]
+fn losing_authentication_closes_with_an_alarm_and_passes_nothing_on() {
+    let mut script = Script::new();
+    script.say("GET a").redis(b"-NOAUTH Authentication required.\r\n").down(b"").closed("upstream-auth", End::Flush);
+    assert!(script.records().iter().any(|record| record["event"] == "alarm"));
+}
+
+#[test]
+fn loading_passes_through_as_an_error_of_the_command() {
+    let mut script = Script::new();
+    script.forget().say("GET a").redis(b"-LOADING Redis is loading\r\n").down(b"-LOADING Redis is loading\r\n");
+    assert_eq!(script.records()[0]["reply"], "LOADING");
+    script.recorded(&["GET error"]);
+}
+
+// ── transactions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn denial_inside_multi_is_seen_at_once_and_aborts_exec() {
+    let mut script = Script::new();
+    script.forget().say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
+    script.say("SET a 2").redis(b"+QUEUED\r\n").down(b"+QUEUED\r\n").say("FLUSHALL").down(NOPERM_FLUSHALL);
+    script.up.clear();
+    script.say("EXEC").sent(&["DISCARD"]).redis(b"+OK\r\n").down(EXECABORT);
+    script.recorded(&["MULTI ran", "SET queued", "FLUSHALL denied", "^DISCARD ran", "EXEC aborted"]);
+    script.say("GET a").sent(&["GET a"]);
+}
+
+#[test]
+fn records_of_a_transaction_carry_its_number() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("EXEC").redis(b"*0\r\n").say("MULTI").redis(b"+OK\r\n").forget();
+    script.say("SET a 1").redis(b"+QUEUED\r\n").say("EXEC").redis(b"*1\r\n+OK\r\n").say("GET a").redis(b"$-1\r\n");
+    let records = script.records();
+    assert_eq!(records.iter().map(|record| record["tx"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(2), None]);
+    assert_eq!(
+        records.iter().map(|record| record["context"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["multi", "multi", "top"]
+    );
+}
+
+#[test]
+fn a_dirty_exec_without_multi_reads_as_redis_says_it() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"-LOADING x\r\n").say("FLUSHALL").say("EXEC");
+    script.redis(b"-ERR DISCARD without MULTI\r\n");
+    script.down(&[b"-LOADING x\r\n", NOPERM_FLUSHALL, b"-ERR EXEC without MULTI\r\n"].concat());
+}
+
+#[test]
+fn denied_exec_ends_the_transaction() {
+    let mut script = Script::with(Setup { deny: vec!["EXEC"], ..Setup::default() });
+    script.forget().say("MULTI").redis(b"+OK\r\n").say("SET a 1").redis(b"+QUEUED\r\n");
+    script.up.clear();
+    script.say("EXEC").sent(&["DISCARD"]).redis(b"+OK\r\n");
+    assert!(script.down.ends_with(
+        b"-EXECABORT Transaction discarded because of: this user has no permissions to run the 'exec' command\r\n"
+    ));
+    script.recorded(&["MULTI ran", "SET queued", "^DISCARD ran", "EXEC denied"]);
+}
+
+#[test]
+fn exec_with_arguments_never_goes_up() {
+    let mut script = Script::new();
+    script.say("EXEC x").up(b"").down(b"-ERR wrong number of arguments for 'exec' command\r\n");
+    script.say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
+    script.up.clear();
+    script.say("EXEC x").sent(&["DISCARD"]).redis(b"+OK\r\n");
+    script.down(b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n");
+    script.say("SET a 1").redis(b"+OK\r\n");
+    assert_eq!(script.records().last().unwrap()["context"], "top");
+}
+
+#[test]
+fn what_would_shift_execs_array_is_refused_inside_multi_and_spoils_it() {
+    for line in ["SUBSCRIBE a", "PSUBSCRIBE a", "SSUBSCRIBE a", "UNSUBSCRIBE", "CLIENT REPLY OFF", "HELLO 3"] {
+        let mut script = Script::new();
+        script.say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
+        script.up.clear();
+        script.say(line).up(b"").down(b"-ERR Command not allowed inside a transaction\r\n");
+        script.say("EXEC").sent(&["DISCARD"]).redis(b"+OK\r\n").down(EXECABORT);
+    }
+}
+
+#[test]
+fn exec_records_the_class_of_each_element_and_null_is_nil() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("INCR a").redis(b"+QUEUED\r\n").say("LPUSH a x").redis(b"+QUEUED\r\n");
+    script.forget().say("EXEC").redis(b"*2\r\n:1\r\n-WRONGTYPE x\r\n");
+    assert_eq!(script.records()[0]["elements"], serde_json::json!(["integer", "error"]));
+    script.recorded(&["EXEC ran"]).say("MULTI").redis(b"+OK\r\n").say("EXEC").redis(b"*-1\r\n");
+    script.recorded(&["MULTI ran", "EXEC nil"]);
+}
+
+#[test]
+fn select_inside_multi_counts_from_exec_on() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("SELECT 3").redis(b"+QUEUED\r\n").forget();
+    script.say("EXEC").redis(b"*1\r\n+OK\r\n").say("GET a").redis(b"$-1\r\n");
+    let databases: Vec<_> = script.records().iter().map(|record| record["db"].as_u64()).collect();
+    assert_eq!(databases, [Some(0), Some(3)]);
+}
+
+// ── state ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_record_names_the_confirmed_database() {
+    let mut script = Script::new();
+    script.forget().client(&["SELECT 2", "GET a", "SELECT 99", "GET b"].map(command).concat());
+    script.redis(b"+OK\r\n$-1\r\n-ERR DB index is out of range\r\n$-1\r\n");
+    let databases: Vec<_> = script.records().iter().map(|record| record["db"].as_u64()).collect();
+    assert_eq!(databases, [Some(0), Some(2), Some(2), Some(2)]);
+}
+
+#[test]
+fn a_select_that_is_not_canonical_is_answered_here() {
+    for line in ["SELECT +1", "SELECT 01", "SELECT 1\0", "SELECT x", "SELECT -1"] {
+        let mut script = Script::new();
+        script.say(line).down(b"-ERR value is not an integer or out of range\r\n");
+        script.up.clear();
+        script.up(b"");
+    }
+    let mut script = Script::new();
+    script.say("SELECT").say("SELECT 1 2").up(b"");
+    script.down(&b"-ERR wrong number of arguments for 'select' command\r\n".repeat(2));
+}
+
+#[test]
+fn nothing_is_judged_behind_hello_until_it_is_answered() {
+    let mut script = Script::new();
+    script.client(&["HELLO 3", "GET a"].map(command).concat()).sent(&["HELLO 3"]);
+    script.redis(b"%1\r\n+proto\r\n:3\r\n").sent(&["GET a"]).redis(b">2\r\n+invalidate\r\n*1\r\n+a\r\n_\r\n");
+    script.down(b"%1\r\n+proto\r\n:3\r\n>2\r\n+invalidate\r\n*1\r\n+a\r\n_\r\n");
+}
+
+#[test]
+fn a_push_on_a_resp2_connection_is_a_desync() {
+    let mut script = Script::new();
+    script.say("GET a").redis(b">2\r\n+invalidate\r\n*1\r\n+a\r\n").down(b"").closed("desync", End::Flush);
+}
+
+#[test]
+fn a_hello_that_an_old_server_refuses_changes_nothing() {
+    let mut script = Script::new();
+    script.say("HELLO 3").redis(b"-ERR unknown command 'HELLO'\r\n").down(b"-ERR unknown command 'HELLO'\r\n");
+    script.say("GET a").redis(b"$-1\r\n").down(b"$-1\r\n");
+}
+
+#[test]
+fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
+    let mut script = Script::new();
+    script.forget().say("AUTH guess").say("HELLO 3 AUTH u guess SETNAME x").up(b"");
+    assert_eq!(script.down.iter().filter(|byte| **byte == b'\n').count(), 2);
+    assert!(!format!("{:?}", script.records()).contains("guess"));
+    script.recorded(&["AUTH denied", "HELLO denied"]);
+
+    let mut setup = Setup::default();
+    setup.config.ignore_client_auth = true;
+    let mut script = Script::with(setup);
+    script.say("AUTH guess").say("AUTH u guess").up(b"").down(b"+OK\r\n+OK\r\n");
+    script.say("HELLO 3 AUTH u guess SETNAME x").up(b"*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$1\r\nx\r\n");
+    assert!(!format!("{:?}", script.records()).contains("guess"));
+}
+
+#[test]
+fn after_reset_nothing_goes_up_before_the_lane_is_authenticated_again() {
+    let mut script = Script::new();
+    script.client(&["SELECT 4", "RESET", "GET a"].map(command).concat()).sent(&["SELECT 4", "RESET"]);
+    script.redis(b"+OK\r\n+RESET\r\n").up(b"*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n").down(b"+OK\r\n+RESET\r\n");
+    script.redis(b"+OK\r\n").sent(&["GET a"]).redis(b"$-1\r\n").down(b"$-1\r\n");
+    assert_eq!(script.records().last().unwrap()["db"], 0);
+}
+
+#[test]
+fn a_reset_after_which_redis_refuses_us_closes_both_sides() {
+    let mut script = Script::new();
+    script.client(&["RESET", "GET a"].map(command).concat()).redis(b"+RESET\r\n-WRONGPASS x\r\n");
+    script.down(b"+RESET\r\n").closed("upstream-auth", End::Flush);
+    assert!(!script.up.windows(3).any(|bytes| bytes == b"GET"));
+}
+
+#[test]
+fn reset_ends_a_transaction_and_a_server_without_it_does_not() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("RESET").redis(b"+RESET\r\n+OK\r\n").say("EXEC");
+    assert!(script.up.ends_with(&command("EXEC")));
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("RESET").redis(b"-ERR unknown command\r\n").say("EXEC");
+    assert!(script.up.ends_with(&command("DISCARD")), "the unknown command spoilt it in Redis too");
+}
+
+#[test]
+fn quit_is_answered_in_its_turn_and_nothing_behind_it_runs() {
+    let mut script = Script::new();
+    script.client(&["GET a", "QUIT", "SET a 1"].map(command).concat()).sent(&["GET a"]).down(b"");
+    script.redis(b"$-1\r\n").down(b"$-1\r\n+OK\r\n").up(b"").closed("quit", End::Flush);
+}
+
+#[test]
+fn shutdown_that_works_is_recorded_as_run() {
+    let mut script = Script::new();
+    script.forget().say("SHUTDOWN NOSAVE").sent(&["SHUTDOWN NOSAVE"]).redis_end(0);
+    script.recorded(&["SHUTDOWN begin", "SHUTDOWN ran"]);
+    assert!(script.wants().done);
+}
+
+#[test]
+fn what_the_proxy_does_not_speak_is_denied_whatever_policy_says() {
+    let mut script = Script::with(Setup { deny: vec![], ..Setup::default() });
+    for line in ["MONITOR", "SYNC", "PSYNC ? -1", "REPLCONF ACK 1", "SCRIPT DEBUG YES"] {
+        script.say(line);
+        assert!(script.down.starts_with(b"-NOPERM "), "{line}");
+        script.down.clear();
+    }
+    script.up(b"");
+}
+
+// ── CLIENT REPLY ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn client_reply_is_kept_here_and_everything_is_still_recorded() {
+    let mut script = Script::new();
+    script.forget().say("CLIENT REPLY OFF").say("SET a 1").say("FLUSHALL").say("SET b 1");
+    script.sent(&["SET a 1", "SET b 1"]).redis(b"+OK\r\n+OK\r\n").down(b"");
+    script.say("CLIENT REPLY ON").down(b"+OK\r\n").say("GET a").redis(b"$1\r\n1\r\n").down(b"$1\r\n1\r\n");
+    script.recorded(&["CLIENT|REPLY ran", "SET ran", "FLUSHALL denied", "SET ran", "CLIENT|REPLY ran", "GET ran"]);
+}
+
+#[test]
+fn skip_silences_the_next_request_and_an_empty_one_counts() {
+    let mut script = Script::new();
+    script.say("CLIENT REPLY SKIP").say("SET a 1").say("SET b 1").redis(b"+OK\r\n+OK\r\n").down(b"+OK\r\n");
+    script.say("CLIENT REPLY SKIP").client(b"*0\r\n").say("SET c 1").redis(b"+OK\r\n").down(b"+OK\r\n");
+}
+
+#[test]
+fn reset_ends_client_reply_off() {
+    let mut script = Script::new();
+    script.say("CLIENT REPLY OFF").say("RESET").redis(b"+RESET\r\n+OK\r\n").say("PING").redis(b"+PONG\r\n");
+    script.down(b"+PONG\r\n");
+}
+
+// ── publish and subscribe ───────────────────────────────────────────────────────────────────────────────────────────
+
+fn confirmation(kind: &str, name: &str, count: u32) -> Vec<u8> {
+    format!("*3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:{count}\r\n", kind.len(), name.len()).into_bytes()
+}
+
+const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n";
+
+#[test]
+fn subscriptions_are_counted_by_their_confirmations() {
+    let mut script = Script::new();
+    script.forget().client(&["SUBSCRIBE a b a", "PING"].map(command).concat());
+    let confirmed = [confirmation("subscribe", "a", 1), confirmation("subscribe", "b", 2)].concat();
+    script.redis(&confirmed).redis(MESSAGE).recorded(&[]);
+    script.redis(&confirmation("subscribe", "a", 2)).recorded(&["SUBSCRIBE ran"]);
+    script.redis(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n").recorded(&["PING ran"]).redis(MESSAGE);
+    let pong: &[u8] = b"*2\r\n$4\r\npong\r\n$0\r\n\r\n";
+    script.down(&[&confirmed[..], MESSAGE, &confirmation("subscribe", "a", 2), pong, MESSAGE].concat());
+}
+
+#[test]
+fn unsubscribe_without_names_ends_with_the_last_confirmation() {
+    let mut script = Script::new();
+    script.say("SUBSCRIBE a b").redis(&confirmation("subscribe", "a", 1)).redis(&confirmation("subscribe", "b", 2));
+    script.say("PSUBSCRIBE p").redis(&confirmation("psubscribe", "p", 3)).forget();
+    script.say("UNSUBSCRIBE").redis(&confirmation("unsubscribe", "b", 2)).recorded(&[]);
+    script.redis(MESSAGE).redis(&confirmation("unsubscribe", "a", 1)).recorded(&["UNSUBSCRIBE ran"]);
+    script.say("PUNSUBSCRIBE").redis(&confirmation("punsubscribe", "p", 0)).recorded(&["PUNSUBSCRIBE ran"]);
+    script.say("UNSUBSCRIBE").redis(b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n").recorded(&["UNSUBSCRIBE ran"]);
+    script.say("LRANGE l 0 -1").redis(MESSAGE).recorded(&["LRANGE ran"]);
+}
+
+#[test]
+fn a_list_that_looks_like_a_message_is_a_reply_while_nothing_is_subscribed() {
+    let mut script = Script::new();
+    script.forget().say("LRANGE l 0 -1").redis(MESSAGE).down(MESSAGE).recorded(&["LRANGE ran"]);
+    script.redis(MESSAGE).closed("desync", End::Flush);
+}
+
+#[test]
+fn one_error_stands_for_all_confirmations() {
+    let mut script = Script::new();
+    script.forget().say("SUBSCRIBE a b").redis(b"-NOPERM no\r\n").recorded(&["SUBSCRIBE error"]);
+    script.say("UNSUBSCRIBE").redis(b"-NOSUB no\r\n").recorded(&["UNSUBSCRIBE error"]);
+    script.say("GET a").redis(b"$-1\r\n").recorded(&["GET ran"]);
+}
+
+#[test]
+fn resp3_confirmations_are_pushes_and_other_pushes_are_not_counted() {
+    let mut script = Script::new();
+    script.say("HELLO 3").redis(b"%1\r\n+proto\r\n:3\r\n").forget();
+    script.client(&["SUBSCRIBE a", "GET k"].map(command).concat());
+    script.redis(b">3\r\n$7\r\nmessage\r\n$1\r\nz\r\n$1\r\nx\r\n").recorded(&[]);
+    script.redis(b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").recorded(&["SUBSCRIBE ran"]);
+    script.redis(b"*3\r\n$7\r\nmessage\r\n$1\r\nz\r\n$1\r\nx\r\n").recorded(&["GET ran"]);
+}
+
+#[test]
+fn a_confirmation_nobody_asked_for_is_a_desync() {
+    let mut script = Script::new();
+    script.say("SUBSCRIBE a").redis(&confirmation("subscribe", "a", 1)).redis(&confirmation("subscribe", "b", 2));
+    script.closed("desync", End::Flush);
+}
+
+#[test]
+fn a_cluster_may_take_a_shard_subscription_away() {
+    let mut script = Script::new();
+    script.say("SSUBSCRIBE s").redis(&confirmation("ssubscribe", "s", 1));
+    script.redis(&confirmation("sunsubscribe", "s", 0)).say("GET a").redis(MESSAGE).recorded(&[
+        "^PING error",
+        "^AUTH ran",
+        "SSUBSCRIBE ran",
+        "GET ran",
+    ]);
+}
+
+// ── large commands ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn set(size: usize) -> Vec<u8> {
+    let mut out = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${size}\r\n").into_bytes();
+    out.extend(std::iter::repeat_n(b'v', size));
+    out.extend(b"\r\n");
+    out
+}
+
+#[test]
+fn a_small_command_goes_up_only_whole_and_a_large_one_flows() {
+    let mut script = Script::new();
+    script.client(&set(60_000)[..50_000]).up(b"");
+    let mut script = Script::new();
+    let bytes = set(1 << 20);
+    script.client(&bytes[..100]);
+    assert_eq!(script.up, &bytes[..100], "its headers say that it will be large");
+    script.client(&bytes[100..200_000]).client(&bytes[200_000..]).client(&command("GET k"));
+    script.forget().redis(b"+OK\r\n$1\r\nv\r\n").recorded(&["SET ran", "GET ran"]);
+}
+
+#[test]
+fn a_streamed_command_arrives_exactly() {
+    for size in [1, 7, 4096, 65_536, 200_000] {
+        let mut script = Script::new();
+        script.up.clear();
+        let bytes = [set(300_000), command("GET k")].concat();
+        for chunk in bytes.chunks(size) {
+            script.client(chunk);
+        }
+        script.up(&bytes);
+    }
+}
+
+#[test]
+fn a_streamed_value_whose_end_is_wrong_never_completes() {
+    let mut script = Script::new();
+    script.forget().say("GET a").up.clear();
+    let mut bytes = set(100_000);
+    let end = bytes.len() - 1;
+    bytes[end] = b'X';
+    script.client(&bytes[..end]).client(&bytes[end..]).client(&command("GET b"));
+    script.up(&bytes[..end - 1]);
+    script.redis(b"$-1\r\n");
+    assert!(script.down.starts_with(b"$-1\r\n-ERR Protocol error: "));
+    script.recorded(&["GET ran", "SET incomplete"]);
+    assert_eq!((script.wants().up, script.wants().done), (End::Abort, true));
+}
+
+#[test]
+fn a_stream_the_client_leaves_unfinished_is_recorded_incomplete() {
+    let mut script = Script::new();
+    script.forget().client(&set(1 << 20)[..300_000]).client_end(true).recorded(&["SET incomplete"]);
+    assert!(script.wants().done);
+}
+
+#[test]
+fn a_denied_huge_command_is_swallowed_and_the_connection_lives_on() {
+    let mut script = Script::with(Setup { deny: vec!["SET"], ..Setup::default() });
+    script.up.clear();
+    let bytes = [set(3 << 20), command("GET k")].concat();
+    for chunk in bytes.chunks(65_536) {
+        script.client(chunk);
+        assert!(script.memory.held <= 65_536 + 128);
+    }
+    script.sent(&["GET k"]).down(b"-NOPERM this user has no permissions to run the 'set' command\r\n");
+}
+
+#[test]
+fn a_command_that_cannot_be_judged_is_held_and_beyond_the_limit_denied() {
+    let mset = |size: usize| {
+        let mut out = format!("*5\r\n$4\r\nMSET\r\n$1\r\nk\r\n${size}\r\n").into_bytes();
+        out.extend(std::iter::repeat_n(b'v', size));
+        out.extend(b"\r\n$1\r\nl\r\n$1\r\n1\r\n");
+        out
+    };
+    let mut script = Script::new();
+    script.up.clear();
+    let small = mset(500_000);
+    script.client(&small[..400_000]).up(b"");
+    assert_eq!(script.memory.held, 400_000);
+    script.client(&small[400_000..]).up(&small);
+    assert_eq!(script.memory.held, 0);
+    script.redis(b"+OK\r\n").down(b"+OK\r\n");
+    let large = [mset(2 << 20), command("GET k")].concat();
+    for chunk in large.chunks(65_536) {
+        script.client(chunk);
+    }
+    script.sent(&["GET k"]).down(b"-NOPERM the 'mset' command is too large to be judged before it is forwarded\r\n");
+    assert_eq!(script.memory.held, 0);
+}
+
+#[test]
+fn the_workers_memory_for_held_commands_is_shared() {
+    let mut script = Script::with(Setup { memory_max: 200_000, ..Setup::default() });
+    script.memory.held = 150_000;
+    script.client(&{
+        let mut out = b"*5\r\n$4\r\nMSET\r\n$1\r\nk\r\n$500000\r\n".to_vec();
+        out.extend([b'v'; 100_000]);
+        out
+    });
+    assert!(script.down.starts_with(b"-NOPERM the 'mset' command is too large"));
+    assert_eq!(script.memory.held, 150_000);
+}
+
+// ── begin lines and the audit's back-pressure ───────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_begin_line_reaches_the_sink_before_the_command_goes_up() {
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.forget().up.clear();
+    script.client(&["GET a", "BLPOP q 0", "GET b"].map(command).concat()).sent(&["GET a"]);
+    script.recorded(&["BLPOP begin"]);
+    script.sink_recovers().sent(&["BLPOP q 0", "GET b"]);
+    script.redis(b"$-1\r\n*-1\r\n$-1\r\n").recorded(&["GET ran", "BLPOP ran", "GET ran"]);
+}
+
+#[test]
+fn a_begun_command_that_never_went_up_is_recorded_incomplete() {
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.forget().up.clear();
+    script.say("BLPOP q 0").client_end(true).up(b"").recorded(&["BLPOP begin", "BLPOP incomplete"]);
+}
+
+#[test]
+fn a_begin_line_names_the_confirmed_database() {
+    let mut script = Script::new();
+    script.forget().up.clear();
+    script.client(&["SELECT 5", "BLPOP q 0"].map(command).concat()).sent(&["SELECT 5"]);
+    script.redis(b"+OK\r\n").sent(&["BLPOP q 0"]);
+    assert_eq!(script.records()[1]["event"], "begin");
+    assert_eq!(script.records()[1]["db"], 5);
+}
+
+#[test]
+fn a_sink_without_room_stalls_and_loses_nothing() {
+    let mut script = Script::with(Setup { room: 40_000, ..Setup::default() });
+    script.sink_writes = false;
+    script.forget().up.clear();
+    let answer_all = |script: &mut Script| {
+        let gone_up = script.up.len() / command("GET a").len();
+        script.up.clear();
+        script.redis(&b"$-1\r\n".repeat(gone_up));
+    };
+    for _ in 0..500 {
+        script.say("GET a");
+        answer_all(&mut script);
+    }
+    let stalled_at = script.down.len() / 5;
+    assert!((10..400).contains(&stalled_at), "{stalled_at} replies before the stall");
+    assert!(script.wants().room);
+    for _ in 0..500 {
+        script.sink_recovers();
+        answer_all(&mut script);
+    }
+    script.down(&b"$-1\r\n".repeat(500));
+    script.recorded(&["GET ran"; 500]);
+}
+
+// ── ends ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn half_close_still_delivers_what_is_owed() {
+    let mut script = Script::new();
+    script.client(&["GET a", "GET b"].map(command).concat()).client_end(true);
+    assert!(!script.wants().done);
+    script.redis(b"$-1\r\n").redis(b"$-1\r\n").down(b"$-1\r\n$-1\r\n").closed("client-closed", End::Flush);
+}
+
+#[test]
+fn half_close_behind_a_barrier_still_runs_what_was_sent() {
+    let mut script = Script::new();
+    script.up.clear();
+    script.client(&["HELLO 2", "GET a", "GET b"].map(command).concat()).client_end(true).sent(&["HELLO 2"]);
+    script.redis(b"*0\r\n").sent(&["GET a", "GET b"]).redis(b"$-1\r\n$-1\r\n").down(b"*0\r\n$-1\r\n$-1\r\n");
+    script.closed("client-closed", End::Flush);
+}
+
+#[test]
+fn a_client_that_leaves_while_blocked_vanishes_upstream_at_once() {
+    let mut script = Script::new();
+    script.forget().say("BLPOP q 0").client_end(true);
+    script.recorded(&["BLPOP begin", "BLPOP unanswered"]);
+    assert!(script.wants().done && script.wants().up == End::Abort);
+    let mut script = Script::new();
+    script.say("SUBSCRIBE a").redis(&confirmation("subscribe", "a", 1)).client_end(true);
+    script.closed("client-closed", End::Flush);
+}
+
+#[test]
+fn a_vanished_client_leaves_its_commands_unanswered() {
+    let mut script = Script::new();
+    script.forget().say("GET a").client_end(false).recorded(&["GET unanswered"]);
+    assert_eq!((script.wants().down, script.wants().done), (End::Abort, true));
+}
+
+#[test]
+fn losing_redis_closes_without_a_word_for_commands_that_may_have_run() {
+    let mut script = Script::new();
+    script.forget().client(&["SET a 1", "SET b 1"].map(command).concat()).redis(b"+OK\r\n").redis_end(0);
+    script.down(b"+OK\r\n").recorded(&["SET ran", "SET unanswered"]);
+}
+
+#[test]
+fn losing_redis_is_said_for_a_command_that_was_never_sent() {
+    let mut script = Script::new();
+    script.forget().say("SET a 1").redis_end(command("SET a 1").len());
+    script.down(b"-ERR the connection to Redis was lost before this command was sent\r\n");
+    script.recorded(&["SET incomplete"]);
+}
+
+#[test]
+fn losing_redis_in_the_middle_of_a_reply_says_nothing_into_it() {
+    let mut script = Script::new();
+    script.client(&["GET a", "GET b"].map(command).concat()).redis(b"$5\r\nab").redis_end(command("GET b").len());
+    script.down(b"$5\r\nab").closed("upstream-closed", End::Flush);
+}
+
+#[test]
+fn drain_answers_what_was_promised_and_accepts_nothing_more() {
+    let mut script = Script::new();
+    script.up.clear();
+    script.say("GET a").drain().say("GET b").sent(&["GET a"]).redis(b"$-1\r\n").down(b"$-1\r\n");
+    script.closed("drain", End::Flush);
+}
+
+#[test]
+fn drain_does_not_wait_for_what_waits_for_an_event() {
+    let mut script = Script::new();
+    script.forget().say("BLPOP q 0").drain().recorded(&["BLPOP begin", "BLPOP unanswered"]);
+    let mut script = Script::new();
+    script.drain().closed("drain", End::Flush);
+}
+
+#[test]
+fn abort_records_every_open_slot() {
+    let mut script = Script::new();
+    script.forget().client(&["GET a", "FLUSHALL", "GET b"].map(command).concat()).abort();
+    script.recorded(&["GET unanswered", "FLUSHALL denied", "GET unanswered"]);
+    assert!(script.wants().done);
+}
+
+#[test]
+fn an_idle_client_is_closed_and_a_blocked_one_is_not() {
+    let idle = || {
+        let mut setup = Setup::default();
+        setup.config.idle_timeout_us = 5_000_000;
+        Script::with(setup)
+    };
+    idle().wait_us(4_999_999).say("GET a").redis(b"$-1\r\n").wait_us(5_000_000).closed("idle", End::Flush);
+    let mut script = idle();
+    script.say("BLPOP q 0").wait_us(60_000_000);
+    assert!(!script.wants().done);
+}
+
+#[test]
+fn a_client_that_never_reads_is_closed_when_its_budget_is_spent() {
+    let mut script = Script::new();
+    let pipeline = command("GET a").repeat(40_000);
+    script.client(&pipeline);
+    assert!(!script.wants().read_down, "the budget for unanswered commands is spent");
+    script.wait_us(2_000_000);
+    assert!(!script.wants().done, "as long as replies are being read, it is Redis that is slow");
+    script.down_pending = 1;
+    script.wait_us(2_000_000).closed("unanswered-budget", End::Abort);
+}
+
+#[test]
+fn a_budget_that_is_spent_is_given_back_by_replies() {
+    let mut script = Script::new();
+    script.client(&command("GET a").repeat(40_000));
+    script.redis(&b"$-1\r\n".repeat(20_000));
+    script.redis(&b"$-1\r\n".repeat(20_000)).down(&b"$-1\r\n".repeat(40_000));
+    assert!(script.wants().read_down);
+}
