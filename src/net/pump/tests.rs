@@ -209,6 +209,12 @@ impl Machine for Lines {
         self.0.borrow().wants
     }
 
+    fn rest(&mut self) -> bool {
+        let mut script = self.0.borrow_mut();
+        script.told.push("rest".into());
+        true
+    }
+
     fn ends_with_client(&self) -> bool {
         self.0.borrow().ends_with_client
     }
@@ -598,6 +604,24 @@ fn a_client_that_never_ends_its_side_is_left_after_a_while() {
         assert_eq!(rest_of(&mut client).await, b"bye\n");
         over.await.unwrap();
         assert!(client.write_all(&[0; 1000]).await.is_err(), "the socket is gone");
+    });
+}
+
+#[test]
+fn a_machine_may_rest_once_after_much_was_offered() {
+    run(async {
+        let lines = Lines::new();
+        let Stage { mut client, mut redis, pump, .. } = stage(&lines, 1 << 20, FLUSH);
+        let _over = tokio::task::spawn_local(pump);
+        write(&mut client, b"little\n").await;
+        expect(&mut redis, b"little\n").await;
+        assert_eq!(lines.told(), Vec::<String>::new());
+        let line = [&[b'm'; 40_000][..], b"\n"].concat();
+        write(&mut client, &line).await;
+        expect(&mut redis, &line).await;
+        write(&mut client, b"little\n").await;
+        expect(&mut redis, b"little\n").await;
+        assert_eq!(lines.told(), ["rest"]);
     });
 }
 
