@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use support::{
-    proxy::{PASSWORD, Proxy, Setup},
+    process::{PASSWORD, Proxy, Setup},
     redis::Redis,
     wire::{Reply, encode},
 };

@@ -1,354 +1,276 @@
-//! The real program in front of a real Redis, with a PKI of its own, ended by its process id when dropped.
+//! A Ravelin of the test's own: the real binary, a fresh PKI, a private folder, ports of the kernel's choice.
 
-#![allow(clippy::disallowed_methods, reason = "patience is measured, not decided by")]
-
-use super::{redis::Redis, wire::Wire};
-use certs_dev::{Issued, Pki};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use super::redis::Redis;
+use certs_dev::{Issued, Leaf, Pki};
 use std::{
     fmt::Write as _,
     fs::{self, File},
-    io::{self, Read},
-    net::{SocketAddr, TcpStream},
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 use tempfile::TempDir;
 
-/// No test waits longer for anything; one that has to has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TRIES: u32 = 2000;
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// The password in front of which the proxy stands: nothing a client, a log or a record may ever show.
-pub const PASSWORD: &str = "correct horse \"battery\" staple";
-
-/// A client's connection.
-pub type Client = Wire<StreamOwned<ClientConnection, TcpStream>>;
-
-/// What a test says of the configuration; the rest is the least that works.
-#[derive(Clone)]
-pub struct Setup {
-    pub allow: &'static str,
-    /// Keys of `[limits]`.
-    pub limits: String,
-    /// Keys of the role.
-    pub role: String,
-    pub admin: bool,
-    /// Whole tables.
-    pub more: String,
-    /// Most open files of the process.
-    pub files: Option<u32>,
+/// One service of a configuration under test.
+pub struct Service<'r> {
+    pub name: &'r str,
+    pub redis: &'r Redis,
+    /// Bytes of the password file; `None` for `auth = "none"`.
+    pub password: Option<&'r [u8]>,
+    /// Further lines of the `[[service]]` table.
+    pub lines: &'r str,
+    /// Further entries of its `upstream`, each with a comma before it.
+    pub upstream: &'r str,
 }
 
-impl Default for Setup {
-    fn default() -> Self {
+/// What a test wants of its proxy; everything else is as a minimal file has it.
+pub struct Setup<'r> {
+    pub services: Vec<Service<'r>>,
+    /// Whole lines behind the standard tables.
+    pub more: &'r str,
+    pub allow: &'r str,
+    pub roles: &'r str,
+    /// Standard output instead of a file.
+    pub audit_to_stdout: bool,
+}
+
+impl<'r> Setup<'r> {
+    /// One service called `cache` before `redis`.
+    pub fn before(redis: &'r Redis, password: &'r [u8]) -> Self {
+        let service = Service { name: "cache", redis, password: Some(password), lines: "", upstream: "" };
         Self {
-            allow: "127.0.0.0/8",
-            limits: String::new(),
-            role: String::new(),
-            admin: false,
-            more: String::new(),
-            files: None,
+            services: vec![service],
+            more: "",
+            allow: "[\"127.0.0.0/8\"]",
+            roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\n",
+            audit_to_stdout: false,
         }
     }
 }
 
-/// A running `ravelin run`.
+/// A running proxy; killed, if it still runs, when dropped.
 pub struct Proxy {
     child: Child,
-    pub address: SocketAddr,
     pub pki: Pki,
-    socket: PathBuf,
-    setup: Setup,
-    // Last: removed after the process is gone.
+    /// Address of each service, in the order of the setup.
+    pub addresses: Vec<SocketAddr>,
+    pub admin: SocketAddr,
     dir: TempDir,
 }
 
-impl Proxy {
-    /// In front of `redis`, for clients whose certificate says `app`.
-    pub fn start(redis: &Redis) -> Self {
-        Self::with(redis, Setup::default())
-    }
+/// Writes `bytes` to a file that only its owner can read.
+pub fn write_secret(path: &Path, bytes: impl AsRef<[u8]>) {
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).expect("a file");
+    file.write_all(bytes.as_ref()).expect("writing a file");
+}
 
-    /// The same with a setup of one's own.
-    ///
-    /// # Panics
-    /// If it does not say that it is ready; the message holds its log.
-    pub fn with(redis: &Redis, setup: Setup) -> Self {
-        let dir = tempfile::Builder::new().prefix("ravelin-").tempdir().unwrap();
-        let pki = Pki::new().unwrap();
-        let at = dir.path();
-        let server = pki.server(&["localhost", "127.0.0.1"]).unwrap();
-        fs::write(at.join("server.crt"), &server.chain).unwrap();
-        fs::write(at.join("server.key"), &server.key).unwrap();
-        fs::write(at.join("ca.crt"), &pki.ca.cert).unwrap();
-        fs::write(at.join("password"), PASSWORD).unwrap();
-        for secret in ["password", "server.key"] {
-            fs::set_permissions(at.join(secret), fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        let notify = at.join("notify");
-        let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let mut proxy = Self {
-            child: Command::new("true").spawn().unwrap(),
-            address: ([127, 0, 0, 1], 0).into(),
-            pki,
-            socket: redis.socket().to_path_buf(),
-            setup: setup.clone(),
-            dir,
-        };
-        proxy.child.wait().unwrap();
-        proxy.configure(&setup);
-        let log = File::create(proxy.path("log")).unwrap();
-        let mut command = Command::new("sh");
-        let ulimit = setup.files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));
-        command.arg("-c").arg(format!("{ulimit}exec \"$0\" run --config \"$1\""));
-        command.arg(env!("CARGO_BIN_EXE_ravelin")).arg(proxy.path("ravelin.toml"));
-        proxy.child = command
-            .env("NOTIFY_SOCKET", &notify)
+impl Proxy {
+    /// Starts a proxy and waits until it listens.
+    pub fn start(setup: &Setup<'_>) -> Self {
+        let dir = tempfile::Builder::new().prefix("ravelin-").tempdir().expect("a temporary directory");
+        let pki = Pki::new().expect("a PKI");
+        let server = pki.server(&["localhost", "127.0.0.1"]).expect("a server certificate");
+        write_secret(&dir.path().join("server.crt"), &server.chain);
+        write_secret(&dir.path().join("server.key"), &server.key);
+        write_secret(&dir.path().join("ca.crt"), &pki.ca.cert);
+        write_secret(&dir.path().join("ca.crl"), pki.ca.crl(&[], 30).expect("a CRL"));
+        fs::write(dir.path().join("ravelin.toml"), Self::config(setup, dir.path())).unwrap();
+        let out = File::create(dir.path().join("stdout")).unwrap();
+        let err = File::create(dir.path().join("stderr")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ravelin"))
+            .args(["run", "-c"])
+            .arg(dir.path().join("ravelin.toml"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
+            .stdout(out)
+            .stderr(err)
             .spawn()
-            .unwrap();
-        let start = Instant::now();
-        let mut message = [0; 64];
-        while manager.recv(&mut message).is_err() {
-            if let Some(status) = proxy.child.try_wait().unwrap() {
-                panic!("ravelin ended at once ({status}); its log:\n{}", proxy.log());
-            }
-            assert!(start.elapsed() < PATIENCE, "ravelin is not ready; its log:\n{}", proxy.log());
+            .expect("the proxy starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Self { child, pki, addresses: Vec::new(), admin: nowhere, dir };
+        proxy.await_listening(setup.services.len());
+        for name in ["app", "other"] {
+            let issued = proxy.pki.client(name).expect("a client certificate");
+            proxy.keep(name, &issued);
         }
-        let log = proxy.log();
-        let listening = log.lines().find_map(|line| line.split("listening on ").nth(1));
-        let address = listening.and_then(|rest| rest.split(' ').next());
-        proxy.address = address.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no address in\n{log}"));
         proxy
     }
 
-    /// Writes the configuration; [`Proxy::reload`] puts it in force.
-    pub fn configure(&self, setup: &Setup) {
-        let at = self.dir.path().display();
-        let Setup { allow, limits, role, more, .. } = setup;
-        let mut text = format!(
-            r#"
-[[service]]
-name = "cache"
-listen = [{{ address = "127.0.0.1:0" }}]
-upstream = {{ address = "unix:{}", username = "default", password_file = "{at}/password" }}
-[tls]
-cert = "{at}/server.crt"
-key = "{at}/server.key"
-client_ca = "{at}/ca.crt"
-crl = [{crl}]
-[admission]
-allow = ["{allow}"]
-[[role]]
-name = "app"
-match = [{{ cn = "app" }}]
-{role}
-[limits]
-workers = 2
-{limits}
-[audit]
-output = [{{ file = {{ path = "{at}/audit.jsonl" }} }}]
-{more}
-"#,
-            self.socket.display(),
-            crl = if self.path("ca.crl").exists() { format!("\"{at}/ca.crl\"") } else { String::new() },
-        );
-        if setup.admin {
-            writeln!(text, "[admin]\naddress = \"127.0.0.1:0\"").unwrap();
+    fn config(setup: &Setup<'_>, dir: &Path) -> String {
+        let mut text = String::new();
+        for service in &setup.services {
+            let socket = service.redis.socket().display();
+            let auth = service.password.map_or("auth = \"none\"".to_owned(), |password| {
+                write_secret(&dir.join(format!("{}.password", service.name)), password);
+                format!("password_file = \"{}.password\"", service.name)
+            });
+            let (name, lines, more) = (service.name, service.lines, service.upstream);
+            writeln!(text, "[[service]]\nname = \"{name}\"\nlisten = [{{ address = \"127.0.0.1:0\" }}]").unwrap();
+            writeln!(text, "upstream = {{ address = \"unix:{socket}\", {auth}{more} }}\n{lines}").unwrap();
         }
-        fs::write(self.path("ravelin.toml"), text).unwrap();
+        let output = if setup.audit_to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
+        let (allow, roles, more) = (setup.allow, setup.roles, setup.more);
+        write!(
+            text,
+            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [\"ca.crl\"]\n\
+             [admission]\nallow = {allow}\n\
+             {roles}\n[audit]\noutput = [{output}]\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n{more}"
+        )
+        .unwrap();
+        text
     }
 
-    /// The setup it was started with.
-    pub fn setup(&self) -> Setup {
-        self.setup.clone()
+    /// Waits until the log names every address.
+    fn await_listening(&mut self, services: usize) {
+        for _ in 0..TRIES {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the proxy ended at once ({status}); its log:\n{}", self.log());
+            }
+            let log = self.log();
+            let named = |start: &str| -> Vec<SocketAddr> {
+                log.lines()
+                    .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+                    .filter_map(|line| line["message"].as_str().map(str::to_owned))
+                    .filter_map(|text| text.strip_prefix(start)?.split(' ').next()?.parse().ok())
+                    .collect()
+            };
+            let (addresses, admin) = (named("listening on "), named("admin endpoint on "));
+            if addresses.len() == services && admin.len() == 1 {
+                self.addresses = addresses;
+                self.admin = admin[0];
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+        panic!("the proxy did not say that it listens; its log:\n{}", self.log());
     }
 
-    /// A file in its directory.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    /// The private folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+    /// Writes a certificate and its key into the folder, as `NAME.crt` and `NAME.key`.
+    pub fn keep(&self, name: &str, issued: &Issued) {
+        write_secret(&self.dir().join(format!("{name}.crt")), &issued.chain);
+        write_secret(&self.dir().join(format!("{name}.key")), &issued.key);
     }
 
-    /// SIGHUP, and its record.
-    pub fn reload(&self) -> serde_json::Value {
-        let before = self.records("reload").len();
-        self.signal(rustix::process::Signal::HUP);
-        self.await_that("a reload record", |proxy| proxy.records("reload").get(before).cloned())
+    /// A client certificate for `leaf`, kept under `name`.
+    pub fn issue(&self, name: &str, leaf: &Leaf) {
+        self.keep(name, &self.pki.issue(leaf).expect("a client certificate"));
     }
 
-    /// What it has logged so far.
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// A `redis-cli` that talks to service `index` with the certificate kept under `name`.
+    pub fn redis_cli(&self, name: &str, index: usize) -> Command {
+        let address = self.addresses[index];
+        let mut command = Command::new("redis-cli");
+        command.arg("--tls").arg("--cacert").arg(self.path("ca.crt"));
+        command.arg("--cert").arg(self.path(&format!("{name}.crt")));
+        command.arg("--key").arg(self.path(&format!("{name}.key")));
+        command.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]);
+        command
+    }
+
+    /// What `redis-cli` prints for these lines of input, with the certificate `app`.
+    pub fn cli(&self, lines: &str) -> String {
+        let mut child = self
+            .redis_cli("app", 0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("redis-cli cannot be started: install redis-tools");
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    /// The operational log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        fs::read_to_string(self.path("stderr")).unwrap_or_default()
     }
 
-    /// The whole lines of the audit stream so far.
-    ///
-    /// # Panics
-    /// If one is not JSON.
+    /// The audit stream so far, every line parsed.
     pub fn audit(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in audit line {line}"));
-        text[..whole].lines().map(parse).collect()
+        let name = if self.path("audit.jsonl").exists() { "audit.jsonl" } else { "stdout" };
+        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
-    /// The records of one event so far.
-    pub fn records(&self, event: &str) -> Vec<serde_json::Value> {
-        self.audit().into_iter().filter(|record| record["event"] == event).collect()
-    }
-
-    /// Looks until there is something to return.
-    ///
-    /// # Panics
-    /// If that takes too long.
-    pub fn await_that<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = look(self) {
-                return found;
+    /// Waits until a record like this is in the stream, and returns it.
+    pub fn await_record(&self, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        for _ in 0..TRIES {
+            if let Some(record) = self.audit().into_iter().find(&wanted) {
+                return record;
             }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{what} did not come; log:\n{}\naudit:\n{}",
-                self.log(),
-                fs::read_to_string(self.path("audit.jsonl")).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(PAUSE);
         }
+        panic!("no record of {what} in {:#?}\nlog:\n{}", self.audit(), self.log());
     }
 
-    /// Waits for a record of this event for which `is` holds.
-    pub fn await_record(&self, event: &str, is: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        self.await_that(&format!("a record `{event}`"), |proxy| {
-            proxy.records(event).into_iter().find(|record| is(record))
-        })
+    /// Sends a signal (`TERM`, `HUP` …).
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(status.success());
     }
 
-    /// SIGTERM, and how it ended.
-    pub fn stop(&mut self) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM);
-        self.await_end()
-    }
-
-    /// How it ended.
+    /// Waits for the process to end.
     pub fn await_end(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
+        for _ in 0..TRIES * 4 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE + PATIENCE, "ravelin does not end; its log:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            thread::sleep(PAUSE);
         }
+        panic!("the proxy does not end; its log:\n{}", self.log());
     }
 
-    /// A client with a certificate for `app`, let in.
-    pub fn client(&self) -> Client {
-        self.client_with(&self.pki.client("app").unwrap()).unwrap_or_else(|error| {
-            panic!("the client was not let in: {error}; log:\n{}", self.log());
-        })
-    }
-
-    /// A client with this certificate, let in or not: an error is what its TLS library or socket said.
-    pub fn client_with(&self, issued: &Issued) -> io::Result<Client> {
-        let mut wire = self.shake(Some(issued))?;
-        // In TLS 1.3 the client is done before the server has looked at its certificate; only an answer tells.
-        wire.stream().sock.set_read_timeout(Some(PATIENCE))?;
-        io::Write::write_all(wire.stream(), b"*1\r\n$4\r\nPING\r\n")?;
-        let mut answer = [0; 7];
-        wire.stream().read_exact(&mut answer)?;
-        if &answer == b"+PONG\r\n" { Ok(wire) } else { Err(io::Error::other(format!("{}", answer.escape_ascii()))) }
-    }
-
-    /// A client that has shaken hands as far as it can tell, with a certificate or none.
-    pub fn shake(&self, issued: Option<&Issued>) -> io::Result<Client> {
-        let socket = self.socket();
-        let mut roots = RootCertStore::empty();
-        for each in CertificateDer::pem_slice_iter(self.pki.ca.cert.as_bytes()) {
-            roots.add(each.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let config = match issued {
-            Some(issued) => {
-                let chain = CertificateDer::pem_slice_iter(issued.chain.as_bytes()).map(Result::unwrap).collect();
-                let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).map_err(io::Error::other)?
+    /// Waits until the log holds `text`, counted from byte `since`.
+    pub fn await_log(&self, since: usize, text: &str) {
+        for _ in 0..TRIES {
+            if self.log().get(since..).is_some_and(|log| log.contains(text)) {
+                return;
             }
-            None => builder.with_no_client_auth(),
-        };
-        let name = ServerName::try_from("localhost").unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(tls, socket);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
+            thread::sleep(PAUSE);
         }
-        Ok(Wire::over(stream))
+        panic!("the log never says {text:?}:\n{}", self.log());
     }
 
-    /// A connection without a word said.
-    pub fn socket(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket
-    }
-
-    /// Where the admin endpoint is.
-    pub fn admin(&self) -> SocketAddr {
-        let log = self.log();
-        let address = log.lines().find_map(|line| line.split("admin endpoint on ").nth(1));
-        address.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("no admin address in\n{log}"))
-    }
-
-    /// One GET of the admin endpoint: status and body.
-    pub fn get(&self, path: &str) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.admin()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        io::Write::write_all(
-            &mut socket,
-            format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
-        )
-        .unwrap();
+    /// The body of a page of the admin endpoint, and its status.
+    pub fn admin_page(&self, path: &str) -> (u16, String) {
+        use std::{io::Read as _, net::TcpStream};
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
-        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        (status, text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
-    }
-
-    /// Its directory.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        if thread::panicking() {
+            eprintln!("the proxy's log:\n{}", self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
