@@ -1,1 +1,176 @@
-//! (room to be filled)
+//! The admin endpoint: `/metrics`, `/livez`, `/readyz`, on an address of its own.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/metrics` | 200, Prometheus' text format |
+//! | `/livez` | 200 while every worker answers within [`LIVE_WITHIN`], else 503: restart the process |
+//! | `/readyz` | 200 while every condition holds, else 503: send no clients; one line per condition either way |
+//! | anything else | 404; 405 for another method than GET and HEAD |
+//!
+//! It serves whoever reaches its address, so it says nothing that an operator would not put on a dashboard, changes
+//! nothing, and cannot be used up: at most [`CONNECTIONS_MAX`] connections at a time (further ones wait in the
+//! backlog), one request on each, [`HEADER_WITHIN`] for its header, [`REQUEST_WITHIN`] for all of it.
+
+use crate::metrics::{ANSWER_WITHIN, Metrics};
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// Connections served at a time.
+pub const CONNECTIONS_MAX: usize = 32;
+/// Time for a request's header to arrive.
+pub const HEADER_WITHIN: Duration = Duration::from_secs(5);
+/// Time for a request and its answer together.
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// A worker that does not come to its turn for so long is not alive.
+pub const LIVE_WITHIN: Duration = Duration::from_secs(3);
+/// Bytes of a request's header.
+const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Pause after `accept` failed (no descriptors left): trying at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A condition's look at the process: `Err` says in a few words why it does not hold.
+type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the endpoint shows.
+pub struct AdminState {
+    metrics: Arc<Metrics>,
+    conditions: Vec<(&'static str, Check)>,
+}
+
+impl AdminState {
+    /// Ready from the start, until conditions are added.
+    #[must_use]
+    pub const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, conditions: Vec::new() }
+    }
+
+    /// Adds a condition for `/readyz`. `check` is called at every request, must not block, and its reason is shown to
+    /// whoever reaches the address.
+    #[must_use]
+    pub fn require(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.conditions.push((name, Box::new(check)));
+        self
+    }
+
+    fn readiness(&self) -> (StatusCode, String) {
+        let mut status = StatusCode::OK;
+        let mut text = String::new();
+        for (name, check) in &self.conditions {
+            match check() {
+                Ok(()) => text.extend(["ok ", name, "\n"]),
+                Err(reason) => {
+                    status = StatusCode::SERVICE_UNAVAILABLE;
+                    text.extend(["failed ", name, ": ", &reason, "\n"]);
+                }
+            }
+        }
+        (status, text)
+    }
+
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(path, "/metrics" | "/livez" | "/readyz") {
+            return response(StatusCode::NOT_FOUND, "not found; there are /metrics, /livez and /readyz\n".into());
+        }
+        if method != Method::GET && method != Method::HEAD {
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match path {
+            "/metrics" => {
+                self.metrics.refresh(ANSWER_WITHIN).await;
+                match self.metrics.render() {
+                    Ok(text) => {
+                        let mut shown = response(StatusCode::OK, text);
+                        let format = HeaderValue::from_static(prometheus::TEXT_FORMAT);
+                        shown.headers_mut().insert(CONTENT_TYPE, format);
+                        shown
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the metrics cannot be encoded");
+                        response(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded\n".into())
+                    }
+                }
+            }
+            "/livez" if self.metrics.refresh(LIVE_WITHIN).await => response(StatusCode::OK, "ok\n".into()),
+            "/livez" => response(StatusCode::SERVICE_UNAVAILABLE, "failed a worker does not answer\n".into()),
+            _ => {
+                let (status, text) = self.readiness();
+                response(status, text)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.conditions.iter().map(|(name, _)| name).collect();
+        f.debug_struct("AdminState").field("conditions", &names).finish_non_exhaustive()
+    }
+}
+
+fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, state: AdminState) {
+    let state = Arc::new(state);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // The place first: what cannot be served waits in the kernel's backlog and costs nothing here.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let state = Arc::clone(&state);
+                tokio::spawn(async move {
+                    // Whoever is too slow is cut off; there is nothing to tell them.
+                    drop(timeout(REQUEST_WITHIN, serve_one(stream, state)).await);
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin endpoint cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_one(stream: TcpStream, state: Arc<AdminState>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(state.answer(request.method(), request.uri().path()).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_WITHIN)
+        .keep_alive(false)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended early");
+    }
+}

@@ -1,6 +1,90 @@
-//! # Ravelin
+//! # Ravelin, from the inside
 //!
-//! (The map; grows with the rooms.)
+//! A *ravelin* is the outwork that stands alone in front of a fortress wall. This one stands in front of a Redis that
+//! cannot defend itself: it terminates mutual TLS, decides who may come in and what they may say, speaks to Redis with
+//! a credential the client never sees, and writes down every command. One binary, one configuration file, one process
+//! beside one Redis. What it does for its users is in the README; this page is the map for those who change it.
+//!
+//! ## Two halves
+//!
+//! ```text
+//!  shell   main → cli → server → { net, tls, audit::sink, admin, metrics, drain }     sockets, threads, files, clocks, signals
+//!                         │         │
+//!  values                 └ config  │       settings come apart in `server`; no pure module ever sees them whole
+//!                                   ▼
+//!  core              session ◄──► lane                                                bytes, time and values only
+//!                       │
+//!                       ▼
+//!                    policy ──► command ──► resp          audit::record, audit::encode (what is remembered)
+//! ```
+//!
+//! * The **core** ([`resp`], [`command`], [`policy`], [`session`], [`lane`], [`audit::record`], [`audit::encode`], with
+//!   the leaves [`moment`] and [`secret`]) is handed bytes and an instant and hands back bytes to write and records.
+//!   It is tested without a port, with virtual time.
+//! * The **shell** ([`net`], [`tls`], [`audit::sink`], [`admin`], [`metrics`], [`server`], [`drain`], [`cli`]) moves
+//!   bytes and does what [`session::Wants`] says. It decides nothing about commands.
+//!
+//! Invariants, each with the test that holds it:
+//!
+//! * The core names no socket, task, file, clock or TLS, and imports point one way (`tests/layering.rs`).
+//! * No command name is compared outside [`command`] and [`policy`] (`tests/catalog_names.rs`).
+//! * A session cannot be made without the proof that its peer's address was admitted and its certificate matched one
+//!   role: [`policy::network::Admitted`] and [`policy::identity::AuthenticatedPeer`] have one maker each.
+//! * What goes up is nothing but canonically encoded commands that policy allowed; replies come down in the order they
+//!   were asked for; every command has one record (`session::properties`).
+//!
+//! ## Vocabulary
+//!
+//! *Downstream* is the client's side, *upstream* Redis'. A *peer* is who is at the other end; its *identity* is what
+//! its certificate proves, its *role* what that identity may do here. *Admission* is by address, before any TLS byte. A
+//! *command* is a whole request, a *reply* what answers it. A *slot* is a promised reply as the session knows it, a
+//! *ticket* the same as its lane knows it. A *verdict* is what policy says of a command, by a *rule*. A *record* is one
+//! line of the audit stream. To *refuse* happens before there is an identity, to *deny* after. *Settings* are the
+//! configuration once it has been understood.
+//!
+//! ## One command, one reply
+//!
+//! Once per connection: [`net`]'s listener accepts; [`policy::network`] admits or refuses; the socket goes to the worker
+//! with the fewest connections; [`tls`] handshakes under a deadline and reads the identity; [`policy::identity`] finds
+//! the role; the upstream is connected and the [`lane::greeting`] answered (`-NOAUTH` to a PING, then `+OK` to AUTH).
+//!
+//! A command, down: plaintext arrives → [`resp::request`] yields one command → [`command::resolve`] finds its row →
+//! [`policy::rules`] gives the verdict → there is room for its record → allowed: a slot is queued and the very bytes
+//! that were read are passed on; denied or answered here: a slot that holds its reply is queued. All of a turn is
+//! written up at once.
+//!
+//! A reply, up: [`resp::reply`] finds its end and class → [`lane`] says whose it is → the front slot closes and its
+//! record is written → the proxy's own replies that now stand at the front are released. All of a turn is written
+//! down at once.
+//!
+//! ## What the code relies on
+//!
+//! * *One accepted command is one slot, and a ticket names what closes it* ([`lane::Closes`]).
+//! * *State is kept twice*: intended (after all that was forwarded; verdicts look at it) and confirmed (after all that
+//!   was answered; records look at it). HELLO and RESET are barriers: nothing behind them is judged until they are
+//!   answered.
+//! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
+//!   fits the worker's pen ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
+//!   in its slot, so a blocked sink stalls clients and loses nothing.
+//! * *Begin lines*: a command that blocks, administers or destroys waits at the front of the input until its `begin`
+//!   line has been written.
+//! * *An error never speaks for a command that may have run*: when Redis is lost, only a command the kernel never took
+//!   is told so; the others are closed upon, and recorded `unanswered`.
+//!
+//! ## Speed
+//!
+//! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
+//! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
+//! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); records are rendered into
+//! one buffer per worker and handed over in blocks. `benches/README.md` has the questions and the figures.
+//!
+//! ## Deliberately absent
+//!
+//! * No multi-threaded runtime on the path of a command, no task per command, no lock per command.
+//! * No resynchronising after a reply that cannot be framed, no replaying of a command.
+//! * No forwarding of MONITOR, SYNC, PSYNC, REPLCONF and SCRIPT DEBUG yet: they are denied whatever policy says
+//!   ([`policy::RuleId::UNSUPPORTED`]).
+//! * Nothing under [`session`] knows that TLS exists; nothing under [`net`] knows what a command is.
 
 pub mod admin;
 pub mod audit;

@@ -1,2 +1,5 @@
-//! Thin binary.
-fn main() {}
+//! Arguments, command, exit code: all of it is in [`ravelin::cli`].
+
+fn main() -> std::process::ExitCode {
+    ravelin::cli::main()
+}

@@ -1,1 +1,245 @@
-//! (room to be filled)
+//! What `/metrics` shows: the counters that each worker folds from its records, added up when somebody asks, and the
+//! few states of the process.
+//!
+//! A worker pays nothing for this while nobody asks. A scrape rings [`WorkerStats`]; a small task on the worker
+//! ([`WorkerStats::serve`]) answers with a copy of its counters, between two turns, and the scrape waits for all
+//! answers or [`ANSWER_WITHIN`], whichever comes first. A worker that does not answer is shown as it was last.
+//!
+//! Every family and its labels stand in [`FAMILIES`]; the tests compare it with what is exposed.
+
+mod collect;
+
+use crate::audit::{counters::Counters, sink::SinkMonitor};
+use collect::Collected;
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// How long a scrape waits for the workers.
+pub const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+
+/// One worker's figures, as the process sees them.
+#[derive(Debug, Default)]
+pub struct WorkerStats {
+    counters: Mutex<Counters>,
+    connections: AtomicU64,
+    /// A worker is there to answer.
+    attached: AtomicBool,
+    /// Questions asked and questions answered; `answered <= asked`.
+    asked: AtomicU64,
+    answered: AtomicU64,
+    question: Notify,
+    answer: Notify,
+}
+
+impl WorkerStats {
+    /// Publishes a copy of the counters: the last thing a worker does, and what [`WorkerStats::serve`] does.
+    pub fn publish(&self, counters: Counters) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    /// Connections this worker has, for the acceptor's choice too.
+    #[must_use]
+    pub const fn connections(&self) -> &AtomicU64 {
+        &self.connections
+    }
+
+    /// Answers scrapes until it is dropped: a task of the worker. `snapshot` is called between two turns.
+    pub async fn serve(&self, mut snapshot: impl FnMut() -> Counters) {
+        /// Nobody is to wait for a worker that is gone.
+        struct Attached<'a>(&'a WorkerStats);
+        impl Drop for Attached<'_> {
+            fn drop(&mut self) {
+                self.0.attached.store(false, Ordering::SeqCst);
+                self.0.answer.notify_waiters();
+            }
+        }
+        self.attached.store(true, Ordering::SeqCst);
+        let _attached = Attached(self);
+        loop {
+            self.question.notified().await;
+            let asked = self.asked.load(Ordering::SeqCst);
+            self.publish(snapshot());
+            self.answered.fetch_max(asked, Ordering::SeqCst);
+            self.answer.notify_waiters();
+        }
+    }
+
+    /// Waits until the worker has published, if it is there.
+    async fn ask(&self) {
+        let mine = self.asked.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        self.question.notify_one();
+        loop {
+            let mut answer = std::pin::pin!(self.answer.notified());
+            answer.as_mut().enable();
+            if self.answered.load(Ordering::SeqCst) >= mine || !self.attached.load(Ordering::SeqCst) {
+                return;
+            }
+            answer.await;
+        }
+    }
+}
+
+/// One family: its name without the prefix, its kind, its labels and its help.
+type Family = (&'static str, proto::MetricType, &'static [&'static str], &'static str);
+
+use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
+
+/// What the collector exposes; in the order in which they are collected. Names carry the prefix `ravelin_`.
+///
+/// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
+/// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
+pub const FAMILIES: [Family; 22] = [
+    ("connections", GAUGE, &["worker"], "Connections that are open now."),
+    (
+        "connections_opened_total",
+        COUNTER,
+        &["service"],
+        "Connections whose peer was authenticated and whose upstream was ready.",
+    ),
+    (
+        "connections_closed_total",
+        COUNTER,
+        &["service", "reason"],
+        "Connections that ended, by the reason in their record.",
+    ),
+    ("refused_total", COUNTER, &["service", "reason"], "Connections refused before TLS."),
+    (
+        "handshake_failures_total",
+        COUNTER,
+        &["service", "reason"],
+        "Handshakes that did not lead to a peer with a role.",
+    ),
+    ("upstream_failures_total", COUNTER, &["service", "reason"], "Upstream connections that could not be had."),
+    ("alarms_total", COUNTER, &["service", "reason"], "Events somebody should look at."),
+    ("client_auth_total", COUNTER, &["service", "verdict"], "Clients' own AUTH and HELLO AUTH."),
+    (
+        "client_bytes_total",
+        COUNTER,
+        &["service", "direction"],
+        "Plaintext bytes of ended connections, in from clients and out to them.",
+    ),
+    ("accept_errors_total", COUNTER, &["reason"], "Failures to accept a connection."),
+    ("commands_total", COUNTER, &["command", "outcome"], "Commands, by what became of them."),
+    (
+        "command_time_seconds_total",
+        COUNTER,
+        &["command"],
+        "Time from acceptance to the end of the reply, summed over commands Redis answered.",
+    ),
+    (
+        "command_seconds",
+        HISTOGRAM,
+        &[],
+        "Time from acceptance to the end of the reply, of commands Redis answered; blocking ones included.",
+    ),
+    ("command_bytes_total", COUNTER, &["direction"], "Bytes of commands in and of their replies out."),
+    ("denied_total", COUNTER, &["rule"], "Commands denied, by the rule that did it."),
+    ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
+    ("audit_records_total", COUNTER, &[], "Audit lines rendered."),
+    ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),
+    ("audit_written_bytes_total", COUNTER, &[], "Bytes the audit sink has written."),
+    ("audit_queue_bytes", GAUGE, &[], "Bytes handed to the audit sink and not yet written."),
+    ("audit_failing", GAUGE, &[], "Whether the audit sink cannot write now."),
+    ("start_time_seconds", GAUGE, &[], "When the process started, in seconds since the epoch."),
+];
+
+/// The registry, and the states the shell sets.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    workers: Vec<Arc<WorkerStats>>,
+    upstream_up: IntGaugeVec,
+    certificate_not_after: IntGaugeVec,
+    reloads: IntCounterVec,
+    draining: IntGauge,
+}
+
+impl Metrics {
+    /// A registry over these workers and this sink. `started` is in seconds since the epoch.
+    ///
+    /// # Errors
+    /// Two families have one name: a bug.
+    pub fn new(
+        version: &str,
+        started: u64,
+        workers: Vec<Arc<WorkerStats>>,
+        sink: SinkMonitor,
+    ) -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("ravelin".into()), None)?;
+        let descriptions = FAMILIES.iter().map(|(name, _, labels, help)| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new((*name).to_owned(), (*help).to_owned(), labels, HashMap::new())
+        });
+        let descriptions = descriptions.collect::<prometheus::Result<_>>()?;
+        registry.register(Box::new(Collected { descriptions, workers: workers.clone(), sink, started }))?;
+        let upstream_up = IntGaugeVec::new(
+            Opts::new("upstream_up", "Whether the service's Redis was reachable when last tried."),
+            &["service"],
+        )?;
+        let certificate_not_after = IntGaugeVec::new(
+            Opts::new("certificate_not_after_seconds", "When the certificate expires, in seconds since the epoch."),
+            &["service", "certificate"],
+        )?;
+        let reloads = IntCounterVec::new(Opts::new("reloads_total", "Reloads asked for."), &["what", "result"])?;
+        let draining = IntGauge::new("draining", "Whether the process drains.")?;
+        let build = IntGaugeVec::new(Opts::new("build_info", "The program; always 1."), &["version"])?;
+        build.with_label_values(&[version]).set(1);
+        registry.register(Box::new(upstream_up.clone()))?;
+        registry.register(Box::new(certificate_not_after.clone()))?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(draining.clone()))?;
+        registry.register(Box::new(build))?;
+        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining })
+    }
+
+    /// A service's Redis was or was not reachable.
+    pub fn set_upstream_up(&self, service: &str, up: bool) {
+        self.upstream_up.with_label_values(&[service]).set(up.into());
+    }
+
+    /// A service's certificate (`server`, `client_ca`) expires then.
+    pub fn set_certificate_not_after(&self, service: &str, certificate: &'static str, seconds: i64) {
+        self.certificate_not_after.with_label_values(&[service, certificate]).set(seconds);
+    }
+
+    /// A reload of `what` was asked for, and swapped in or not.
+    pub fn count_reload(&self, what: &'static str, swapped: bool) {
+        self.reloads.with_label_values(&[what, if swapped { "swapped" } else { "kept" }]).inc();
+    }
+
+    /// The process drains.
+    pub fn set_draining(&self) {
+        self.draining.set(1);
+    }
+
+    /// Asks every worker for its counters; tells whether all answered within `within`. A worker that is not there
+    /// (not yet, or gone) is not waited for.
+    pub async fn refresh(&self, within: Duration) -> bool {
+        // All are asked at once, and the one deadline is for all of them.
+        let mut asked: Vec<_> = self.workers.iter().map(|worker| Box::pin(worker.ask())).collect();
+        let all = std::future::poll_fn(|context| {
+            asked.retain_mut(|ask| ask.as_mut().poll(context).is_pending());
+            if asked.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        });
+        timeout(within, all).await.is_ok()
+    }
+
+    /// The exposition in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A family cannot be encoded: a bug.
+    pub fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+#[cfg(test)]
+mod tests;

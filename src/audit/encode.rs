@@ -2,7 +2,7 @@
 
 use super::{
     json::{bytes_value, escaped, number, number_field, text_field},
-    record::{CommandRecord, KeyList, Name},
+    record::{CommandRecord, Context, KeyList, Name, Outcome},
 };
 use crate::resp::reply::Class;
 use std::net::SocketAddr;
@@ -121,9 +121,10 @@ pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     out.extend_from_slice(b",\"argc\":");
     number(out, record.argc);
     keys(out, record.keys);
-    out.extend_from_slice(b",\"context\":\"");
-    out.extend_from_slice(record.context.word().as_bytes());
-    out.push(b'"');
+    out.extend_from_slice(match record.context {
+        Context::TopLevel => b",\"context\":\"top\"".as_slice(),
+        Context::Multi => b",\"context\":\"multi\"",
+    });
     if let Some(tx) = record.tx {
         number_field(out, "tx", u64::from(tx));
     }
@@ -139,9 +140,16 @@ pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
 
 /// Appends what became of a command: `outcome` to `us`.
 pub(super) fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    out.extend_from_slice(b",\"outcome\":\"");
-    out.extend_from_slice(record.outcome.word().as_bytes());
-    out.push(b'"');
+    out.extend_from_slice(match record.outcome {
+        Outcome::Denied => b",\"outcome\":\"denied\"".as_slice(),
+        Outcome::Ran => b",\"outcome\":\"ran\"",
+        Outcome::Error => b",\"outcome\":\"error\"",
+        Outcome::Queued => b",\"outcome\":\"queued\"",
+        Outcome::Aborted => b",\"outcome\":\"aborted\"",
+        Outcome::Nil => b",\"outcome\":\"nil\"",
+        Outcome::Incomplete => b",\"outcome\":\"incomplete\"",
+        Outcome::Unanswered => b",\"outcome\":\"unanswered\"",
+    });
     reply(out, record.class, record.error);
     if let Some((classes, total)) = record.elements {
         out.extend_from_slice(b",\"elements\":[");
@@ -171,17 +179,16 @@ pub(super) fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
 
 /// Appends `reply`: an error's code, else the reply's class, else null.
 pub(super) fn reply(out: &mut Vec<u8>, class: Option<Class>, error: Option<&[u8]>) {
-    out.extend_from_slice(b",\"reply\":");
     let word = match (error.filter(|word| is_error_code(word)), class) {
         (Some(code), _) => code,
         (None, Some(class)) => class_word(class).as_bytes(),
         (None, None) if error.is_some() => b"error",
         (None, None) => {
-            out.extend_from_slice(b"null");
+            out.extend_from_slice(b",\"reply\":null");
             return;
         }
     };
-    out.push(b'"');
+    out.extend_from_slice(b",\"reply\":\"");
     out.extend_from_slice(word);
     out.push(b'"');
 }
@@ -292,5 +299,21 @@ pub(super) const fn class_word(class: Class) -> &'static str {
         Class::Boolean => "boolean",
         Class::BigNumber => "bignumber",
         Class::Verbatim => "verbatim",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::known_name;
+
+    #[test]
+    fn a_known_command_is_named_by_its_row() {
+        for (name, sub, expected) in
+            [("GET", None, r#","cmd":"GET""#), ("CONFIG", Some("SET"), r#","cmd":"CONFIG","sub":"SET""#)]
+        {
+            let mut out = Vec::new();
+            known_name(&mut out, name, sub);
+            assert_eq!(out, expected.as_bytes());
+        }
     }
 }

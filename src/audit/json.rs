@@ -18,7 +18,7 @@ const fn plain(byte: u8) -> bool {
 }
 
 /// Whether every byte stands for itself. Written without an early exit, so that it is compiled to vector code.
-pub(super) fn all_plain(bytes: &[u8]) -> bool {
+fn all_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |plain_so_far, &byte| plain_so_far & plain(byte))
 }
 
@@ -104,6 +104,13 @@ pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends a value that may be any bytes: `"text"` if they are UTF-8, else `{"b64":"…"}`. If they are only the front
 /// of the value, `{"text":"…","cut":true}` or `{"b64":"…","cut":true}`.
 pub(super) fn bytes_value(out: &mut Vec<u8>, bytes: &[u8], cut: bool) {
+    // Most keys are plain, and plain bytes are UTF-8.
+    if !cut && all_plain(bytes) {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => Some(text),
         // Cut inside a character: the whole ones before it are still text.

@@ -1,10 +1,90 @@
 //! The audit stream: what is remembered of each command and connection (pure), and where it is written (shell).
+//!
+//! One JSON object a line, at most [`encode::MAX_LINE`] bytes with its newline, UTF-8 without a control character. The
+//! fields of an event always stand in the order given here. A field that is marked *opt* is left out when it does not
+//! apply; the others are always there, `null` when there is nothing to say. A field that may hold foreign text may be
+//! followed by `…_cut: true`: only its front is shown. Further fields may be added within version 1; none is taken
+//! away or changes its meaning. Words not listed here are in the code where they are made, as literals.
+//!
+//! Every line begins:
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `v` | number | version of this description, 1 |
+//! | `w` | number | the pen: a worker, or the highest number for what belongs to none |
+//! | `seq` | number | the line's number at this pen since the process started; the first is 1, and there are no holes |
+//! | `ts` | string | when the turn began that wrote it: RFC 3339 in UTC with microseconds |
+//! | `event` | string | which of the tables below goes on |
+//!
+//! Order across pens is the order of the lines. Lines of one connection all have the same `w`.
+//!
+//! The events of a connection (`command`, `begin`, `upstream_command`, `connection_open`, `connection_close`,
+//! `upstream_failed`, `client_auth`, `alarm`) go on with:
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `conn` | string | the connection |
+//! | `service` | string | the service's name |
+//! | `src` | string | address and port of the client |
+//! | `identity` | string | the name that the client's certificate proves and its role was found by |
+//! | `role` | string | the role's name |
+//! | `upstream_user` | string or null | the Redis user it acts as; null is the default user |
+//!
+//! `command`, at the end of each command, and `begin`, before a command goes up that blocks, streams, administers or
+//! destroys. A connection's `begin` lines are followed by as many `command` lines of these commands, in order;
+//! a `begin` without one ran at most until the process was killed.
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `db` | number | the database, as last confirmed by Redis |
+//! | `cmd` | string | the command, in upper case; as it came if the catalog does not know it |
+//! | `cmd_b64` | string *opt* | an unknown command that is no UTF-8, in base64 |
+//! | `cmd_cut` | true *opt* | an unknown command longer than 64 bytes |
+//! | `sub` `sub_b64` `sub_cut` | *opt* | likewise, the subcommand |
+//! | `argc` | number | words, the name among them |
+//! | `keys` | array or null | the keys, or null if they cannot be told. Each is a string; `{"b64":…}` if it is no UTF-8; `{"text":…,"cut":true}` or `{"b64":…,"cut":true}` if only its front is shown |
+//! | `keys_cut` `keys_total` | *opt* | not all keys are shown, and how many there are |
+//! | `context` | string | `top` or `multi` |
+//! | `tx` | number *opt* | the transaction's number on this connection |
+//! | `verdict` | string | `allow`, `deny`, or `answer`: the proxy answered by itself |
+//! | `rule` | string *opt* | the rule that denied it |
+//! | `outcome` | string | not in `begin`. See [`record::Outcome`] |
+//! | `reply` | string or null | not in `begin`. The code of an error (`WRONGTYPE`), in upper case; else the reply's class, in lower case (`error` if the error has no code) |
+//! | `elements` `elements_total` | *opt* | EXEC: the classes of its first 128 elements, and how many there were |
+//! | `bytes_in` | number | bytes of the command |
+//! | `bytes_out` | number | not in `begin`. Bytes of the reply the client was sent |
+//! | `us` | number or null | not in `begin`. Microseconds from acceptance to the end of the reply |
+//!
+//! The other events, with what follows the fields above:
+//!
+//! | event | when | fields |
+//! |---|---|---|
+//! | `upstream_command` | the proxy's own command was answered | `cmd`, `outcome`, `reply` (an error's code or null), `us` |
+//! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `cert_sha256` `cert_serial` `cert_not_after` |
+//! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
+//! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
+//! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`ignore` or `deny`) |
+//! | `alarm` | somebody should look | `reason` |
+//! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
+//! | `stop` | it ends | `reason`, `us` |
+//! | `reload` | a reload was asked for | `what`, `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256` |
+//! | `drain_begin` | nothing new is accepted | `reason`, `connections`, `deadline_us` |
+//! | `drain_end` | all connections are gone | `drained`, `aborted`, `us` |
+//! | `refused` | no TLS byte was sent | `service`, `src`, `listener`, `reason` |
+//! | `handshake_failure` | no peer with a role came of it | `service`, `src`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
+//! | `accept_error` | `accept` failed | `listener`, `reason`, `detail` |
+//! | `sink_recovered` | this stream is written again | `reason`, `us` |
+//!
+//! No field holds an argument's value or a credential. What names a client chooses (a key, an unknown command, a
+//! certificate's name) is escaped so that it can neither end a line nor act on a terminal. Tests: `audit::tests` (every
+//! line's text, and hostile bytes), `tests/audit_sink.rs` (what reaches the file).
 
 pub mod counters;
 pub mod encode;
 pub mod event;
 mod json;
 pub mod record;
+pub mod sink;
 mod stamp;
 
 #[cfg(test)]

@@ -351,9 +351,7 @@ impl Recorder {
         let out = &mut self.buffer;
         out.extend_from_slice(&self.head);
         number(out, self.seq);
-        out.extend_from_slice(b",\"ts\":\"");
         out.extend_from_slice(self.stamp.render(now.wall_us));
-        out.extend_from_slice(b"\",\"event\":\"");
         out.extend_from_slice(event.as_bytes());
         out.push(b'"');
         body(out);

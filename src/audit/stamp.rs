@@ -2,8 +2,10 @@
 
 use jiff::{Timestamp, tz::Offset};
 
-/// `2026-11-20T21:10:03.412345Z`: 27 bytes.
-const LENGTH: usize = 27;
+/// `,"ts":"2026-11-20T21:10:03.412345Z","event":"`: 45 bytes, so that a line takes it in one copy.
+const LENGTH: usize = 45;
+/// Where the digits begin in it.
+const START: usize = 7;
 /// The last second jiff knows, 9999-12-30T22:00:00Z.
 const SECOND_MAX: u64 = 253_402_207_200;
 
@@ -19,10 +21,10 @@ pub(super) struct Stamp {
 impl Stamp {
     /// Standing at the Unix epoch.
     pub(super) const fn new() -> Self {
-        Self { wall_us: 0, second: 0, text: *b"1970-01-01T00:00:00.000000Z" }
+        Self { wall_us: 0, second: 0, text: *b",\"ts\":\"1970-01-01T00:00:00.000000Z\",\"event\":\"" }
     }
 
-    /// The instant `wall_us` microseconds after the Unix epoch, in UTC. Beyond the end of the year 9999 the second
+    /// The instant `wall_us` microseconds after the Unix epoch, in UTC, as the fields of a line. Beyond the end of the year 9999 the second
     /// stands still: the format has no more.
     pub(super) fn render(&mut self, wall_us: u64) -> &[u8; LENGTH] {
         if wall_us != self.wall_us {
@@ -32,7 +34,7 @@ impl Stamp {
                 self.second = second;
                 self.turn_second();
             }
-            if let Some(digits) = self.text.get_mut(20..26) {
+            if let Some(digits) = self.text.get_mut(START + 20..START + 26) {
                 decimal(digits, wall_us % 1_000_000);
             }
         }
@@ -43,12 +45,12 @@ impl Stamp {
         let second = i64::try_from(self.second).unwrap_or(i64::MAX);
         let civil = Offset::UTC.to_datetime(Timestamp::from_second(second).unwrap_or(Timestamp::MAX));
         let parts = [
-            (0..4, i32::from(civil.year())),
-            (5..7, i32::from(civil.month())),
-            (8..10, i32::from(civil.day())),
-            (11..13, i32::from(civil.hour())),
-            (14..16, i32::from(civil.minute())),
-            (17..19, i32::from(civil.second())),
+            (START..START + 4, i32::from(civil.year())),
+            (START + 5..START + 7, i32::from(civil.month())),
+            (START + 8..START + 10, i32::from(civil.day())),
+            (START + 11..START + 13, i32::from(civil.hour())),
+            (START + 14..START + 16, i32::from(civil.minute())),
+            (START + 17..START + 19, i32::from(civil.second())),
         ];
         for (place, value) in parts {
             if let Some(digits) = self.text.get_mut(place) {
@@ -88,7 +90,8 @@ mod tests {
             (1_709_164_799_500_000, "2024-02-28T23:59:59.500000Z"),
             (u64::MAX, "9999-12-30T22:00:00.551615Z"),
         ] {
-            assert_eq!(std::str::from_utf8(stamp.render(wall_us)).unwrap(), expected);
+            let fields = format!(",\"ts\":\"{expected}\",\"event\":\"");
+            assert_eq!(std::str::from_utf8(stamp.render(wall_us)).unwrap(), fields);
         }
     }
 }

@@ -116,6 +116,52 @@ fn the_parts_of_a_command_that_are_not_always_there() {
 }
 
 #[test]
+fn each_outcome_and_context_is_written_as_its_word() {
+    for outcome in Outcome::ALL {
+        let line = line(|pen| pen.command(NOW, &facts(), &CommandRecord { outcome, ..record() }));
+        assert!(line.contains(&format!("\"outcome\":\"{}\",", outcome.word())), "{line}");
+        assert_eq!(Outcome::ALL[outcome.index()], outcome);
+    }
+    for context in [Context::TopLevel, Context::Multi] {
+        let line = line(|pen| pen.command(NOW, &facts(), &CommandRecord { context, ..record() }));
+        assert!(line.contains(&format!("\"context\":\"{}\",", context.word())), "{line}");
+    }
+}
+
+#[test]
+fn the_documentation_names_every_field_and_event() {
+    let documentation = include_str!("mod.rs");
+    let tls = TlsFacts { cert_sha256: "ab", ..TlsFacts::default() };
+    let facts = facts().with_tls(&tls);
+    let mut pen = Recorder::new(0, 0);
+    let cut = CommandRecord {
+        name: Name::Unknown(&[0xff; 65], Some(&[0xff; 65])),
+        keys: KeyList { bytes: &[], total: 1, undeterminable: false },
+        tx: Some(1),
+        rule: Some("r"),
+        elements: Some((&[Class::Status], 1)),
+        ..record()
+    };
+    pen.command(NOW, &facts, &cut);
+    pen.begin(NOW, &facts, &record());
+    pen.upstream_command(NOW, &facts, "AUTH", Outcome::Ran, None, 1);
+    for (event, _) in connection_events() {
+        pen.connection(NOW, &facts, &event);
+    }
+    let (services, claimed) = lists();
+    for (event, _) in process_events(&services, &claimed) {
+        pen.process(NOW, &event);
+    }
+    for line in pen.take().split_inclusive(|byte| *byte == b'\n') {
+        let Value::Object(fields) = check(line) else { panic!("an object") };
+        assert!(documentation.contains(&format!("`{}`", fields["event"].as_str().unwrap())), "{fields:?}");
+        for field in fields.keys() {
+            assert!(documentation.contains(&format!("`{field}`")), "{field} is not described");
+        }
+    }
+}
+
+#[test]
 fn a_begin_line_says_what_is_known_before_the_command_runs() {
     assert_eq!(
         line(|pen| pen.begin(NOW, &facts(), &record())),
@@ -148,16 +194,7 @@ fn the_proxys_own_commands_are_records_too() {
     }
 }
 
-#[test]
-fn each_connection_event_has_its_line() {
-    let tls = TlsFacts {
-        version: "TLSv1.3",
-        cipher: "TLS13_AES_256_GCM_SHA384",
-        resumed: false,
-        cert_sha256: "ab12",
-        cert_serial: "0f",
-        cert_not_after: 1_800_000_000,
-    };
+fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 6] {
     let close = ConnectionEvent::Close {
         reason: "client-closed",
         detail: "",
@@ -167,7 +204,7 @@ fn each_connection_event_has_its_line() {
         bytes_out: 80,
         us: 1200,
     };
-    for (event, expected) in [
+    [
         (
             ConnectionEvent::Open,
             r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,
@@ -189,21 +226,35 @@ fn each_connection_event_has_its_line() {
             close,
             r#""event":"connection_close",…,"reason":"client-closed","detail":"","commands":3,"denied":1,"bytes_in":90,"bytes_out":80,"us":1200}"#,
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn each_connection_event_has_its_line() {
+    let tls = TlsFacts {
+        version: "TLSv1.3",
+        cipher: "TLS13_AES_256_GCM_SHA384",
+        resumed: false,
+        cert_sha256: "ab12",
+        cert_serial: "0f",
+        cert_not_after: 1_800_000_000,
+    };
+    for (event, expected) in connection_events() {
         let line = line(|pen| pen.connection(NOW, &facts().with_tls(&tls), &event));
         let expected = expected.replace('…', FACTS);
         assert_eq!(line, format!("{{\"v\":1,\"w\":0,\"seq\":1,\"ts\":\"2026-11-20T21:10:03.412345Z\",{expected}\n"));
     }
 }
 
-#[test]
-fn each_process_event_has_its_line() {
+fn lists() -> ([String; 2], [String; 1]) {
+    (["cache".to_owned(), "queue".to_owned()], ["CN=eve".to_owned()])
+}
+
+fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(ProcessEvent<'a>, &'static str); 11] {
     let src = "10.0.0.9:4000".parse().unwrap();
-    let services = ["cache".to_owned(), "queue".to_owned()];
-    let claimed = ["CN=eve".to_owned()];
-    for (event, expected) in [
+    [
         (
-            ProcessEvent::Start { version: "0.1.0", pid: 17, config_sha256: "ab", services: &services },
+            ProcessEvent::Start { version: "0.1.0", pid: 17, config_sha256: "ab", services },
             r#""event":"start","version":"0.1.0","pid":17,"config_sha256":"ab","services":["cache","queue"]}"#,
         ),
         (ProcessEvent::Stop { reason: "drained", us: 9 }, r#""event":"stop","reason":"drained","us":9}"#),
@@ -234,7 +285,7 @@ fn each_process_event_has_its_line() {
                 reason: "unknown-ca",
                 detail: "bad",
                 hint: Some("ravelin certs"),
-                unverified: &claimed,
+                unverified: claimed,
             },
             r#""event":"handshake_failure","service":"cache","src":"10.0.0.9:4000","reason":"unknown-ca","detail":"bad","hint":"ravelin certs","unverified":["CN=eve"]}"#,
         ),
@@ -257,7 +308,13 @@ fn each_process_event_has_its_line() {
             ProcessEvent::SinkRecovered { reason: "ENOSPC", us: 5 },
             r#""event":"sink_recovered","reason":"ENOSPC","us":5}"#,
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn each_process_event_has_its_line() {
+    let (services, claimed) = lists();
+    for (event, expected) in process_events(&services, &claimed) {
         let line = line(|pen| pen.process(NOW, &event));
         assert_eq!(line, format!("{{\"v\":1,\"w\":0,\"seq\":1,\"ts\":\"2026-11-20T21:10:03.412345Z\",{expected}\n"));
     }

@@ -235,4 +235,4 @@ fn lookup(parent: u16, name: &[u8]) -> Option<CommandId> {
 
 #[cfg(test)]
 #[path = "catalog_tests.rs"]
-mod tests;
+pub(crate) mod tests;

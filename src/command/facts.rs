@@ -147,7 +147,7 @@ pub(super) static FACTS: [Fact; 366] = [
     fact("config|set", Plain, "configSetCommand").begin().hide(ConfigSet),
     fact("copy", Plain, "copyCommand"),
     fact("dbsize", Plain, "dbsizeCommand"),
-    fact("debug", Unsupported, "debugCommand").begin().hide(From(2)),
+    fact("debug", Plain, "debugCommand").begin().hide(From(2)),
     fact("decr", Plain, "decrCommand"),
     fact("decrby", Plain, "decrbyCommand"),
     fact("del", Plain, "delCommand"),

@@ -228,7 +228,10 @@ fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
     };
     match last {
         Some(last) if first < argc && first <= last => {
-            Stretch::Known { first, last: last.min(argc - 1), step: usize::from(step).max(1) }
+            let step = usize::from(step).max(1);
+            // The last word that is a key, not the last that could be: MSET's last value decides nothing.
+            let last = last.min(argc - 1);
+            Stretch::Known { first, last: last - (last - first) % step, step }
         }
         _ => Stretch::None,
     }

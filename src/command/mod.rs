@@ -114,8 +114,7 @@ pub enum Effect {
     Shutdown,
     /// EVAL and its kin: one reply, for commands nobody sees.
     Script,
-    /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG), or answers in ways nobody can
-    /// count (DEBUG, whose PROTOCOL PUSH is a push without a reply): always denied.
+    /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG): always denied.
     Unsupported,
 }
 

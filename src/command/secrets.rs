@@ -63,7 +63,7 @@ fn hello(words: &Words<'_>, index: usize) -> bool {
             _ => return true,
         };
         if index < at + width {
-            return width == 3 && (index == at + 2 || words.declared() < at + width);
+            return width == 3 && index > at && (index == at + 2 || words.declared() < at + width);
         }
         at += width;
     }

@@ -13,6 +13,7 @@ use crate::{
     policy::{identity::Role, network::Admission},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
+    tls::server::{Files, MinVersion},
 };
 use std::{
     fmt,
@@ -202,6 +203,23 @@ pub struct Tls {
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
+}
+
+impl Tls {
+    /// The same, as `tls` takes it.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        Files {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            crl: self.crl.clone(),
+            min_version: match self.min_version {
+                TlsVersion::V12 => MinVersion::Tls12,
+                TlsVersion::V13 => MinVersion::Tls13,
+            },
+        }
+    }
 }
 
 /// A TLS protocol version.

@@ -73,7 +73,7 @@ pub struct Match {
     pub ou: Option<Pattern>,
     /// On one of the subject's organisations.
     pub o: Option<Pattern>,
-    /// The serial number, lower-case hexadecimal as in [`Identity::serial`].
+    /// The serial number, lower-case hexadecimal as in [`Identity::serial`]; leading zeros are not part of a number.
     pub serial: Option<String>,
     /// The fingerprint, lower-case hexadecimal as in [`Identity::sha256`].
     pub sha256: Option<String>,
@@ -99,9 +99,34 @@ impl Match {
             && any(cn.as_ref(), identity.cn.as_slice())
             && any(ou.as_ref(), &identity.ou)
             && any(o.as_ref(), &identity.o)
-            && serial.as_ref().is_none_or(|wanted| *wanted == identity.serial)
+            && serial.as_ref().is_none_or(|wanted| number(wanted) == number(&identity.serial))
             && sha256.as_ref().is_none_or(|wanted| *wanted == identity.sha256)
     }
+}
+
+impl std::fmt::Display for Match {
+    /// As it may be written in the configuration: `cn = "billing-api" and ou = "payments"`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { uri, dns, email, ip, cn, ou, o, serial, sha256 } = self;
+        let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| pattern.text().to_owned());
+        let conditions = [
+            ("uri", text(uri)),
+            ("dns", text(dns)),
+            ("email", text(email)),
+            ("ip", ip.map(|net| net.to_string())),
+            ("cn", text(cn)),
+            ("ou", text(ou)),
+            ("o", text(o)),
+            ("serial", serial.clone()),
+            ("sha256", sha256.clone()),
+        ];
+        let given = conditions.into_iter().filter_map(|(name, value)| Some(format!("{name} = {:?}", value?)));
+        f.write_str(&given.collect::<Vec<_>>().join(" and "))
+    }
+}
+
+fn number(hexadecimal: &str) -> &str {
+    hexadecimal.trim_start_matches('0')
 }
 
 fn any(pattern: Option<&Pattern>, names: &[String]) -> bool {

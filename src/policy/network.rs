@@ -3,7 +3,7 @@
 //! The lists are merged into sorted, disjoint ranges once; a look-up is two binary searches whatever their length.
 //! Caps on connections (in total, per address) are counted by the shell, which alone knows what is open.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use std::net::{IpAddr, SocketAddr};
 
 /// Proof that an address passed the allowlist: made by [`Admission::admit`] alone.
@@ -71,6 +71,16 @@ impl Admission {
         Ok(Admitted { src })
     }
 
+    /// The networks of the allowlist, merged: what `check` prints.
+    pub fn allowed(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.allow.nets()
+    }
+
+    /// The networks of the denylist, merged.
+    pub fn denied(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.deny.nets()
+    }
+
     /// Whether nobody can be admitted.
     #[must_use]
     pub const fn admits_nobody(&self) -> bool {
@@ -107,6 +117,12 @@ impl Ranges {
             }
         }
         Self { v4: merge(v4, |end| end.checked_add(1)), v6: merge(v6, |end| end.checked_add(1)) }
+    }
+
+    fn nets(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let v4 = self.v4.iter().flat_map(|&(start, end)| Ipv4Subnets::new(start.into(), end.into(), 0));
+        let v6 = self.v6.iter().flat_map(|&(start, end)| Ipv6Subnets::new(start.into(), end.into(), 0));
+        v4.map(IpNet::V4).chain(v6.map(IpNet::V6))
     }
 
     fn contains(&self, ip: IpAddr) -> bool {
@@ -211,6 +227,17 @@ mod tests {
     fn an_empty_allowlist_says_that_it_admits_nobody() {
         assert!(Admission::new(&[], &nets(&["10.0.0.0/8"])).admits_nobody());
         assert!(!Admission::new(&nets(&["::1/128"]), &[]).admits_nobody());
+    }
+
+    #[test]
+    fn the_networks_shown_are_the_ones_that_count() {
+        let shown = |allow: &[&str]| {
+            Admission::new(&nets(allow), &[]).allowed().map(|net| net.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(&["fd00::/8", "10.0.0.0/25", "10.0.0.128/25", "10.0.0.7/32"]), "10.0.0.0/24 fd00::/8");
+        assert_eq!(shown(&["0.0.0.0/0", "::/0"]), "0.0.0.0/0 ::/0");
+        assert_eq!(shown(&["10.0.0.1/32", "10.0.0.2/32"]), "10.0.0.1/32 10.0.0.2/32");
+        assert_eq!(shown(&[]), "");
     }
 
     proptest! {

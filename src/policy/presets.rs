@@ -116,3 +116,7 @@ const HARDENED: Preset = Preset {
         },
     ],
 };
+
+#[cfg(test)]
+#[path = "presets_tests.rs"]
+mod tests;

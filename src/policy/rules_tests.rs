@@ -27,7 +27,7 @@ fn an_entry_denies_what_it_names_in_any_case() {
         ("eval", Some("deny:@scripting")),
         ("function|load", Some("deny:@scripting")),
         ("script|debug", Some("deny:@scripting")),
-        ("debug", Some("builtin/unsupported")),
+        ("debug", None),
         ("get", None),
     ] {
         assert_eq!(verdict_name(&policy, command), rule, "{command}");
@@ -119,7 +119,7 @@ fn denied_lists_each_command_once_under_the_rule_that_speaks() {
     assert_eq!(
         listed,
         [
-            ("builtin/unsupported", vec!["debug", "script|debug"]),
+            ("builtin/unsupported", vec!["script|debug"]),
             ("deny:CONFIG|SET", vec!["config|set"]),
             ("deny:CONFIG", vec!["config", "config|get", "config|help", "config|resetstat", "config|rewrite"]),
         ]

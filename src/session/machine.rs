@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The entry points (`connected`, `downstream`, `upstream`, `downstream_end`, `upstream_end`, `resume`, `drain`,
-//! `abort`) are facts from outside; each ends in [`Session::settle`], which releases what can be released and notices
+//! `abort`) are facts from outside; each ends in `Core::settle`, which releases what can be released and notices
 //! that the end has come. [`Session::wants`] then says what the session waits for. How a command is accepted is in
 //! [`super::accept`], how a reply closes its slot in [`super::answer`].
 
@@ -400,7 +400,7 @@ impl Core {
             && !self.barrier
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
-            && !(self.wait_for_empty && !self.slots.is_empty())
+            && (!self.wait_for_empty || self.slots.is_empty())
     }
 
     /// Whether input is of any use: while winding down only what a begun command still needs.

@@ -1,4 +1,11 @@
-//! One client's side.
+//! One client's side of a connection: request parser, verdicts, the queue of promised replies, transactions.
+//!
+//! * [`machine`]: the states of a connection, its entry points, how it ends.
+//! * `accept`: from bytes to verdicts, slots and tickets.
+//! * `answer`: from Redis' bytes to closed slots and their records.
+//! * `slots`, `local`, `options`, `transaction`: the parts these are made of.
+//! * [`gather`]: what a turn wants written, without copying what only passes through.
+//! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
 mod answer;
@@ -7,6 +14,8 @@ pub mod gather;
 mod local;
 pub mod machine;
 mod options;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod script;
 mod slots;

@@ -3,5 +3,6 @@
 #![allow(dead_code, reason = "every test binary uses its own part of this module")]
 #![allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 
+pub mod probes;
 pub mod redis;
 pub mod wire;

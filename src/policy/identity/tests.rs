@@ -56,6 +56,9 @@ fn every_condition_of_a_match_must_hold() {
         (Match { ou: pattern("emea", Kind::Plain), ..Match::default() }, true),
         (Match { o: pattern("Example", Kind::Plain), ..Match::default() }, true),
         (Match { serial: Some("0a1b".into()), ..Match::default() }, true),
+        (Match { serial: Some("a1b".into()), ..Match::default() }, true),
+        (Match { serial: Some("000a1b".into()), ..Match::default() }, true),
+        (Match { serial: Some("a1b0".into()), ..Match::default() }, false),
         (Match { serial: Some("0a1c".into()), ..Match::default() }, false),
         (Match { sha256: Some("ab".repeat(32)), ..Match::default() }, true),
         (Match { sha256: Some("ac".repeat(32)), ..Match::default() }, false),
@@ -68,6 +71,12 @@ fn every_condition_of_a_match_must_hold() {
     for (each, expected) in rows {
         assert_eq!(each.holds(&billing()), expected, "{each:?}");
     }
+}
+
+#[test]
+fn a_match_is_shown_as_it_is_written() {
+    let shown = Match { ou: pattern("payments", Kind::Plain), ..cn("billing-*") }.to_string();
+    assert_eq!(shown, "cn = \"billing-*\" and ou = \"payments\"");
 }
 
 #[test]

@@ -1,0 +1,261 @@
+//! What there is to say about a configuration, before it is printed.
+
+use super::super::probe::{self, Finding};
+use crate::{
+    command::catalog,
+    config::settings::{AuditOutput, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    policy::identity::Role,
+    tls::{Description, server::Tls},
+};
+use rustls::pki_types::UnixTime;
+use serde::Serialize;
+use std::os::unix::fs::MetadataExt as _;
+
+/// Descriptors that are not connections: standard streams, logs, timers, sockets that listen or wait.
+const DESCRIPTORS_BESIDE: u64 = 64;
+
+/// Everything `check` says. Its JSON form is for programs: keys are added, not changed.
+#[derive(Debug, Serialize)]
+pub(super) struct Facts {
+    pub(super) file: String,
+    pub(super) services: Vec<ServiceFacts>,
+    /// Name and value, in the order they are printed.
+    pub(super) process: Vec<(&'static str, String)>,
+    /// What fails, and what happens then.
+    pub(super) failures: Vec<(&'static str, &'static str)>,
+    pub(super) warnings: Vec<String>,
+    /// What keeps `run` from starting.
+    pub(super) errors: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ServiceFacts {
+    pub(super) name: String,
+    pub(super) listen: Vec<String>,
+    pub(super) upstream: String,
+    /// What guards the socket, or why none is needed.
+    pub(super) upstream_guard: String,
+    pub(super) upstream_now: Option<String>,
+    pub(super) credential: String,
+    pub(super) client_auth: &'static str,
+    pub(super) connection_name: bool,
+    pub(super) min_tls: String,
+    pub(super) tls: Option<Description>,
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) max_connections_per_address: Option<u32>,
+    pub(super) floor: Vec<String>,
+    pub(super) roles: Vec<RoleFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RoleFacts {
+    pub(super) name: String,
+    pub(super) matches: Vec<String>,
+    pub(super) priority: i32,
+    /// Commands and subcommands in the catalog.
+    pub(super) commands: usize,
+    pub(super) denied: usize,
+    /// Each rule that denies something, and what.
+    pub(super) rules: Vec<RuleFacts>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct RuleFacts {
+    pub(super) rule: String,
+    pub(super) denies: Vec<String>,
+}
+
+/// What happens when something that the proxy depends on fails. Each line is kept by the room it speaks of.
+const FAILURES: [(&str, &str); 7] = [
+    ("audit output full or broken", "commands wait until records can be written; nothing is dropped"),
+    ("password file unreadable at a reload", "the old configuration is kept, and the log says why"),
+    ("certificate, CA or CRL broken at a reload", "the old ones are kept, and the log says why"),
+    ("configuration broken at a reload", "the old one is kept, and the log says why"),
+    ("Redis gone", "clients get a clear error where nothing was sent yet, then a close; no command is sent twice"),
+    ("Redis refuses the credential", "the client is told and closed; no command of its goes up"),
+    ("no file descriptors left", "accepting pauses and is tried again; open connections go on"),
+];
+
+impl Facts {
+    /// Looks at everything the settings name: TLS files, sockets, the process' limits, and Redis if `ask_redis`.
+    pub(super) fn gather(settings: &Settings, ask_redis: bool) -> Self {
+        let mut facts = Self {
+            file: settings.file.display().to_string(),
+            services: Vec::new(),
+            process: process(settings),
+            failures: FAILURES.to_vec(),
+            warnings: settings.warnings.clone(),
+            errors: Vec::new(),
+        };
+        for each in &settings.services {
+            let found = facts.service(each, settings, ask_redis);
+            facts.services.push(found);
+        }
+        let wanted =
+            u64::from(settings.limits.max_connections.get()).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        if let Some(allowed) = limit.current.filter(|allowed| *allowed < wanted) {
+            facts.warnings.push(format!(
+                "limits.max_connections needs {wanted} file descriptors (two for each connection), and this process may \
+                 open {allowed}: raise LimitNOFILE or `ulimit -n`, or lower the limit"
+            ));
+        }
+        facts
+    }
+
+    fn service(&mut self, service: &Service, settings: &Settings, ask_redis: bool) -> ServiceFacts {
+        let name = &service.name;
+        let tls = match Tls::load(&service.tls.files(), UnixTime::now()) {
+            Ok(tls) => Some(tls.description().clone()),
+            Err(error) => {
+                self.errors.push(format!("service {name}: {error}"));
+                None
+            }
+        };
+        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+            self.warnings.push(format!("service {name}: {warning}"));
+        }
+        let now = ask_redis.then(|| probe::redis(&service.upstream));
+        match &now {
+            Some(Finding::Answers { maxclients: Some(most) })
+                if u64::from(settings.limits.max_connections.get()) > *most =>
+            {
+                self.warnings.push(format!(
+                    "service {name}: limits.max_connections ({}) is more than Redis' maxclients ({most}): each client has a \
+                     connection of its own to Redis",
+                    settings.limits.max_connections
+                ));
+            }
+            Some(Finding::Answers { .. }) | None => {}
+            Some(trouble) => self.warnings.push(format!("service {name}: Redis {trouble}")),
+        }
+        ServiceFacts {
+            name: name.to_string(),
+            listen: service
+                .listeners
+                .iter()
+                .map(|each| format!("{}{}", each.address, if each.inline { " (inline commands too)" } else { "" }))
+                .collect(),
+            upstream: service.upstream.address.to_string(),
+            upstream_guard: guard(&service.upstream),
+            upstream_now: now.map(|finding| finding.to_string()),
+            credential: credential(&service.upstream),
+            client_auth: match service.upstream.client_auth {
+                ClientAuth::Refuse => "refused; it never reaches Redis",
+                ClientAuth::Ignore => "answered OK and ignored; it never reaches Redis",
+            },
+            connection_name: service.upstream.greeting.set_name,
+            min_tls: service.tls.min_version.to_string(),
+            tls,
+            allow: service.admission.allowed().map(|net| net.to_string()).collect(),
+            deny: service.admission.denied().map(|net| net.to_string()).collect(),
+            max_connections_per_address: service.max_connections_per_address.map(std::num::NonZeroU32::get),
+            floor: service.floor.clone(),
+            roles: service.roles.iter().map(|role| role_facts(role)).collect(),
+        }
+    }
+}
+
+fn role_facts(role: &Role) -> RoleFacts {
+    let rules: Vec<RuleFacts> = role
+        .policy
+        .denied()
+        .map(|(rule, commands)| RuleFacts {
+            rule: rule.to_owned(),
+            denies: commands.into_iter().map(str::to_ascii_uppercase).collect(),
+        })
+        .collect();
+    RoleFacts {
+        name: role.name.clone(),
+        matches: role.matches.iter().map(ToString::to_string).collect(),
+        priority: role.priority,
+        commands: catalog::len(),
+        denied: rules.iter().map(|rule| rule.denies.len()).sum(),
+        rules,
+    }
+}
+
+fn guard(upstream: &Upstream) -> String {
+    let UpstreamAddress::Unix(path) = &upstream.address else {
+        return "loopback: does not leave this host; every local user can reach it".to_owned();
+    };
+    let owner = upstream.socket.owner.map_or_else(|| "any owner".to_owned(), |uid| format!("owner {uid}"));
+    let wanted = format!("does not leave this host; {owner}, mode at most {:04o}", upstream.socket.mode_max);
+    match std::fs::metadata(path) {
+        Ok(file) => format!("{wanted}; now owner {}, mode {:04o}", file.uid(), file.mode() & 0o777),
+        Err(_) => wanted,
+    }
+}
+
+/// How the proxy authenticates to Redis, without the password.
+fn credential(upstream: &Upstream) -> String {
+    let (Some(credential), Some(file)) = (upstream.credential(), &upstream.password_file) else {
+        return "none (auth = \"none\"): Redis asks for no password, so everybody who reaches it may use it".to_owned();
+    };
+    let user = credential.username.as_deref().unwrap_or("the default user");
+    format!("as {user}, password from {} ({} bytes)", file.display(), credential.password.expose().len())
+}
+
+fn process(settings: &Settings) -> Vec<(&'static str, String)> {
+    use crate::config::{show_duration as time, show_size as size};
+    let limits = &settings.limits;
+    let never = |timeout| Option::map_or(timeout, "never".to_owned(), time);
+    let keepalive = &limits.keepalive;
+    vec![
+        (
+            "connections",
+            format!(
+                "at most {}, backlog {}, {} workers",
+                limits.max_connections,
+                limits.backlog,
+                limits.workers.count()
+            ),
+        ),
+        (
+            "timeouts",
+            format!(
+                "handshake {}, idle {}, Redis {}, flush {}, drain {}",
+                time(limits.handshake_timeout),
+                never(limits.idle_timeout),
+                time(limits.upstream_connect_timeout),
+                time(limits.flush_timeout),
+                time(limits.drain_timeout)
+            ),
+        ),
+        (
+            "keepalive",
+            format!(
+                "after {}, every {}, {} times; TCP_USER_TIMEOUT {}",
+                time(keepalive.idle),
+                time(keepalive.interval),
+                keepalive.count,
+                limits.tcp_user_timeout.map_or("as the system has it".to_owned(), time)
+            ),
+        ),
+        ("a command", format!("at most {} words, each at most {}", limits.max_words, size(limits.max_bulk))),
+        (
+            "memory",
+            format!(
+                "held commands {} each and {} together; unanswered {} a connection; records {} a worker",
+                size(limits.held_command.try_into().unwrap_or(u64::MAX)),
+                size(limits.memory),
+                size(limits.unanswered.try_into().unwrap_or(u64::MAX)),
+                size(settings.audit.queue.try_into().unwrap_or(u64::MAX))
+            ),
+        ),
+        (
+            "audit",
+            format!(
+                "to {}, {}",
+                match &settings.audit.output {
+                    AuditOutput::Stdout => "standard output".to_owned(),
+                    AuditOutput::File(path) => path.display().to_string(),
+                },
+                if settings.audit.show_keys { "with keys, without values" } else { "without keys and values" }
+            ),
+        ),
+        ("admin", settings.admin.map_or("none".to_owned(), |admin| format!("http://{}", admin.address))),
+        ("log", format!("{:?}, {}, to standard error", settings.log.format, settings.log.level.name()).to_lowercase()),
+    ]
+}

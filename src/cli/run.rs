@@ -1,0 +1,192 @@
+//! `ravelin run`: read the configuration, serve, drain.
+
+use super::{complain, exit};
+use crate::{
+    config::{
+        Source,
+        settings::{Log, LogFormat},
+    },
+    server,
+};
+use std::{
+    ffi::OsStr,
+    fmt,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{ffi::OsStrExt, net::UnixDatagram},
+    },
+    process::ExitCode,
+};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    filter::EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format},
+    registry::LookupSpan,
+};
+
+/// Serves what the configuration says until a signal ends it. The exit code is 0 after a clean drain, 1 if the system
+/// refused something or the drain was cut short, 3 if the configuration or a file it names cannot be used.
+pub(super) fn main(source: &Source) -> ExitCode {
+    let settings = match source.load() {
+        Ok(settings) => settings,
+        Err(errors) => {
+            complain(&errors);
+            return ExitCode::from(exit::CONFIG);
+        }
+    };
+    start_log(settings.log);
+    report_panics();
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_file_limit(settings.limits.max_connections.get());
+    let ready = || {
+        // What systemd calls its socket; other service managers set none.
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
+            && let Err(error) = notify(&socket, b"READY=1")
+        {
+            tracing::warn!(%error, "the service manager cannot be told that the proxy is ready");
+        }
+    };
+    match server::serve(source, settings, ready) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// The operational log goes to standard error; standard output may be the audit stream. `RAVELIN_LOG`-like filters are
+/// deliberately absent: what is logged is in the configuration.
+fn start_log(log: Log) {
+    let filter = EnvFilter::new(format!("{},ravelin={}", quiet(log), log.level.name()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber is refused; that one is already there is all that matters.
+    let _ = match log.format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder
+            .event_format(NotAudit(format().json().flatten_event(true)))
+            .fmt_fields(format::JsonFields::new())
+            .try_init(),
+    };
+}
+
+/// Libraries are asked for warnings, and for more only where everything is.
+const fn quiet(log: Log) -> &'static str {
+    match log.level {
+        crate::config::settings::LogLevel::Trace => "debug",
+        _ => "warn",
+    }
+}
+
+/// JSON lines that begin with `"stream":"log"`, so that a collector that mixes both streams can tell them from audit
+/// records, which begin with `"v"`.
+struct NotAudit<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for NotAudit<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: format::Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(ctx, format::Writer::new(&mut line), event)?;
+        match line.strip_prefix('{') {
+            Some(rest) => write!(out, "{{\"stream\":\"log\",{rest}"),
+            None => out.write_str(&line),
+        }
+    }
+}
+
+/// A panic's message may hold bytes of a client, so only its place is told.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        tracing::error!("panic at {place}: please report it");
+    }));
+}
+
+/// The soft limit on open files is a relic of `select`; a connection takes two.
+fn raise_file_limit(connections: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!("the limit on open files cannot be raised");
+    }
+    let needed = u64::from(connections).saturating_mul(2).saturating_add(64);
+    if let Some(have) = getrlimit(Resource::Nofile).current
+        && have < needed
+    {
+        tracing::warn!(
+            have,
+            needed,
+            "the limit on open files is too low for limits.max_connections; raise LimitNOFILE (systemd) or `ulimit -n`"
+        );
+    }
+}
+
+/// The service manager's protocol: one datagram of `KEY=VALUE` lines. A name that begins with `@` is abstract.
+fn notify(socket: &OsStr, state: &[u8]) -> std::io::Result<()> {
+    let sender = UnixDatagram::unbound()?;
+    let sent = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => sender.send_to_addr(state, &std::os::unix::net::SocketAddr::from_abstract_name(name)?)?,
+        None => sender.send_to(state, socket)?,
+    };
+    if sent == state.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NotAudit, notify};
+    use std::{
+        io::Write,
+        os::unix::net::UnixDatagram,
+        sync::{Arc, Mutex},
+    };
+    use tracing_subscriber::fmt::format;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_in_json_says_that_it_is_not_audit() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .event_format(NotAudit(format().json().flatten_event(true)))
+            .fmt_fields(format::JsonFields::new())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || tracing::info!(answer = 42, "hello"));
+        let line = lines.0.lock().unwrap().clone();
+        let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(value["stream"], "log");
+        assert_eq!(value["message"], "hello");
+        assert_eq!(value["answer"], 42);
+    }
+
+    #[test]
+    fn the_service_manager_is_told_in_one_datagram() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        notify(path.as_os_str(), b"READY=1").unwrap();
+        let mut got = [0; 64];
+        let length = manager.recv(&mut got).unwrap();
+        assert_eq!(&got[..length], b"READY=1");
+    }
+}

@@ -1,0 +1,290 @@
+//! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
+//! run names every fault; whether the settings may be used is decided once, by the report.
+
+mod limits;
+mod roles;
+mod service;
+
+use super::{
+    decode::{Item, nearest},
+    error::{At, Report},
+    raw::{RawAdmin, RawAdmission, RawAudit, RawConfig, RawLog, RawPolicy, RawTls},
+    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, Settings, Tls, TlsVersion},
+};
+use crate::policy::{network::Admission, rules::Policy};
+use ipnet::IpNet;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What stands where a required value is missing; never used, because then there is an error.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// The deny rules of a service without any `[policy]`.
+const DEFAULT_FLOOR: &str = "preset:hardened";
+
+/// The whole file's meaning. Only if `report` has no error may it be used.
+pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Report) -> Settings {
+    let paths = Paths { base: file.parent().map_or_else(PathBuf::new, Path::to_path_buf) };
+    let limits = limits::limits(raw.limits, report);
+    let shared = service::Shared {
+        tls: raw.tls.map(|item| tls(item, &paths, report)),
+        admission: raw.admission.map(|item| admission(item, report)),
+        floor: raw.policy.map(|item| floor(item, report)),
+        limits: &limits,
+    };
+    let mut services = service::services(raw.service, &shared, top, &paths, report);
+    roles::assign(raw.role, &mut services, top, report);
+    let admin = raw.admin.map(|item| admin(&item, &services, report));
+    let (audit, log) = (audit(raw.audit, &paths, report), log(raw.log, report));
+    Settings { file: file.to_path_buf(), services, limits, audit, admin, log, warnings: Vec::new() }
+}
+
+/// Relative paths are relative to the configuration file, wherever the process was started.
+pub(super) struct Paths {
+    base: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn resolve(&self, item: &Item<String>, report: &mut Report) -> PathBuf {
+        if item.value.is_empty() || item.value.contains('\0') {
+            report.error(&item.at, "is not a path");
+        }
+        self.base.join(&item.value)
+    }
+
+    fn required(&self, item: Option<&Item<String>>, table: &At, key: &str, hint: &str, report: &mut Report) -> PathBuf {
+        let Some(item) = item else {
+            report.missing(table, key, hint);
+            return PathBuf::new();
+        };
+        self.resolve(item, report)
+    }
+}
+
+/// One of a few words.
+fn choice<T: Copy>(item: Option<&Item<String>>, words: &[(&str, T)], default: T, report: &mut Report) -> T {
+    let Some(item) = item else { return default };
+    if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == item.value) {
+        return *meaning;
+    }
+    let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+    let error = report.error(&item.at, format!("expected {known}, found {:?}", item.value));
+    if let Some(near) = nearest(&item.value, words.iter().map(|(word, _)| *word)) {
+        error.hint(format!("did you mean {near:?}?"));
+    }
+    default
+}
+
+/// A word that later versions will know.
+fn planned(item: Option<Item<String>>, words: &[&str], instead: &str, report: &mut Report) -> Option<Item<String>> {
+    let item = item?;
+    if words.contains(&item.value.as_str()) {
+        report.error(&item.at, format!("{:?} is planned and not in this version", item.value)).hint(instead);
+        return None;
+    }
+    Some(item)
+}
+
+/// A name for records and metrics.
+fn name(item: Option<&Item<String>>, table: &At, report: &mut Report) -> String {
+    let Some(item) = item else {
+        report.missing(table, "name", "records and metrics call it by a name: `name = \"…\"`");
+        return String::new();
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if item.value.is_empty() || item.value.len() > 64 || !item.value.bytes().all(allowed) {
+        report
+            .error(&item.at, format!("{:?} is not a name", item.value))
+            .hint("1 to 64 of `a-z A-Z 0-9 . _ -`: it becomes a label of metrics");
+    }
+    item.value.clone()
+}
+
+/// An IP address and port to listen on.
+fn socket_address(item: &Item<String>, report: &mut Report) -> Option<SocketAddr> {
+    if let Ok(address) = item.value.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let error = report.error(&item.at, format!("{:?} is not an IP address with a port", item.value));
+    if item.value.starts_with("systemd:") {
+        error.hint("sockets handed over by systemd are planned and not in this version");
+    } else if let Some(port) = item.value.strip_prefix(':').or_else(|| item.value.strip_prefix("*:")) {
+        error.hint(format!("for every address of this host write \"0.0.0.0:{port}\" or \"[::]:{port}\""));
+    } else if item.value.parse::<IpAddr>().is_ok() {
+        error.hint("add a port: \"0.0.0.0:6380\", \"[::]:6380\"");
+    } else {
+        error.hint("names are not looked up; write \"127.0.0.1:6380\" or \"[::1]:6380\"");
+    }
+    None
+}
+
+fn tls(item: Item<RawTls>, paths: &Paths, report: &mut Report) -> Tls {
+    let Item { at, value: raw } = item;
+    let hint = "`ravelin certs` makes a CA, server and client certificates to begin with";
+    let optional = planned(raw.client_auth, &["none", "optional"], "client certificates are always required", report);
+    choice(optional.as_ref(), &[("required", ())], (), report);
+    Tls {
+        cert: paths.required(raw.cert.as_ref(), &at, "cert", hint, report),
+        key: paths.required(raw.key.as_ref(), &at, "key", hint, report),
+        client_ca: paths.required(raw.client_ca.as_ref(), &at, "client_ca", hint, report),
+        crl: raw.crl.iter().flat_map(|list| &list.value).map(|path| paths.resolve(path, report)).collect(),
+        min_version: choice(
+            raw.min_version.as_ref(),
+            &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)],
+            TlsVersion::default(),
+            report,
+        ),
+    }
+}
+
+/// Which addresses may connect, and how often each.
+#[derive(Clone)]
+struct Door {
+    admission: Arc<Admission>,
+    max_per_address: Option<Option<NonZeroU32>>,
+}
+
+fn admission(item: Item<RawAdmission>, report: &mut Report) -> Door {
+    let raw = item.value;
+    let allow: Vec<IpNet> =
+        raw.allow.iter().flat_map(|list| &list.value).filter_map(|net| network(net, report)).collect();
+    let deny: Vec<IpNet> =
+        raw.deny.iter().flat_map(|list| &list.value).filter_map(|net| network(net, report)).collect();
+    let max_per_address =
+        raw.max_per_address.as_ref().map(|item| limits::connections_or_none(Some(item), None, report));
+    Door { admission: Arc::new(Admission::new(&allow, &deny)), max_per_address }
+}
+
+/// A network, or an address, which is the network of itself.
+fn network(item: &Item<String>, report: &mut Report) -> Option<IpNet> {
+    if let Ok(address) = item.value.parse::<IpAddr>() {
+        return Some(IpNet::from(address));
+    }
+    let Ok(net) = item.value.parse::<IpNet>() else {
+        report
+            .error(&item.at, format!("{:?} is not a network or an address", item.value))
+            .hint("expected such as \"10.0.0.0/8\", \"fd00::/8\" or \"10.1.2.3\"");
+        return None;
+    };
+    if net.addr() != net.network() {
+        report
+            .error(&item.at, format!("{} has bits set behind its prefix, so it is unclear what is meant", item.value))
+            .hint(format!("write \"{}\" for the network or \"{}\" for the address", net.trunc(), net.addr()));
+        return None;
+    }
+    Some(net)
+}
+
+/// The deny rules of a table, each checked by itself so that an error stands at its rule.
+fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Vec<String> {
+    let mut rules = Vec::new();
+    for item in list.iter().flat_map(|list| &list.value) {
+        match Policy::compile(&[&item.value]) {
+            Ok(_) => rules.push(item.value.clone()),
+            Err(errors) => {
+                for error in errors.0 {
+                    report.error(&item.at, format!("{:?}: {}", item.value, error.fault));
+                }
+            }
+        }
+    }
+    rules
+}
+
+fn floor(item: Item<RawPolicy>, report: &mut Report) -> Vec<String> {
+    let Some(deny) = item.value.deny else { return vec![DEFAULT_FLOOR.to_owned()] };
+    let rules = deny_rules(Some(&deny), report);
+    if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
+        report.warn(format!(
+            "{}: the preset `{DEFAULT_FLOOR}` is not part of it, so what it denies is allowed unless denied here",
+            deny.at.key
+        ));
+    }
+    rules
+}
+
+fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {
+    let defaults = Audit::default();
+    let Some(Item { value: raw, .. }) = item else { return defaults };
+    let arguments = planned(
+        raw.arguments,
+        &["hashed", "values"],
+        "expected \"keys\" or \"none\": argument values are never recorded",
+        report,
+    );
+    let on_full = planned(raw.on_full, &["drop"], "expected \"stall\": nothing is lost silently", report);
+    choice(on_full.as_ref(), &[("stall", ())], (), report);
+    let mut output = defaults.output;
+    if let Some(Item { at, value: outputs }) = raw.output {
+        match outputs.len() {
+            0 => {
+                report
+                    .error(&at, "there is no output")
+                    .hint("write [{ stdout = {} }] or [{ file = { path = \"…\" } }]");
+            }
+            1 => {}
+            count => {
+                report
+                    .error(&at, format!("expected exactly one output, found {count}"))
+                    .hint("several outputs are planned and not in this version; keep one");
+            }
+        }
+        for Item { at, value: each } in outputs {
+            match (each.stdout, each.file) {
+                (Some(_), None) => output = AuditOutput::Stdout,
+                (None, Some(file)) => {
+                    let hint = "write { file = { path = \"/var/log/ravelin/audit.jsonl\" } }";
+                    let path = paths.required(file.value.path.as_ref(), &file.at, "path", hint, report);
+                    output = AuditOutput::File(path);
+                }
+                (_, _) => {
+                    report
+                        .error(&at, "expected one of stdout and file")
+                        .hint("write { stdout = {} } or { file = { path = \"…\" } }");
+                }
+            }
+        }
+    }
+    Audit {
+        output,
+        show_keys: choice(arguments.as_ref(), &[("keys", true), ("none", false)], defaults.show_keys, report),
+        queue: limits::bytes(raw.queue.as_ref(), limits::QUEUE, defaults.queue, report),
+    }
+}
+
+fn admin(item: &Item<RawAdmin>, services: &[super::settings::Service], report: &mut Report) -> Admin {
+    let Some(address) = item.value.address.as_ref() else {
+        report.missing(&item.at, "address", "write address = \"127.0.0.1:9180\", or leave the table out");
+        return Admin { address: NOWHERE };
+    };
+    let Some(found) = socket_address(address, report) else { return Admin { address: NOWHERE } };
+    for service in services {
+        for listener in service.listeners.iter().filter(|listener| service::overlap(listener.address, found)) {
+            report.error(&address.at, format!("{found} is taken by service {} ({})", service.name, listener.address));
+        }
+    }
+    if !found.ip().to_canonical().is_loopback() {
+        report.warn(format!("admin.address: {found} can be reached from other hosts; its HTTP has no access control"));
+    }
+    Admin { address: found }
+}
+
+fn log(item: Option<Item<RawLog>>, report: &mut Report) -> Log {
+    let raw = item.map(|item| item.value).unwrap_or_default();
+    let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    let levels = levels.map(|level| (level.name(), level));
+    let defaults = Log::default();
+    Log {
+        format: choice(
+            raw.format.as_ref(),
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            defaults.format,
+            report,
+        ),
+        level: choice(raw.level.as_ref(), &levels, defaults.level, report),
+    }
+}

@@ -1,0 +1,289 @@
+//! Services: their listeners and the Redis behind each.
+
+use super::{
+    DEFAULT_FLOOR, Door, NOWHERE, Paths, admission, choice, floor, limits as bounds, name, socket_address, tls,
+};
+use crate::{
+    config::{
+        decode::Item,
+        error::{At, Report},
+        password,
+        raw::{RawListen, RawService, RawUpstream},
+        settings::{ClientAuth, Limits, Listener, Service, SocketPolicy, Tls, TlsVersion, Upstream, UpstreamAddress},
+    },
+    lane::greeting::{Credential, Greeting},
+    policy::network::Admission,
+};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+/// Longest path of a Unix socket: `sun_path` is 108 bytes, the last a NUL.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// What the top-level tables say, for services without their own.
+pub(super) struct Shared<'l> {
+    pub(super) tls: Option<Tls>,
+    pub(super) admission: Option<Door>,
+    pub(super) floor: Option<Vec<String>>,
+    pub(super) limits: &'l Limits,
+}
+
+pub(super) fn services(
+    list: Option<Item<Vec<Item<RawService>>>>,
+    shared: &Shared<'_>,
+    top: &At,
+    paths: &Paths,
+    report: &mut Report,
+) -> Vec<Service> {
+    let hint = "at least one [[service]] says where to listen and which Redis is behind";
+    let Some(list) = list else {
+        report.missing(top, "service", hint);
+        return Vec::new();
+    };
+    if list.value.is_empty() {
+        report.error(&list.at, "there is no service").hint(hint);
+    }
+    let mut services: Vec<Service> = Vec::new();
+    for item in list.value {
+        let at = item.value.name.as_ref().map(|name| name.at.clone());
+        let found = service(item, &services, shared, paths, report);
+        if let Some(at) = at.filter(|_| services.iter().any(|other| other.name == found.name)) {
+            report.error(&at, format!("another service is called {:?} already", found.name));
+        }
+        services.push(found);
+    }
+    services
+}
+
+fn service(
+    item: Item<RawService>,
+    others: &[Service],
+    shared: &Shared<'_>,
+    paths: &Paths,
+    report: &mut Report,
+) -> Service {
+    let Item { at, value: raw } = item;
+    let name = name(raw.name.as_ref(), &at, report);
+    let tls = raw.tls.map(|item| tls(item, paths, report)).or_else(|| shared.tls.clone()).unwrap_or_else(|| {
+        report.missing(&at, "tls", "add a [tls] table with cert, key and client_ca, here or at the top level");
+        let nothing = PathBuf::new;
+        Tls { cert: nothing(), key: nothing(), client_ca: nothing(), crl: Vec::new(), min_version: TlsVersion::V12 }
+    });
+    let door = raw.admission.map(|item| admission(item, report)).or_else(|| shared.admission.clone());
+    let door = door.unwrap_or_else(|| Door { admission: Arc::new(Admission::default()), max_per_address: None });
+    if door.admission.admits_nobody() {
+        report.warn(format!("service {name}: the allowlist is empty, so nobody can connect (admission.allow)"));
+    }
+    let upstream = match raw.upstream {
+        Some(item) => upstream(item, shared.limits, paths, report),
+        None => {
+            report.missing(&at, "upstream", "write upstream = { address = \"unix:/run/redis/redis.sock\", … }");
+            absent_upstream(shared.limits)
+        }
+    };
+    let listeners = listeners(raw.listen, &at, &upstream, others, report);
+    Service {
+        name: Arc::from(name),
+        listeners,
+        upstream,
+        tls,
+        max_connections_per_address: door.max_per_address.unwrap_or(shared.limits.max_connections_per_address),
+        admission: door.admission,
+        floor: raw
+            .policy
+            .map(|item| floor(item, report))
+            .or_else(|| shared.floor.clone())
+            .unwrap_or_else(|| vec![DEFAULT_FLOOR.to_owned()]),
+        roles: Vec::new(),
+    }
+}
+
+fn listeners(
+    list: Option<Item<Vec<Item<RawListen>>>>,
+    table: &At,
+    upstream: &Upstream,
+    others: &[Service],
+    report: &mut Report,
+) -> Vec<Listener> {
+    let hint = "write listen = [{ address = \"0.0.0.0:6380\" }]";
+    let Some(list) = list else {
+        report.missing(table, "listen", hint);
+        return Vec::new();
+    };
+    if list.value.is_empty() {
+        report.error(&list.at, "there is no listener").hint(hint);
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for Item { at, value: raw } in list.value {
+        let Some(item) = &raw.address else {
+            report.missing(&at, "address", hint);
+            continue;
+        };
+        let Some(address) = socket_address(item, report) else { continue };
+        let taken = others.iter().flat_map(|service| &service.listeners).chain(&listeners);
+        if let Some(other) = taken.map(|listener| listener.address).find(|other| overlap(*other, address)) {
+            report.error(&item.at, format!("{address} is taken by another listener ({other})"));
+        }
+        if matches!(upstream.address, UpstreamAddress::Loopback(redis) if redis != NOWHERE && overlap(redis, address)) {
+            report
+                .error(&item.at, format!("{address} is where this service's own Redis listens ({})", upstream.address))
+                .hint("let Redis listen on a Unix socket or another port");
+        }
+        listeners.push(Listener { address, inline: raw.inline.is_some_and(|item| item.value) });
+    }
+    listeners
+}
+
+/// Whether two sockets cannot both be bound: the same port on the same address, or on every address of its family.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn absent_upstream(limits: &Limits) -> Upstream {
+    Upstream {
+        address: UpstreamAddress::Loopback(NOWHERE),
+        greeting: Greeting { credential: None, set_name: true },
+        password_file: None,
+        client_auth: ClientAuth::default(),
+        connect_timeout: limits.upstream_connect_timeout,
+        socket: SocketPolicy::default(),
+    }
+}
+
+fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
+    let Item { at, value: raw } = item;
+    let absent = absent_upstream(limits);
+    let address = match &raw.address {
+        Some(item) => upstream_address(item, paths, report).unwrap_or(absent.address),
+        None => {
+            report.missing(&at, "address", "write \"unix:/run/redis/redis.sock\" or \"127.0.0.1:6379\"");
+            absent.address
+        }
+    };
+    let socket = socket_policy(&raw, &address, report);
+    let password_file = raw.password_file.as_ref().map(|item| paths.resolve(item, report));
+    Upstream {
+        greeting: Greeting {
+            credential: credential(&raw, &at, password_file.as_ref(), report),
+            set_name: raw.set_name.as_ref().map_or(absent.greeting.set_name, |item| item.value),
+        },
+        address,
+        password_file,
+        client_auth: choice(
+            raw.client_auth.as_ref(),
+            &[("refuse", ClientAuth::Refuse), ("ignore", ClientAuth::Ignore)],
+            absent.client_auth,
+            report,
+        ),
+        connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
+        socket,
+    }
+}
+
+fn upstream_address(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<UpstreamAddress> {
+    let text = &item.value;
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = paths.resolve(&Item { at: item.at.clone(), value: path.to_owned() }, report);
+        if path.as_os_str().len() > SOCKET_PATH_MAX {
+            report.error(
+                &item.at,
+                format!("the socket's path is longer than the {SOCKET_PATH_MAX} bytes the kernel takes"),
+            );
+        }
+        return Some(UpstreamAddress::Unix(path));
+    }
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        // The text may be a URL with a password in it: it is not repeated.
+        let error = report.error(&item.at, "expected \"unix:/path/to/socket\" or a loopback address with a port");
+        if text.starts_with('/') {
+            error.hint(format!("write \"unix:{text}\""));
+        } else if text.contains("://") {
+            error.hint("URLs are not understood; user and password have keys of their own (username, password_file)");
+        } else if text.starts_with("localhost") {
+            error.hint("names are not looked up; write \"127.0.0.1:6379\" or \"[::1]:6379\"");
+        } else {
+            error.hint("such as \"unix:/run/redis/redis.sock\", \"127.0.0.1:6379\" or \"[::1]:6379\"");
+        }
+        return None;
+    };
+    if !address.ip().to_canonical().is_loopback() {
+        report
+            .error(
+                &item.at,
+                format!("{address} is not on this host: commands and password would cross a network in plain text"),
+            )
+            .hint("run Ravelin beside Redis and use a Unix socket or a loopback address");
+        return None;
+    }
+    if address.port() == 0 {
+        report.error(&item.at, "port 0 is no port to connect to");
+        return None;
+    }
+    Some(UpstreamAddress::Loopback(address))
+}
+
+fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut Report) -> Option<Credential> {
+    let none = raw.auth.as_ref().is_some_and(|item| item.value == "none");
+    if let Some(item) = raw.auth.as_ref().filter(|_| !none) {
+        report
+            .error(&item.at, format!("expected \"none\", found {:?}", item.value))
+            .hint("for AUTH leave `auth` out and give `password_file` (and `username`)");
+    }
+    if let Some(item) = &raw.username {
+        // Redis' own rule for user names (ACL SETUSER).
+        if item.value.is_empty() || item.value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            report.error(&item.at, format!("{:?} is not a user's name: no spaces, not empty", item.value));
+        }
+    }
+    let (Some(item), Some(path)) = (&raw.password_file, file) else {
+        if let Some(item) = &raw.username {
+            report.error(&item.at, "a username without a password_file does nothing");
+        } else if raw.auth.is_none() {
+            report.missing(
+                at,
+                "password_file",
+                "if this Redis really asks for no password, say so with auth = \"none\": then everybody on this host can \
+                 use it, because behind a local proxy its protected mode protects nobody",
+            );
+        }
+        return None;
+    };
+    if none {
+        report.error(&item.at, "there is a password_file and auth = \"none\"").hint("keep one of the two");
+        return None;
+    }
+    match password::read(path) {
+        Ok(password) => Some(Credential { username: raw.username.as_ref().map(|item| item.value.clone()), password }),
+        Err(error) => {
+            let fault = report.error(&item.at, format!("{} is no password file: {error}", path.display()));
+            if matches!(error, password::PasswordError::Open(_)) {
+                fault.hint(format!("chmod o-rw {} (0400, 0440 and 0640 are fine)", path.display()));
+            }
+            None
+        }
+    }
+}
+
+fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Report) -> SocketPolicy {
+    let defaults = SocketPolicy::default();
+    if matches!(address, UpstreamAddress::Loopback(found) if *found != NOWHERE) {
+        let owner = raw.socket_owner.as_ref().map(|item| &item.at);
+        for at in owner.into_iter().chain(raw.socket_mode_max.as_ref().map(|item| &item.at)) {
+            report.error(at, "this is about Unix sockets, and the address is none");
+        }
+    }
+    let mode_max = raw.socket_mode_max.as_ref().map_or(defaults.mode_max, |item| {
+        let octal = item.value.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(&item.value, 8).ok().filter(|mode| octal && *mode <= 0o777);
+        mode.unwrap_or_else(|| {
+            report.error(
+                &item.at,
+                format!("expected octal permission bits, \"0700\" to \"0777\", found {:?}", item.value),
+            );
+            defaults.mode_max
+        })
+    });
+    SocketPolicy { owner: bounds::number(raw.socket_owner.as_ref(), 0..=u32::MAX - 1, report), mode_max }
+}

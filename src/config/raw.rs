@@ -1,0 +1,266 @@
+//! The file as typed. The doc comments are the documentation of the keys: unit, default and bounds of each.
+
+use super::decode::{Item, NumberOrText, tables};
+
+/// A list of values.
+type List<T> = Vec<Item<T>>;
+
+tables! {
+    /// The whole file.
+    RawConfig {
+        /// One or more: each its own door and its own Redis.
+        service: List<RawService>,
+        /// Certificates, for every service without a table of its own.
+        tls: RawTls,
+        /// Which addresses may connect, for every service without a table of its own.
+        admission: RawAdmission,
+        /// What nobody may say, for every service without a table of its own.
+        policy: RawPolicy,
+        /// Who may come in, and what each may say. A certificate that matches no role is refused.
+        role: List<RawRole>,
+        /// Bounds on everything.
+        limits: RawLimits,
+        /// Where records of commands and connections go, and what they show.
+        audit: RawAudit,
+        /// The endpoint for metrics and health checks. Left out: there is none.
+        admin: RawAdmin,
+        /// The operational log, on standard error.
+        log: RawLog,
+    }
+    planned []
+
+    /// One door and the Redis behind it.
+    RawService {
+        /// Its name in records and metrics: 1 to 64 of `a-z A-Z 0-9 . _ -`. Required, unique.
+        name: String,
+        /// Its listening sockets, at least one.
+        listen: List<RawListen>,
+        /// The Redis behind it. Required.
+        upstream: RawUpstream,
+        /// Replaces the top-level table of this name, whole.
+        tls: RawTls,
+        /// Replaces the top-level table of this name, whole.
+        admission: RawAdmission,
+        /// Replaces the top-level table of this name, whole.
+        policy: RawPolicy,
+    }
+    planned []
+
+    /// A listening socket.
+    RawListen {
+        /// IP address and port: "0.0.0.0:6380", "[::]:6380". Port 0 lets the kernel choose. Required.
+        address: String,
+        /// Whether plain words on a line (`GET key`, without quotes) are commands too. Default false; the exact line
+        /// `PING` is always answered.
+        inline: bool,
+    }
+    planned ["proxy_protocol"]
+
+    /// The Redis behind a service.
+    RawUpstream {
+        /// "unix:/path/to/redis.sock", or a loopback address with port: "127.0.0.1:6379". Anything else would carry
+        /// commands and password over a network in plain text, and is refused. Required.
+        address: String,
+        /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
+        username: String,
+        /// The file with the password, read as bytes when the configuration is loaded; one newline at its end is not
+        /// part of it. 1 byte to 64 KiB, not readable by everybody. Required unless `auth = "none"`.
+        password_file: String,
+        /// "none": Redis asks for no password. It must be said aloud, because behind a proxy on its own host Redis'
+        /// protected mode protects nobody.
+        auth: String,
+        /// What becomes of a client's own AUTH and HELLO AUTH, which never reach Redis: "refuse" (default) answers an
+        /// error, "ignore" answers OK.
+        client_auth: String,
+        /// Whether each upstream connection is named after its client, so that CLIENT LIST shows whose it is.
+        /// Default true.
+        set_name: bool,
+        /// Time for connecting and for the answer to AUTH, together. Default: `limits.upstream_connect_timeout`.
+        connect_timeout: String,
+        /// The user id that must own the Unix socket, checked on the file and on the process behind it. Default: any.
+        socket_owner: i64,
+        /// Permission bits that the Unix socket may have at most, octal: "0770" (default). More would let local users
+        /// reach Redis around the proxy.
+        socket_mode_max: String,
+    }
+    planned ["mode", "tls"]
+
+    /// Certificates.
+    RawTls {
+        /// The server's certificate chain, PEM, the leaf first. May hold the key as well. Required.
+        cert: String,
+        /// Its private key, PEM (PKCS#8, PKCS#1 or SEC1). Required.
+        key: String,
+        /// The CAs that client certificates must chain to, PEM. Required.
+        client_ca: String,
+        /// "required", the default and so far the only value.
+        client_auth: String,
+        /// Certificate revocation lists, PEM. Default: none.
+        crl: List<String>,
+        /// "1.2" (default) or "1.3".
+        min_version: String,
+    }
+    planned []
+
+    /// Which addresses may connect, decided before a single TLS byte.
+    RawAdmission {
+        /// Networks ("10.0.0.0/8", "fd00::/8") and addresses that may connect. Default: none, and nobody can.
+        allow: List<String>,
+        /// Networks and addresses that may not, whatever `allow` says. Default: none.
+        deny: List<String>,
+        /// Most connections from one address, 0 for no cap. Default: `limits.max_connections_per_address`.
+        max_per_address: i64,
+    }
+    planned []
+
+    /// What nobody may say: the floor under every role.
+    RawPolicy {
+        /// Commands ("FLUSHALL"), subcommands ("CONFIG|SET"), categories ("@dangerous") and presets
+        /// ("preset:hardened") that are denied, in any case. Default: ["preset:hardened"]; a list of your own replaces
+        /// it, so name the preset again to keep it.
+        deny: List<String>,
+    }
+    planned ["scripts"]
+
+    /// What an identity may say.
+    RawRole {
+        /// Its name in records and metrics: 1 to 64 of `a-z A-Z 0-9 . _ -`. Required, unique.
+        name: String,
+        /// Whose role it is. Within braces every condition must hold; one pair of braces that holds is enough.
+        /// Required.
+        r#match: List<RawMatch>,
+        /// The services it is a role of. Default: all.
+        services: List<String>,
+        /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
+        deny: List<String>,
+        /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
+        /// default 0.
+        priority: i64,
+    }
+    planned ["from", "rules", "rename", "upstream", "scripts"]
+
+    /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
+    /// run; upper and lower case differ, except in DNS names.
+    RawMatch {
+        /// A URI subject alternative name, such as a SPIFFE id: "spiffe://prod/ns/billing/sa/*".
+        uri: String,
+        /// A DNS subject alternative name.
+        dns: String,
+        /// The subject's common name.
+        cn: String,
+        /// One of the subject's organisational units.
+        ou: String,
+        /// One of the subject's organisations.
+        o: String,
+        /// An email subject alternative name.
+        email: String,
+        /// An IP subject alternative name: an address or a network.
+        ip: String,
+        /// The SHA-256 fingerprint of the certificate, 64 hexadecimal digits, with or without colons.
+        sha256: String,
+        /// The serial number, hexadecimal, with or without colons.
+        serial: String,
+    }
+    planned ["anonymous"]
+
+    /// Bounds. Durations are written "250ms", "5s", "2m", "1h", "7d"; sizes 16384, "64KiB", "512MiB", "1GiB".
+    RawLimits {
+        /// Connections over all services, 1 to 1000000. Default 10000.
+        max_connections: i64,
+        /// Connections from one address to one service, 0 for no cap, up to 1000000. Default 1024.
+        max_connections_per_address: i64,
+        /// From accept to an authenticated client, "100ms" to "5m". Default "5s".
+        handshake_timeout: String,
+        /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
+        /// subscription or stream is live. Default "0s".
+        idle_timeout: String,
+        /// For connecting to Redis and for its answer to AUTH, together, "10ms" to "5m". Default "5s".
+        upstream_connect_timeout: String,
+        /// How long bytes for a connection that is being closed may take, "100ms" to "5m". Default "10s".
+        flush_timeout: String,
+        /// From SIGTERM to the end, "100ms" to "1h". Default "25s".
+        drain_timeout: String,
+        /// Longest word of a command, "1KiB" to "1GiB"; the same as Redis' `proto-max-bulk-len`. Default "512MiB".
+        max_bulk: NumberOrText,
+        /// Most words of a command, 16 to 16777216. Default 1048576.
+        max_words: i64,
+        /// Most bytes of one command that are held until it can be judged, "64KiB" to "1GiB". Default "16MiB".
+        held_command: NumberOrText,
+        /// Most bytes of such commands over all connections, at least `held_command`. Default "256MiB".
+        memory: NumberOrText,
+        /// Most bytes that unanswered commands and unread replies of one connection may take, "64KiB" to "4GiB".
+        /// Default "64MiB".
+        unanswered: NumberOrText,
+        /// Backlog of each listening socket, 1 to 65535. Default 1024.
+        backlog: i64,
+        /// Keepalive probes on TCP sockets, to clients and to Redis.
+        keepalive: RawKeepalive,
+        /// `TCP_USER_TIMEOUT` on TCP sockets, "1s" to "1d", "0s" for the system's default. A client that neither
+        /// acknowledges nor reads for so long is gone. Default "120s".
+        tcp_user_timeout: String,
+        /// Worker threads, 1 to 256, or "auto" (default): half of the processors, at least 1, at most 4, by the cgroup's
+        /// quota.
+        workers: NumberOrText,
+    }
+    planned []
+
+    /// Keepalive probes.
+    RawKeepalive {
+        /// Silence before the first probe, whole seconds, "1s" to "9h". Default "300s".
+        idle: String,
+        /// Between probes, whole seconds, "1s" to "9h". Default "30s".
+        interval: String,
+        /// Unanswered probes before the connection is given up, 1 to 127. Default 3.
+        count: i64,
+    }
+    planned []
+
+    /// Where records go and what they show.
+    RawAudit {
+        /// Exactly one for now: [{ stdout = {} }] (default) or [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
+        output: List<RawOutput>,
+        /// What of a command's arguments records show: "keys" (default) or "none". Never values.
+        arguments: String,
+        /// "stall", the default and so far the only value: when records cannot be written, commands wait.
+        on_full: String,
+        /// Bytes of records that each worker may hold before it stalls, "64KiB" to "1GiB". Default "4MiB".
+        queue: NumberOrText,
+    }
+    planned ["events", "checkpoint", "begin", "shape"]
+
+    /// One place for records: one of the two.
+    RawOutput {
+        /// Standard output.
+        stdout: RawStdout,
+        /// A file, appended to.
+        file: RawFile,
+    }
+    planned ["syslog"]
+
+    /// Standard output.
+    RawStdout {}
+    planned []
+
+    /// A file.
+    RawFile {
+        /// Where it is. Required.
+        path: String,
+    }
+    planned ["rotate_size", "keep"]
+
+    /// The admin endpoint.
+    RawAdmin {
+        /// IP address and port of /metrics, /livez and /readyz, in plain HTTP: "127.0.0.1:9180". Required.
+        address: String,
+    }
+    planned []
+
+    /// The operational log.
+    RawLog {
+        /// "text" (default) or "json".
+        format: String,
+        /// The least that is logged: "error", "warn", "info" (default), "debug" or "trace".
+        level: String,
+    }
+    planned []
+}

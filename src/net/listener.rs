@@ -1,0 +1,301 @@
+//! The acceptor: one thread for all listeners. An address is judged before a single TLS byte, a place is taken, and the
+//! socket goes to the worker with the fewest connections.
+//!
+//! `SO_REUSEPORT` with a listener per worker would spread few long-lived connections badly (the kernel hashes, it does
+//! not count), so there is one acceptor; it costs a message between threads per connection, not per command.
+//!
+//! When `accept` fails for want of descriptors or memory the listener backs off, 5 ms and then twice as long each time
+//! up to 1 s, and goes on: connections that are open are served, and those that wait in the kernel's queue are accepted
+//! when something is given back. Each episode is logged and recorded once.
+
+use super::{
+    connection::Arrival,
+    desk::{Desk, Tools},
+    permits::Permits,
+    seats::Loaded,
+    service::House,
+    worker::{Ending, Phase, answer_scrapes, flush, watch_sink},
+};
+use crate::{
+    audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
+    metrics::WorkerStats,
+};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{
+    runtime::LocalOptions,
+    sync::{mpsc, watch},
+};
+
+const BACK_OFF_FIRST: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// A socket that listens for a service.
+#[derive(Debug)]
+pub struct Door {
+    /// Bound and listening.
+    pub socket: TcpListener,
+    /// Its address, port 0 resolved.
+    pub address: SocketAddr,
+    /// Index into [`House::services`].
+    pub service: usize,
+    /// Index into [`super::service::Live::sessions`].
+    pub listener: usize,
+}
+
+/// What the acceptor is made of.
+#[derive(Debug)]
+pub struct Plan {
+    /// The number of its pen: that behind the last worker's.
+    pub index: u16,
+    /// What it shares with everybody.
+    pub house: Arc<House>,
+    /// All listeners.
+    pub doors: Vec<Door>,
+    /// Where sockets go.
+    pub workers: Vec<(mpsc::Sender<Arrival>, Arc<WorkerStats>)>,
+    /// Most bytes its pen may hold that are not written.
+    pub pen_bytes: usize,
+    /// Its way into the audit sink.
+    pub port: SinkPort,
+    /// Its counters, for everybody to see.
+    pub stats: Arc<WorkerStats>,
+    /// It serves until this is no longer [`Phase::Serve`].
+    pub phase: watch::Receiver<Phase>,
+    /// Told when the thread ends, however it ends.
+    pub ended: mpsc::Sender<&'static str>,
+}
+
+/// Starts the acceptor's thread. It ends, and closes the listeners, when the drain begins.
+///
+/// # Errors
+///
+/// When the system has no thread left.
+pub fn start(plan: Plan) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name("acceptor".into()).spawn(move || run(plan))
+}
+
+fn run(plan: Plan) -> io::Result<()> {
+    let Plan { index, house, doors, workers, pen_bytes, port, stats, mut phase, ended } = plan;
+    let _ending = Ending(ended, "the acceptor");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let desk = Desk::new(Tools::new(Recorder::new(index, pen_bytes), 0, house.clock));
+    let port = Rc::new(port);
+    let workers: Rc<[_]> = workers.into();
+    runtime.block_on(async {
+        tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&port)));
+        tokio::task::spawn_local(watch_sink(Rc::clone(&desk), Rc::clone(&port)));
+        tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
+        let mut open = Vec::new();
+        for door in doors {
+            let Door { socket, address, service, listener } = door;
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let reception = Reception {
+                house: Arc::clone(&house),
+                desk: Rc::clone(&desk),
+                port: Rc::clone(&port),
+                workers: Rc::clone(&workers),
+                address: address.to_string(),
+                service,
+                listener,
+            };
+            open.push(tokio::task::spawn_local(reception.serve(socket)));
+        }
+        // An error means that the server is gone; the listeners go with it.
+        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Serve(_))).await;
+        for task in open {
+            task.abort();
+            let _ = task.await;
+        }
+        Ok::<(), io::Error>(())
+    })?;
+    port.exchange(&mut desk.tools().recorder);
+    stats.publish(desk.tools().recorder.counters().clone());
+    Ok(())
+}
+
+/// One listener at work.
+struct Reception {
+    house: Arc<House>,
+    desk: Rc<Desk>,
+    port: Rc<SinkPort>,
+    workers: Rc<[(mpsc::Sender<Arrival>, Arc<WorkerStats>)]>,
+    address: String,
+    service: usize,
+    listener: usize,
+}
+
+impl Reception {
+    async fn serve(self, socket: tokio::net::TcpListener) {
+        let mut trouble = BackOff::default();
+        loop {
+            self.room().await;
+            match socket.accept().await {
+                Ok((stream, src)) => {
+                    if trouble.over() {
+                        tracing::info!(listener = self.address, "accepting again");
+                    }
+                    self.receive(stream, src).await;
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    let (pause, first) = trouble.next();
+                    if first {
+                        self.report(&error);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Nobody is let in while the audit stream cannot take the record of it.
+    async fn room(&self) {
+        loop {
+            let (room, written) = self.desk.record(|tools| (tools.recorder.has_room(), tools.recorder.written()));
+            if room {
+                return;
+            }
+            let written = self.port.notified(written).await;
+            self.desk.written(written);
+        }
+    }
+
+    async fn receive(&self, socket: tokio::net::TcpStream, src: SocketAddr) {
+        let Some(service) = self.house.services.get(self.service) else { return };
+        let admitted = match service.live.load().admission.admit(src) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.refuse(src, &service.name, reason.word()),
+        };
+        let src = admitted.src();
+        let permits: &Arc<Permits> = &self.house.permits;
+        let permit = match permits.take(self.service, src.ip(), service.per_address_max) {
+            Ok(permit) => permit,
+            Err(full) => return self.refuse(src, &service.name, full.word()),
+        };
+        // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
+        let Ok(socket) = socket.into_std() else { return };
+        let fewest = self.workers.iter().min_by_key(|(_, stats)| stats.connections().load(Ordering::Relaxed));
+        let Some((worker, stats)) = fewest else { return };
+        let arrival = Arrival {
+            socket,
+            admitted,
+            permit,
+            loaded: Loaded::new(stats),
+            service: self.service,
+            listener: self.listener,
+            at: self.desk.now(),
+        };
+        // Waiting here is back-pressure: further connections stay in the kernel's queue.
+        if worker.send(arrival).await.is_err() {
+            tracing::error!("a worker is gone; its connections cannot be served");
+        }
+    }
+
+    /// The socket is closed by being dropped: not one byte was sent.
+    fn refuse(&self, src: SocketAddr, service: &str, reason: &'static str) {
+        let event = ProcessEvent::Refused { src, service, listener: &self.address, reason };
+        self.desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
+    }
+
+    fn report(&self, error: &io::Error) {
+        let reason = kind(error);
+        tracing::warn!(listener = self.address, %error, reason, "cannot accept; open connections are served on");
+        let detail = error.to_string();
+        let event = ProcessEvent::AcceptError { listener: &self.address, reason, detail: &detail };
+        self.desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
+    }
+}
+
+/// Whether the error says something about the connection that was to be accepted, and nothing about us: Linux passes
+/// on what had already happened to it.
+fn is_the_peers(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let theirs = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::PERM,
+    ];
+    error.raw_os_error().is_some_and(|code| theirs.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// The stable word for an error of `accept`.
+fn kind(error: &io::Error) -> &'static str {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE) => "fd-limit",
+        Some(Errno::NOMEM | Errno::NOBUFS) => "memory",
+        _ => "other",
+    }
+}
+
+/// How long to wait after errors in a row.
+#[derive(Debug, Default)]
+struct BackOff {
+    last: Option<Duration>,
+}
+
+impl BackOff {
+    /// The next pause, and whether it begins an episode.
+    fn next(&mut self) -> (Duration, bool) {
+        let first = self.last.is_none();
+        let pause = self.last.map_or(BACK_OFF_FIRST, |last| last.saturating_mul(2).min(BACK_OFF_MAX));
+        self.last = Some(pause);
+        (pause, first)
+    }
+
+    /// Whether an episode has just ended.
+    fn over(&mut self) -> bool {
+        self.last.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BACK_OFF_MAX, BackOff, is_the_peers, kind};
+    use std::{io, time::Duration};
+
+    #[test]
+    fn back_off_doubles_up_to_a_second_and_an_episode_is_told_once() {
+        let mut trouble = BackOff::default();
+        assert_eq!(trouble.next(), (Duration::from_millis(5), true));
+        assert_eq!(trouble.next(), (Duration::from_millis(10), false));
+        for _ in 0..20 {
+            assert!(!trouble.next().1);
+        }
+        assert_eq!(trouble.next(), (BACK_OFF_MAX, false));
+        assert!(trouble.over());
+        assert!(!trouble.over());
+        assert_eq!(trouble.next(), (Duration::from_millis(5), true), "a new episode begins small");
+    }
+
+    #[test]
+    fn a_peer_that_gave_up_is_not_our_trouble_and_a_full_table_is() {
+        let aborted = io::Error::from(rustix::io::Errno::CONNABORTED);
+        assert!(is_the_peers(&aborted));
+        for (errno, word) in [
+            (rustix::io::Errno::MFILE, "fd-limit"),
+            (rustix::io::Errno::NFILE, "fd-limit"),
+            (rustix::io::Errno::NOMEM, "memory"),
+            (rustix::io::Errno::BADF, "other"),
+        ] {
+            let error = io::Error::from(errno);
+            assert!(!is_the_peers(&error));
+            assert_eq!(kind(&error), word);
+        }
+    }
+}

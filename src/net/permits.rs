@@ -1,0 +1,172 @@
+//! Caps on connections: in all, and from one address to one service.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Whom a cap counts together: an IPv4 address, or the /64 an IPv6 address lies in (one host owns all of it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Origin {
+    service: usize,
+    network: IpAddr,
+}
+
+impl Origin {
+    fn new(service: usize, address: IpAddr) -> Self {
+        let network = match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        };
+        Self { service, network }
+    }
+}
+
+/// Why a permit was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// `limits.max_connections`.
+    Total,
+    /// `limits.max_connections_per_address`.
+    Address,
+}
+
+impl Full {
+    /// The stable word in records and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Total => "max-connections",
+            Self::Address => "max-per-address",
+        }
+    }
+}
+
+/// The counts of one process.
+#[derive(Debug)]
+pub struct Permits {
+    total_max: u32,
+    total: AtomicU32,
+    /// Entries are removed at zero, so the map is never larger than the number of open connections.
+    origins: Mutex<HashMap<Origin, u32>>,
+}
+
+impl Permits {
+    /// Counts up to `total_max` connections.
+    #[must_use]
+    pub fn new(total_max: NonZeroU32) -> Arc<Self> {
+        Arc::new(Self { total_max: total_max.get(), total: AtomicU32::new(0), origins: Mutex::default() })
+    }
+
+    /// A place for one connection, given back when the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], and nothing is counted.
+    pub fn take(
+        self: &Arc<Self>,
+        service: usize,
+        address: IpAddr,
+        per_address_max: Option<NonZeroU32>,
+    ) -> Result<Permit, Full> {
+        let raised = |held: u32| (held < self.total_max).then(|| held.saturating_add(1));
+        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_err() {
+            return Err(Full::Total);
+        }
+        // From here on the total is given back by the permit, whichever way this ends.
+        let mut permit = Permit { permits: Arc::clone(self), origin: None };
+        if let Some(max) = per_address_max {
+            let origin = Origin::new(service, address);
+            let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = origins.entry(origin).or_default();
+            if *held >= max.get() {
+                return Err(Full::Address);
+            }
+            *held = held.saturating_add(1);
+            permit.origin = Some(origin);
+        }
+        Ok(permit)
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+/// The right to one open connection.
+#[derive(Debug)]
+pub struct Permit {
+    permits: Arc<Permits>,
+    /// Where it is counted besides the total.
+    origin: Option<Origin>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(origin) = self.origin {
+            let mut origins = self.permits.origins.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(held) = origins.get_mut(&origin) {
+                *held = held.saturating_sub(1);
+                if *held == 0 {
+                    origins.remove(&origin);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Full, Permits};
+    use std::{net::IpAddr, num::NonZeroU32};
+
+    fn max(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_total_is_held_and_given_back() {
+        let permits = Permits::new(max(2));
+        let first = permits.take(0, ip("10.0.0.1"), None).unwrap();
+        let _second = permits.take(0, ip("10.0.0.2"), None).unwrap();
+        assert_eq!(permits.take(0, ip("10.0.0.3"), None).unwrap_err(), Full::Total);
+        drop(first);
+        assert_eq!(permits.open(), 1);
+        permits.take(0, ip("10.0.0.3"), None).unwrap();
+    }
+
+    #[test]
+    fn an_address_is_held_apart_per_service_and_given_back() {
+        let permits = Permits::new(max(10));
+        let first = permits.take(0, ip("10.0.0.1"), Some(max(1))).unwrap();
+        assert_eq!(permits.take(0, ip("10.0.0.1"), Some(max(1))).unwrap_err(), Full::Address);
+        assert_eq!(permits.take(0, ip("::ffff:10.0.0.1"), Some(max(1))).unwrap_err(), Full::Address);
+        assert_eq!(permits.open(), 1, "a refusal counts nothing");
+        let _other_service = permits.take(1, ip("10.0.0.1"), Some(max(1))).unwrap();
+        drop(first);
+        let _again = permits.take(0, ip("10.0.0.1"), Some(max(1))).unwrap();
+        assert_eq!(permits.open(), 2);
+        drop((_again, _other_service));
+        assert!(permits.origins.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
+    }
+
+    #[test]
+    fn an_ipv6_network_of_64_bits_is_one_address() {
+        let permits = Permits::new(max(10));
+        let _first = permits.take(0, ip("fd00::1"), Some(max(1))).unwrap();
+        assert_eq!(permits.take(0, ip("fd00::2"), Some(max(1))).unwrap_err(), Full::Address);
+        permits.take(0, ip("fd00:0:0:1::2"), Some(max(1))).unwrap();
+    }
+}

@@ -1,0 +1,559 @@
+//! One connection at work: four halves driven by one hand-written poll function.
+//!
+//! ```text
+//!            read ──► Machine::downstream ──► outbox ──► write
+//!   client                                                        Redis
+//!            flush ◄── TLS ◄── Machine::upstream ◄───────── read
+//! ```
+//!
+//! The machine decides; the pump does what [`Wants`] says and nothing else. Its own rules are these:
+//!
+//! * **Each half is driven until it is pending**, in rounds; after a short read the second poll only registers the waker
+//!   (tokio has cleared the readiness), so a command costs four system calls and no `EAGAIN`. After [`ROUNDS`] rounds the
+//!   connection goes to the back of the queue.
+//! * **A side is not read while the other side's bytes are unsent.** Memory per connection is bounded by one read plus
+//!   what the machine holds, whatever a peer does.
+//! * **Bytes are written straight from where they were read**; only what a socket does not take is copied.
+//! * **The clock is read once per round, and only if the machine is called.**
+//! * **A panic ends this connection and no other**: the machine is asked to record what is open, then all is dropped.
+
+use super::{
+    clock::micros,
+    desk::{Control, Desk, Order, Tools},
+    outbox::Outbox,
+    side::{Downstream, Intake, Machine},
+};
+use crate::{
+    moment::Moment,
+    session::{End, Turn, Wants, error::CloseReason, gather::Gather},
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+/// Rounds in one poll before other connections get their turn.
+const ROUNDS: usize = 16;
+/// How long a closed client may take to see our end before the socket is dropped; dropping it with its bytes unread
+/// would reset the connection and could destroy the last reply on its way.
+const LINGER_US: u64 = 1_000_000;
+/// Unused room in a leftover buffer beyond which it is given back.
+const REST_SLACK_BYTES: usize = 64 * 1024;
+
+/// The pump of one connection; a future that is ready when the connection is over.
+#[derive(Debug)]
+pub struct Pump<D, U, M> {
+    machine: M,
+    /// What the machine said last; asked again after every call.
+    wants: Wants,
+    desk: Rc<Desk>,
+    control: Rc<Control>,
+    flush_timeout_us: u64,
+
+    /// The client's side, until it is closed.
+    down: Option<D>,
+    /// Plaintext the machine has not consumed.
+    down_rest: Vec<u8>,
+    /// `down_rest` holds bytes that were offered while reading was not wanted.
+    down_again: bool,
+    /// The client's end has been told to the machine.
+    down_ended: bool,
+    /// Writing to the client failed; its end is still to be told.
+    down_broke: bool,
+    /// The client has our goodbye; only its own is waited for, until then.
+    linger_until_us: Option<u64>,
+
+    /// Redis' side, until it is closed.
+    up: Option<U>,
+    up_rest: Vec<u8>,
+    up_again: bool,
+    up_ended: bool,
+    outbox: Outbox,
+
+    /// Set when a side is first to be flushed and closed.
+    flush_until_us: Option<u64>,
+    timer: Option<(u64, Pin<Box<Sleep>>)>,
+    /// The timer went off since the last round.
+    due: bool,
+    /// This round's reading of the clock.
+    now: Option<Moment>,
+}
+
+/// What a machine is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// Bytes of the client: `down_rest` if there is any, the scratch buffer otherwise.
+    Down,
+    /// Bytes of Redis: likewise, so many in the scratch buffer.
+    Up(usize),
+    DownEnd {
+        clean: bool,
+    },
+    UpEnd,
+    Resume,
+    Drain(CloseReason),
+    Abort(CloseReason),
+}
+
+enum Step {
+    Again,
+    Wait,
+    Over,
+}
+
+impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M> {
+    /// A pump between the two sides; without `up` the upstream could not be had, and the machine knows.
+    #[must_use]
+    pub fn new(
+        machine: M,
+        down: D,
+        up: Option<U>,
+        desk: Rc<Desk>,
+        control: Rc<Control>,
+        flush_timeout: Duration,
+    ) -> Self {
+        Self {
+            wants: machine.wants(),
+            machine,
+            desk,
+            control,
+            flush_timeout_us: micros(flush_timeout),
+            down: Some(down),
+            down_rest: Vec::new(),
+            down_again: false,
+            down_ended: false,
+            down_broke: false,
+            linger_until_us: None,
+            up,
+            up_rest: Vec::new(),
+            up_again: false,
+            up_ended: false,
+            outbox: Outbox::default(),
+            flush_until_us: None,
+            timer: None,
+            due: false,
+            now: None,
+        }
+    }
+
+    /// Hands over what the machine wrote before the pump began: the greeting, or the word that Redis cannot be had.
+    /// Both are short, so they are kept and leave with the first poll.
+    pub fn preload(&mut self, up: &[u8], down: &[u8]) {
+        self.outbox.keep(up);
+        if let Some(side) = &mut self.down {
+            self.down_broke |= side.send(down, &[]).is_err();
+        }
+    }
+
+    fn turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let desk = Rc::clone(&self.desk);
+        let mut tools = desk.tools();
+        self.control.attend(cx);
+        let mut step = Step::Again;
+        for _ in 0..ROUNDS {
+            step = self.round(cx, &mut tools);
+            if !matches!(step, Step::Again) {
+                break;
+            }
+        }
+        desk.settle(&mut tools);
+        match step {
+            Step::Over => Poll::Ready(()),
+            Step::Wait => {
+                if self.wants.written.is_some() || self.wants.room {
+                    desk.wait(&self.control);
+                }
+                Poll::Pending
+            }
+            Step::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn round(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> Step {
+        self.now = None;
+        let mut busy = false;
+        if let Some(order) = self.control.take_order() {
+            let event = match order {
+                Order::Drain(reason) => Event::Drain(reason),
+                Order::Abort(reason) => Event::Abort(reason),
+            };
+            self.tell(cx, tools, event);
+            busy = true;
+        }
+        if self.has_come(tools) {
+            self.tell(cx, tools, Event::Resume);
+            busy = true;
+        }
+        self.flush(cx);
+        // Replies first: they free slots and release barriers for the commands that are read next.
+        busy |= self.read_up(cx, tools);
+        busy |= self.read_down(cx, tools);
+        if std::mem::take(&mut self.down_broke) {
+            self.down = None;
+            if !std::mem::replace(&mut self.down_ended, true) {
+                self.tell(cx, tools, Event::DownEnd { clean: false });
+            }
+            busy = true;
+        }
+        busy |= self.close_sides(cx, tools);
+        let down_as_wanted = self.down.is_none() || self.wants.down == End::Open;
+        let up_as_wanted = self.up.is_none() || self.wants.up == End::Open;
+        if self.wants.done && down_as_wanted && up_as_wanted {
+            return Step::Over;
+        }
+        if busy || self.arm(cx, tools) { Step::Again } else { Step::Wait }
+    }
+
+    /// Whether something the machine waits for has come.
+    fn has_come(&mut self, tools: &Tools) -> bool {
+        let wants = self.wants;
+        let due = std::mem::take(&mut self.due)
+            && wants.wake_at_us.is_some_and(|at| at <= self.now.get_or_insert_with(|| tools.clock.now()).mono_us);
+        due || wants.written.is_some_and(|written| tools.recorder.written() >= written)
+            || (wants.room && tools.recorder.has_room())
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        if self.outbox.pending() > 0
+            && let Some(up) = &mut self.up
+        {
+            // Readiness is all that matters: a failure shows when Redis' side is read.
+            let _ = self.outbox.poll_flush(cx, up);
+        }
+        if let Some(down) = &mut self.down
+            && down.pending() > 0
+            && let Poll::Ready(Err(_)) = down.poll_flush(cx)
+        {
+            self.down_broke = true;
+        }
+    }
+
+    fn read_up(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
+        let blocked = self.down.as_ref().is_some_and(|down| down.pending() > 0) || self.down_broke;
+        if self.up_ended || self.wants.up != End::Open || !self.wants.read_up || blocked {
+            return false;
+        }
+        let Some(up) = &mut self.up else { return false };
+        if std::mem::take(&mut self.up_again) {
+            self.tell(cx, tools, Event::Up(0));
+            return true;
+        }
+        let mut into = ReadBuf::new(&mut tools.upstream);
+        match Pin::new(up).poll_read(cx, &mut into) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) if !into.filled().is_empty() => {
+                let bytes = into.filled();
+                let fresh = bytes.len();
+                if !self.up_rest.is_empty() {
+                    self.up_rest.extend_from_slice(bytes);
+                }
+                self.tell(cx, tools, Event::Up(fresh));
+            }
+            Poll::Ready(_) => {
+                self.up_ended = true;
+                self.tell(cx, tools, Event::UpEnd);
+            }
+        }
+        true
+    }
+
+    fn read_down(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
+        if self.wants.down != End::Open {
+            return false;
+        }
+        let held = !self.wants.read_down || self.outbox.pending() > 0;
+        if !held && std::mem::take(&mut self.down_again) {
+            self.tell(cx, tools, Event::Down);
+            return true;
+        }
+        if self.down_ended || self.down_broke {
+            return false;
+        }
+        let Some(down) = &mut self.down else { return false };
+        if held {
+            if self.machine.ends_with_client() && down.poll_hangup(cx).is_ready() {
+                self.down_ended = true;
+                self.tell(cx, tools, Event::DownEnd { clean: true });
+                return true;
+            }
+            return false;
+        }
+        tools.plain.clear();
+        let into = if self.down_rest.is_empty() { &mut tools.plain } else { &mut self.down_rest };
+        let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else { return false };
+        match intake {
+            Intake::Bytes(_) => {
+                self.tell(cx, tools, Event::Down);
+                if !self.down_rest.is_empty()
+                    && self.wants.read_down
+                    && let Some(down) = &self.down
+                {
+                    down.quick_ack();
+                }
+            }
+            Intake::End => {
+                self.down_ended = true;
+                self.tell(cx, tools, Event::DownEnd { clean: true });
+            }
+            Intake::Failed => self.down_broke = true,
+        }
+        true
+    }
+
+    /// Calls the machine, sends what it gathered, keeps what it left.
+    fn tell(&mut self, cx: &mut Context<'_>, tools: &mut Tools, event: Event) {
+        let now = *self.now.get_or_insert_with(|| tools.clock.now());
+        let rest = match event {
+            Event::Down => std::mem::take(&mut self.down_rest),
+            Event::Up(_) => std::mem::take(&mut self.up_rest),
+            _ => Vec::new(),
+        };
+        let base: &[u8] = match event {
+            Event::Down if rest.is_empty() => &tools.plain,
+            Event::Up(fresh) if rest.is_empty() => tools.upstream.get(..fresh).unwrap_or_default(),
+            _ => &rest,
+        };
+        let mut up = Gather::new(base, std::mem::take(&mut tools.spill_up));
+        let mut down = Gather::new(base, std::mem::take(&mut tools.spill_down));
+        let mut turn = Turn {
+            now,
+            recorder: &mut tools.recorder,
+            memory: &mut tools.memory,
+            down_pending: self.down.as_ref().map_or(0, Downstream::pending),
+        };
+        let machine = &mut self.machine;
+        let consumed = match event {
+            Event::Down => machine.downstream(base, &mut turn, &mut up, &mut down),
+            Event::Up(_) => machine.upstream(base, &mut turn, &mut up, &mut down),
+            Event::DownEnd { clean } => {
+                machine.downstream_end(clean, &mut turn, &mut up, &mut down);
+                0
+            }
+            Event::UpEnd => {
+                machine.upstream_end(self.outbox.unsent(), &mut turn, &mut down);
+                0
+            }
+            Event::Resume => {
+                machine.resume(&mut turn, &mut up, &mut down);
+                0
+            }
+            Event::Drain(reason) => {
+                machine.drain(reason, &mut turn, &mut up, &mut down);
+                0
+            }
+            Event::Abort(reason) => {
+                machine.abort(reason, &mut turn);
+                0
+            }
+        };
+        self.wants = machine.wants();
+        let (first, second) = up.slices();
+        if !(first.is_empty() && second.is_empty())
+            && let Some(side) = &mut self.up
+        {
+            self.outbox.send(cx, side, first, second);
+        }
+        let (first, second) = down.slices();
+        let silent = first.is_empty() && second.is_empty();
+        if !(silent || self.down_broke)
+            && let Some(side) = &mut self.down
+        {
+            // At once, not at the end of the round: records of many turns in a row would only grow the heap.
+            let sent = side.send(first, second).is_ok() && !matches!(side.poll_flush(cx), Poll::Ready(Err(_)));
+            self.down_broke = !sent;
+        }
+        let kept = match event {
+            Event::Down | Event::Up(_) if rest.is_empty() => base.get(consumed..).unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        };
+        tools.spill_up = up.into_spill();
+        tools.spill_down = down.into_spill();
+        let kept = if rest.is_empty() { kept } else { without(rest, consumed) };
+        match event {
+            Event::Down => self.down_rest = kept,
+            Event::Up(_) => self.up_rest = kept,
+            Event::Abort(_) => {
+                self.down_rest = Vec::new();
+                self.up_rest = Vec::new();
+            }
+            _ => {}
+        }
+        self.down_again |= !self.wants.read_down;
+        self.down_again &= !self.down_rest.is_empty();
+        self.up_again |= !self.wants.read_up;
+        self.up_again &= !self.up_rest.is_empty();
+    }
+
+    /// Brings each side to the end the machine wants for it.
+    fn close_sides(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
+        let (had_down, had_up) = (self.down.is_some(), self.up.is_some());
+        match self.wants.up {
+            End::Open => {}
+            End::Flush if self.outbox.pending() > 0 => {}
+            End::Flush | End::Abort => {
+                self.up = None;
+                self.outbox.clear();
+                self.up_rest = Vec::new();
+                self.up_again = false;
+            }
+        }
+        match self.wants.down {
+            End::Open => {}
+            End::Flush => self.close_down(cx, tools),
+            End::Abort => self.down = None,
+        }
+        if self.down.is_none() {
+            self.down_rest = Vec::new();
+            self.down_again = false;
+        }
+        let flushing = (self.down.is_some() && self.wants.down == End::Flush)
+            || (self.up.is_some() && self.wants.up == End::Flush);
+        if !flushing {
+            self.flush_until_us = None;
+        } else if self.flush_until_us.is_none() {
+            let now = *self.now.get_or_insert_with(|| tools.clock.now());
+            self.flush_until_us = Some(now.mono_us.saturating_add(self.flush_timeout_us));
+        }
+        had_down != self.down.is_some() || had_up != self.up.is_some()
+    }
+
+    /// Flush, goodbye, and then the client's own end or [`LINGER_US`], whichever is first.
+    fn close_down(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
+        let Some(down) = &mut self.down else { return };
+        if self.linger_until_us.is_none() {
+            match down.poll_close(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !self.down_ended => {
+                    let now = *self.now.get_or_insert_with(|| tools.clock.now());
+                    self.linger_until_us = Some(now.mono_us.saturating_add(LINGER_US.min(self.flush_timeout_us)));
+                }
+                Poll::Ready(_) => {
+                    self.down = None;
+                    return;
+                }
+            }
+        }
+        // What still comes is not ours to read: the session is over. Rounds are bounded, so a client that never stops
+        // sending is dropped by the deadline.
+        for _ in 0..ROUNDS {
+            tools.plain.clear();
+            match down.poll_read(cx, &mut tools.cipher, &mut tools.plain) {
+                Poll::Ready(Intake::Bytes(_)) => {}
+                Poll::Ready(Intake::End | Intake::Failed) => {
+                    self.down = None;
+                    return;
+                }
+                Poll::Pending => return,
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// Sets the timer to the next deadline; true if one has passed already.
+    fn arm(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
+        let lingering = self.linger_until_us.filter(|_| self.down.is_some());
+        let deadlines = [self.wants.wake_at_us, self.flush_until_us, lingering];
+        let Some(at) = deadlines.into_iter().flatten().min() else {
+            self.timer = None;
+            return false;
+        };
+        let (armed, sleep) =
+            self.timer.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(tools.clock.instant(at)))));
+        // A deadline that moved away is looked at again when the old one fires: an idle timeout moves with every
+        // command, and the timer wheel is behind a lock.
+        if at < *armed {
+            *armed = at;
+            sleep.as_mut().reset(tools.clock.instant(at));
+        }
+        loop {
+            if sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            let now = tools.clock.now().mono_us;
+            if now >= at {
+                break;
+            }
+            *armed = at;
+            sleep.as_mut().reset(tools.clock.instant(at));
+        }
+        self.timer = None;
+        self.due = true;
+        self.expire(cx, tools);
+        true
+    }
+
+    /// A deadline of the pump's own: what could not be sent is given up.
+    fn expire(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
+        let now = tools.clock.now().mono_us;
+        if self.linger_until_us.is_some_and(|at| at <= now) {
+            self.down = None;
+        }
+        if self.flush_until_us.is_some_and(|at| at <= now) {
+            let stuck = self.down.is_some() && self.wants.down == End::Flush;
+            if !self.wants.done {
+                let reason = if stuck { CloseReason::ClientGone } else { CloseReason::UpstreamClosed };
+                self.tell(cx, tools, Event::Abort(reason));
+            }
+            self.flush_until_us = None;
+            self.down = None;
+            self.up = None;
+        }
+    }
+
+    /// After a panic: what is open is recorded if the machine still can, everything else is dropped with the pump.
+    fn contain(&mut self) {
+        tracing::error!("a connection panicked and is closed; this is a bug in ravelin, the others go on");
+        let recorded = catch_unwind(AssertUnwindSafe(|| {
+            self.desk.record(|tools| {
+                let now = tools.clock.now();
+                let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+                self.machine.abort(CloseReason::Internal, &mut turn);
+            });
+        }));
+        if recorded.is_err() {
+            tracing::error!("its open commands could not be recorded");
+        }
+    }
+}
+
+impl<D, U, M> Future for Pump<D, U, M>
+where
+    D: Downstream + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+    M: Machine + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let pump = self.get_mut();
+        catch_unwind(AssertUnwindSafe(|| pump.turns(cx))).unwrap_or_else(|_| {
+            pump.contain();
+            Poll::Ready(())
+        })
+    }
+}
+
+/// `rest` without its first `consumed` bytes, and without room it no longer needs.
+fn without(mut rest: Vec<u8>, consumed: usize) -> Vec<u8> {
+    rest.drain(..consumed.min(rest.len()));
+    if rest.is_empty() {
+        return Vec::new();
+    }
+    if rest.capacity().saturating_sub(rest.len()) > REST_SLACK_BYTES.max(rest.len()) {
+        rest.shrink_to_fit();
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The connections of one worker, so that they can be drained, revalidated and counted.
+
+use super::{
+    desk::{Control, Order},
+    permits::Permit,
+    service::House,
+};
+use crate::{metrics::WorkerStats, moment::Moment, policy::identity::AuthenticatedPeer, session::error::CloseReason};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// One connection in its worker's count, those still in the queue included; the acceptor compares the counts.
+#[derive(Debug)]
+pub struct Loaded(Arc<WorkerStats>);
+
+impl Loaded {
+    /// One more, until this is dropped.
+    #[must_use]
+    pub fn new(stats: &Arc<WorkerStats>) -> Self {
+        stats.connections().fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.0.connections().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The connections of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    taken: RefCell<HashMap<u64, Rc<Sitter>>>,
+    next: Cell<u64>,
+    left: Notify,
+}
+
+#[derive(Debug)]
+struct Sitter {
+    control: Rc<Control>,
+    service: usize,
+    standing: RefCell<Option<Standing>>,
+    /// It was told to go, once; a second order would be no news.
+    leaving: Cell<bool>,
+}
+
+/// What a live connection's right to be here rests on.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) peer: AuthenticatedPeer,
+    /// Kept because a CRL that comes tomorrow may name any of its certificates.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
+/// One connection's place, given back with its permit when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Rc<Seats>,
+    id: u64,
+    sitter: Rc<Sitter>,
+    _permit: Permit,
+    _loaded: Loaded,
+}
+
+impl Seats {
+    pub(super) fn take(self: &Rc<Self>, service: usize, permit: Permit, loaded: Loaded) -> Seat {
+        let id = self.next.replace(self.next.get().wrapping_add(1));
+        let sitter =
+            Rc::new(Sitter { control: Rc::default(), service, standing: RefCell::default(), leaving: Cell::default() });
+        self.taken.borrow_mut().insert(id, Rc::clone(&sitter));
+        Seat { seats: Rc::clone(self), id, sitter, _permit: permit, _loaded: loaded }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken.borrow().len()
+    }
+
+    /// Ready when nobody sits here.
+    pub(super) async fn empty(&self) {
+        while self.len() > 0 {
+            self.left.notified().await;
+        }
+    }
+
+    /// The same order to everybody.
+    pub(super) fn order(&self, order: Order) {
+        for sitter in self.taken.borrow().values() {
+            sitter.leaving.set(true);
+            sitter.control.order(order);
+        }
+    }
+
+    /// Drains whoever's certificate has expired.
+    pub(super) fn expire(&self, now: Moment) -> usize {
+        self.dismiss(|standing, _| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
+    }
+
+    /// Drains whoever would not be let in any more as who he is: another role, or none, is not what he came with.
+    pub(super) fn revalidate(&self, house: &House, now: Moment) -> usize {
+        let unix = UnixTime::since_unix_epoch(Duration::from_micros(now.wall_us));
+        self.dismiss(|standing, service| {
+            let service = house.services.get(service)?;
+            let live = service.live.load();
+            match standing.peer.revalidate(&live.admission, &live.roles, now) {
+                Err(error) => return Some(error.to_string()),
+                Ok(peer) if peer.role().name != standing.peer.role().name => {
+                    return Some(format!("its role is now {}", peer.role().name));
+                }
+                Ok(_) => {}
+            }
+            service.tls.current().recheck_at(&standing.chain, unix).err().map(|error| error.to_string())
+        })
+    }
+
+    fn dismiss(&self, reason: impl Fn(&Standing, usize) -> Option<String>) -> usize {
+        let mut dismissed = 0_usize;
+        for sitter in self.taken.borrow().values() {
+            let standing = sitter.standing.borrow();
+            if let Some(standing) = &*standing
+                && !sitter.leaving.get()
+                && let Some(reason) = reason(standing, sitter.service)
+            {
+                tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                sitter.leaving.set(true);
+                sitter.control.order(Order::Drain(CloseReason::Revoked));
+                dismissed = dismissed.saturating_add(1);
+            }
+        }
+        dismissed
+    }
+}
+
+impl Seat {
+    pub(super) fn control(&self) -> &Rc<Control> {
+        &self.sitter.control
+    }
+
+    /// From here on the connection answers for its peer.
+    pub(super) fn stand(&self, standing: Standing) {
+        *self.sitter.standing.borrow_mut() = Some(standing);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken.borrow_mut().remove(&self.id);
+        if self.seats.len() == 0 {
+            self.seats.left.notify_one();
+        }
+    }
+}

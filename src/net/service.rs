@@ -1,0 +1,124 @@
+//! What every thread of the shell shares: the services, the clock, the counts. Immutable, but for what a reload swaps.
+
+use super::{
+    clock::Clock,
+    permits::Permits,
+    socket::SocketOptions,
+    upstream::{ConnectError, Upstream},
+};
+use crate::{
+    config::settings::{self, Audit, Limits},
+    policy::{identity::Role, network::Admission},
+    session::machine::SessionConfig,
+    tls::reload::Store,
+};
+use arc_swap::ArcSwap;
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The process as its threads know it.
+#[derive(Debug)]
+pub struct House {
+    /// In the order of the configuration; an index into this names a service everywhere in the shell.
+    pub services: Vec<Service>,
+    /// One origin for all moments.
+    pub clock: Clock,
+    /// Caps on connections.
+    pub permits: Arc<Permits>,
+    /// First part of a connection's name: another one at every start.
+    start: String,
+    connections: AtomicU64,
+}
+
+/// One door and the Redis behind it.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name in records and metrics.
+    pub name: Arc<str>,
+    /// `max_connections_per_address`.
+    pub per_address_max: Option<NonZeroU32>,
+    /// Certificates, CA and CRLs in force.
+    pub tls: Store,
+    /// Everything else that a reload swaps.
+    pub live: ArcSwap<Live>,
+    /// Whether Redis could be connected to when last tried.
+    pub reachable: AtomicBool,
+}
+
+/// What new connections of a service are made with; swapped whole at a reload.
+#[derive(Debug)]
+pub struct Live {
+    /// Which addresses may connect.
+    pub admission: Arc<Admission>,
+    /// Who may be what.
+    pub roles: Vec<Arc<Role>>,
+    /// Where Redis is and how it is greeted.
+    pub upstream: settings::Upstream,
+    /// Per listener, in the order of the configuration.
+    pub sessions: Vec<Arc<SessionConfig>>,
+    /// For the sockets of both sides.
+    pub sockets: SocketOptions,
+    /// From accept to an authenticated peer.
+    pub handshake_timeout: Duration,
+    /// For bytes of a side that is being closed.
+    pub flush_timeout: Duration,
+}
+
+impl Service {
+    /// Connects to its Redis, and remembers whether that worked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::connect`]; the log says so once per outage.
+    pub async fn connect(&self, live: &Live) -> Result<Upstream, ConnectError> {
+        let upstream = &live.upstream;
+        let connected =
+            Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout).await;
+        match (&connected, self.reachable.swap(connected.is_ok(), Ordering::Relaxed)) {
+            (Ok(_), false) => tracing::info!(service = %self.name, upstream = %upstream.address, "Redis is reachable"),
+            (Err(error), true) => tracing::warn!(service = %self.name, %error, "Redis is not reachable"),
+            _ => {}
+        }
+        connected
+    }
+}
+
+impl Live {
+    /// What the settings say of this service.
+    #[must_use]
+    pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
+        let session = |listener| Arc::new(service.session_config(listener, limits, audit));
+        Self {
+            admission: Arc::clone(&service.admission),
+            roles: service.roles.clone(),
+            upstream: service.upstream.clone(),
+            sessions: service.listeners.iter().map(session).collect(),
+            sockets: limits.into(),
+            handshake_timeout: limits.handshake_timeout,
+            flush_timeout: limits.flush_timeout,
+        }
+    }
+}
+
+impl House {
+    /// A house of these services, not yet open.
+    #[must_use]
+    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>) -> Self {
+        // Unique enough to tell the records of two starts apart, and short enough for every line.
+        let start = clock.now().wall_us ^ (u64::from(std::process::id()) << 40);
+        let start = format!("{:08x}", (start ^ (start >> 32)) & 0xffff_ffff);
+        Self { services, clock, permits, start, connections: AtomicU64::new(0) }
+    }
+
+    /// A name for the next connection.
+    #[must_use]
+    pub fn connection_name(&self) -> String {
+        format!("{}-{}", self.start, self.connections.fetch_add(1, Ordering::Relaxed).saturating_add(1))
+    }
+}

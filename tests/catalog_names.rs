@@ -1,0 +1,117 @@
+//! Command names are looked up in one place. Whoever compares a word with a command's name elsewhere has left the
+//! catalog's rules (case, NUL, aliases, subcommands) behind: this reads the sources and says where.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+use ravelin::command::catalog;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Comparisons with a word that happens to be a command's name, and is none there: file, literal, what it is.
+const NOT_COMMANDS: &[(&str, &str, &str)] = &[
+    ("config/", "info", "a level of the operational log"),
+    ("config/", "debug", "a level of the operational log"),
+    ("lane/", "subscribe", "the first word of a confirmation, which is a reply"),
+    ("lane/", "unsubscribe", "the first word of a confirmation, which is a reply"),
+    ("lane/", "psubscribe", "the first word of a confirmation, which is a reply"),
+    ("lane/", "punsubscribe", "the first word of a confirmation, which is a reply"),
+    ("lane/", "ssubscribe", "the first word of a confirmation, which is a reply"),
+    ("lane/", "sunsubscribe", "the first word of a confirmation, which is a reply"),
+    ("session/", "auth", "an option of HELLO, whose own name the catalog has already found"),
+    ("resp/", "ping", "the one exact line that is no array, read before there is a command"),
+];
+
+/// What makes a line a comparison, besides being the arm of a match.
+const COMPARING: &[&str] = &[
+    "==",
+    "!=",
+    "eq_ignore_ascii_case",
+    "starts_with",
+    "ends_with",
+    "strip_prefix",
+    "contains(",
+    "matches!",
+    "word_is",
+];
+
+#[test]
+fn no_command_name_is_compared_outside_command_and_policy() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let names: BTreeSet<String> =
+        catalog::iter().flat_map(|(_, row)| [Some(row.name), row.sub]).flatten().map(str::to_ascii_lowercase).collect();
+    let mut found = Vec::new();
+    let mut files = 0;
+    visit(&src, &mut |path| {
+        let relative = path.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+        if relative.starts_with("command/") || relative.starts_with("policy/") || relative.ends_with("tests.rs") {
+            return;
+        }
+        files += 1;
+        let text = fs::read_to_string(path).unwrap();
+        for (number, literal) in compared_literals(&text) {
+            let lowered = literal.to_ascii_lowercase();
+            let excused = |(file, word, _): &(&str, &str, &str)| relative.starts_with(file) && *word == lowered;
+            if names.contains(&lowered) && !NOT_COMMANDS.iter().any(excused) {
+                found.push(format!("src/{relative}:{number}: {literal:?}"));
+            }
+        }
+    });
+    assert!(files > 10, "only {files} files were read");
+    assert!(
+        found.is_empty(),
+        "ask the catalog (command::resolve, Entry::effect) instead, or excuse the word in NOT_COMMANDS:\n{}",
+        found.join("\n")
+    );
+}
+
+fn visit(dir: &Path, file: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            visit(&path, file);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            file(&path);
+        }
+    }
+}
+
+/// String and byte-string literals on lines that compare, with their line numbers; comments and the tests at a file's
+/// end are left out.
+fn compared_literals(text: &str) -> Vec<(usize, String)> {
+    let code = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(code) {
+        let line = line.trim();
+        if line.starts_with("//") || line.starts_with("#[") {
+            continue;
+        }
+        // What stands before an arm's arrow is compared, what stands behind it is made.
+        let (pattern, made) = line.split_once("=>").unwrap_or(("", line));
+        let comparing = COMPARING.iter().any(|mark| made.contains(mark));
+        let mut rest = if comparing { line } else { pattern };
+        while let Some(start) = rest.find('"') {
+            rest = &rest[start + 1..];
+            let Some(end) = rest.find('"') else { break };
+            found.push((number, rest[..end].to_owned()));
+            rest = &rest[end + 1..];
+        }
+    }
+    found
+}
+
+#[test]
+fn the_reader_sees_comparisons_and_nothing_else() {
+    let text = r#"
+        if word == b"FLUSHALL" { }
+        let message = "GET";
+        // word == b"SET"
+        b"Config" => "DEBUG",
+        word.eq_ignore_ascii_case(b"keys") || other.starts_with("a")
+        #[cfg(test)]
+        if word == b"DEL" { }
+    "#;
+    let literals: Vec<_> =
+        compared_literals(text).into_iter().map(|(number, literal)| format!("{number} {literal}")).collect();
+    assert_eq!(literals, ["2 FLUSHALL", "5 Config", "6 keys", "6 a"]);
+}
