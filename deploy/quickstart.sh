@@ -118,7 +118,7 @@ item Rust "$(cargo --version)"
 item Redis "$(redis-server --version | cut -d ' ' -f 1-3)"
 
 begin "Build"
-item "" "cargo build --release   ${dim}(some minutes the first time)${plain}"
+item running "cargo build --release   ${dim}(some minutes the first time)${plain}"
 (cd "$ravelin_root" && cargo build --release --locked --bin ravelin --target-dir "$ravelin_target") \
     || fail "cargo build did not succeed"
 ravelin=$ravelin_target/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release/ravelin
