@@ -60,10 +60,10 @@ fail() {
     trap - ERR
     printf '\n%sfailed%s in step "%s": %s\n' "$red" "$plain" "$step" "$*" >&2
     local log
-    for log in ravelin.log redis.log; do
+    for log in redis.log ravelin.log audit.jsonl; do
         if [[ -n $dir && -s $dir/$log ]]; then
             printf '\nThe end of %s:\n' "$log" >&2
-            tail -n 15 -- "$dir/$log" | sed 's/^/  /' >&2
+            tail -n 8 -- "$dir/$log" | sed 's/^/  /' >&2
         fi
     done
     exit 1
@@ -199,6 +199,9 @@ allow = ["127.0.0.1"]
 [[role]]
 name = "app"
 match = [{ cn = "quickstart" }]
+
+[limits]
+max_connections = 100
 
 [audit]
 output = [{ file = { path = "$dir/audit.jsonl" } }]
