@@ -6,4 +6,5 @@
 pub mod probes;
 pub mod proxy;
 pub mod redis;
+pub mod stage;
 pub mod wire;
