@@ -286,5 +286,5 @@ fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Repo
             defaults.mode_max
         })
     });
-    SocketPolicy { owner: bounds::number(raw.socket_owner.as_ref(), 0..=u32::MAX - 1, report), mode_max }
+    SocketPolicy { owner: bounds::number(raw.socket_owner.as_ref(), 0..=u32::MAX - 1, report), mode_max, ..defaults }
 }
