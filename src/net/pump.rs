@@ -44,6 +44,8 @@ const ROUNDS: usize = 16;
 /// How long a closed client may take to see our end before the socket is dropped; dropping it with its bytes unread
 /// would reset the connection and could destroy the last reply on its way.
 const LINGER_US: u64 = 1_000_000;
+/// A read or a leftover of the client's larger than this may have left the machine with room it does not need at rest.
+const HEAVY_BYTES: usize = 16 * 1024;
 /// Unused room in a leftover buffer beyond which it is given back.
 const REST_SLACK_BYTES: usize = 64 * 1024;
 
@@ -84,6 +86,8 @@ pub struct Pump<D, U, M> {
     due: bool,
     /// This round's reading of the clock.
     now: Option<Moment>,
+    /// The machine was given much at once and has not been at rest since.
+    heavy: bool,
 }
 
 /// What a machine is told.
@@ -140,6 +144,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             timer: None,
             due: false,
             now: None,
+            heavy: false,
         }
     }
 
@@ -167,6 +172,9 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
         match step {
             Step::Over => Poll::Ready(()),
             Step::Wait => {
+                if self.heavy && self.machine.rest() {
+                    self.heavy = false;
+                }
                 if self.wants.written.is_some() || self.wants.room {
                     desk.wait(&self.control);
                 }
@@ -323,6 +331,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             Event::Up(fresh) if rest.is_empty() => tools.upstream.get(..fresh).unwrap_or_default(),
             _ => &rest,
         };
+        self.heavy |= base.len() > HEAVY_BYTES;
         let mut up = Gather::new(base, std::mem::take(&mut tools.spill_up));
         let mut down = Gather::new(base, std::mem::take(&mut tools.spill_down));
         let mut turn = Turn {
