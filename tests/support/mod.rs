@@ -7,4 +7,5 @@ pub mod probes;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod stage;
 pub mod wire;
