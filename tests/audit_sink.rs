@@ -176,6 +176,29 @@ fn a_full_disk_stalls_and_says_so_and_a_new_file_gets_every_line() {
 }
 
 #[test]
+fn a_reader_that_left_stalls_the_sink_until_another_one_comes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("audit.pipe");
+    let reader = fifo(&path);
+    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let monitor = sink.monitor();
+    drop(reader);
+    let mut pen = Recorder::new(0, CAPACITY);
+    write_line(&mut pen, &ports[0]);
+    eventually("the sink says that it fails", || monitor.failing().is_some());
+    assert!(monitor.failing().unwrap().contains("Broken pipe"));
+    assert_eq!((ports[0].written(), monitor.queue_bytes()), (0, pen.rendered()));
+
+    let mut reader = File::from(rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap());
+    eventually("the sink recovers by itself", || ports[0].written() == pen.rendered());
+    assert_eq!((monitor.failing(), monitor.queue_bytes()), (None, 0));
+    sink.flush_and_close(Duration::from_secs(30)).unwrap();
+    let mut read = Vec::new();
+    drain(&mut reader, &mut read);
+    assert_eq!(sequence(&read, 0), [1]);
+}
+
+#[test]
 fn closing_a_sink_that_cannot_write_says_how_many_bytes_are_lost() {
     let (sink, ports) = Sink::open(Target::File("/dev/full".into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);

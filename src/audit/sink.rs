@@ -18,14 +18,13 @@
 //! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
 //! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
 
+mod writer;
+
 use super::record::Recorder;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::{FileType, OFlags, fstat},
-};
+use rustix::fs::{FileType, OFlags, fstat};
 use std::{
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -36,12 +35,8 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Notify;
+use writer::Writer;
 
-/// First and longest pause before a failed write is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(10);
-const RETRY_MAX: Duration = Duration::from_secs(1);
-/// A full pipe that nobody reads for so long counts as failing.
-const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// A buffer larger than this is given back to the system after a burst.
 const KEEP_MAX: usize = 4 * 1024 * 1024;
 
@@ -192,14 +187,15 @@ impl SinkPort {
         if block.is_empty() {
             return;
         }
-        {
+        let idle = {
             let mut queue = lock(&self.shared.queue);
             queue.pending.push(self.index, &block);
             self.shared.submitted.fetch_add(block.len() as u64, Ordering::Relaxed);
-            if queue.idle {
-                queue.idle = false;
-                self.shared.work.notify_one();
-            }
+            std::mem::take(&mut queue.idle)
+        };
+        if idle {
+            // After the lock is let go, or the thread would wake up only to wait for it.
+            self.shared.work.notify_one();
         }
         block.clear();
         if block.capacity() <= KEEP_MAX {
@@ -340,136 +336,6 @@ impl Batch {
         }
         self.bytes.clear();
         self.runs.clear();
-    }
-}
-
-/// The thread.
-struct Writer {
-    shared: Arc<Shared>,
-    output: File,
-}
-
-impl Writer {
-    fn run(mut self) {
-        let mut batch = Batch::default();
-        loop {
-            let mut queue = lock(&self.shared.queue);
-            while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
-                queue.idle = true;
-                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            }
-            queue.idle = false;
-            std::mem::swap(&mut queue.pending, &mut batch);
-            let next = queue.next.take();
-            let last = queue.closing && batch.bytes.is_empty();
-            drop(queue);
-
-            self.write(&batch);
-            batch.clear();
-            if let Some(next) = next {
-                self.output = next;
-            }
-            if last {
-                // Pipes and terminals cannot be synchronised; that is no loss.
-                if let Err(error) = self.output.sync_data()
-                    && error.kind() != ErrorKind::InvalidInput
-                {
-                    tracing::error!(%error, "the audit file could not be synchronised to its disk");
-                }
-                lock(&self.shared.queue).closed = true;
-                self.shared.closed.notify_all();
-                return;
-            }
-        }
-    }
-
-    /// Writes all of `batch`, however long that takes.
-    fn write(&mut self, batch: &Batch) {
-        // `position` goes back to the start of a line when the file is changed in the middle of it; `counted` does not.
-        let mut position = 0;
-        let mut counted = 0;
-        let mut runs = batch.runs.iter().copied();
-        let mut run = runs.next();
-        let mut pause = RETRY_FIRST;
-        while let Some(rest) = batch.bytes.get(position..).filter(|rest| !rest.is_empty()) {
-            match self.output.write(rest) {
-                Ok(0) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
-                Ok(length) => {
-                    self.recovered();
-                    pause = RETRY_FIRST;
-                    position = position.saturating_add(length);
-                    let mut news = position.saturating_sub(counted);
-                    counted = counted.max(position);
-                    while let Some((port, left)) = run.filter(|_| news > 0) {
-                        let part = left.min(news);
-                        self.advance(port, part);
-                        news = news.saturating_sub(part);
-                        run = if part < left { Some((port, left.saturating_sub(part))) } else { runs.next() };
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_until_read(),
-                Err(error) => self.wait(&error, &mut pause),
-            }
-            if self.is_failing()
-                && let Some(next) = lock(&self.shared.queue).next.take()
-            {
-                self.output = next;
-                let done = batch.bytes.get(..position).unwrap_or_default();
-                position = memchr::memrchr(b'\n', done).map_or(0, |newline| newline.saturating_add(1));
-            }
-        }
-    }
-
-    /// Tells a port's pen that more of its bytes are written.
-    fn advance(&self, port: usize, by: usize) {
-        let by = by as u64;
-        self.shared.written.fetch_add(by, Ordering::Release);
-        if let Some(state) = self.shared.ports.get(port) {
-            state.written.fetch_add(by, Ordering::SeqCst);
-            if state.awaited.swap(false, Ordering::SeqCst) {
-                state.advanced.notify_waiters();
-            }
-        }
-    }
-
-    fn wait_until_read(&self) {
-        let mut fds = [PollFd::new(&self.output, PollFlags::OUT)];
-        if let Ok(0) = poll(&mut fds, Some(&UNREAD_MAX)) {
-            self.failing("nobody reads the pipe", RETRY_MAX);
-        }
-    }
-
-    /// Pauses before a failed write is tried again; a new file or the end cuts the pause short.
-    fn wait(&self, error: &io::Error, pause: &mut Duration) {
-        self.failing(&error.to_string(), *pause);
-        let queue = lock(&self.shared.queue);
-        if queue.next.is_none() {
-            drop(self.shared.work.wait_timeout(queue, *pause));
-        }
-        *pause = pause.saturating_mul(2).min(RETRY_MAX);
-    }
-
-    fn is_failing(&self) -> bool {
-        lock(&self.shared.health).failing.is_some()
-    }
-
-    fn failing(&self, reason: &str, waited: Duration) {
-        let mut health = lock(&self.shared.health);
-        health.waited_us = health.waited_us.saturating_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
-        if health.failing.as_deref() != Some(reason) {
-            tracing::error!(reason, "the audit stream cannot be written; commands wait until it can");
-            health.failing = Some(reason.to_owned());
-        }
-    }
-
-    fn recovered(&self) {
-        let mut health = lock(&self.shared.health);
-        if let Some(reason) = health.failing.take() {
-            let us = std::mem::take(&mut health.waited_us);
-            tracing::info!(reason, "the audit stream is written again; nothing was lost");
-            health.recovery = Some(Recovery { reason, us });
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
 use std::{
     ffi::OsStr,
     fmt,
+    io::IsTerminal,
     os::{
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net::UnixDatagram},
@@ -61,7 +62,8 @@ pub(super) fn main(source: &Source) -> ExitCode {
 /// deliberately absent: what is logged is in the configuration.
 fn start_log(log: Log) {
     let filter = EnvFilter::new(format!("{},ravelin={}", quiet(log), log.level.name()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second subscriber is refused; that one is already there is all that matters.
     let _ = match log.format {
         LogFormat::Text => builder.with_target(false).try_init(),

@@ -136,100 +136,156 @@ pub fn resolve(words: &Words<'_>) -> Resolved {
         return if words.declared() == 0 { Resolved::NotAName } else { Resolved::More };
     };
     // A hit needs no look at the bytes: what equals a row's name but for its case holds proper bytes only.
-    let Some(id) = lookup(TOP, name) else {
+    let Some(slot) = probe(TOP, name) else {
         return if is_name(name) { Resolved::UnknownCommand } else { Resolved::NotAName };
     };
-    if !entry(id).container || words.declared() == 1 {
+    let id = CommandId(slot.row);
+    if !slot.container || words.declared() == 1 {
         return Resolved::Known(id);
     }
     match words.get(1) {
         None => Resolved::More,
-        Some(sub) => lookup(id.0, sub).map_or(Resolved::UnknownSubcommand(id), Resolved::Known),
+        Some(sub) => lookup(slot.row, sub).map_or(Resolved::UnknownSubcommand(id), Resolved::Known),
     }
 }
 
-/// Stands for "no container" in [`lookup`].
+/// The row called `name` under the container at `parent`, or at the top.
+fn lookup(parent: u16, name: &[u8]) -> Option<CommandId> {
+    probe(parent, name).map(|slot| CommandId(slot.row))
+}
+
+/// Stands for "no container" where a container's row is asked for.
 const TOP: u16 = u16::MAX;
 
-/// An open-addressing table: a power of two, under a third full, so that a probe is nearly always the first.
-const SLOTS: usize = 2048;
-const EMPTY: u16 = u16::MAX;
+/// Longest name in the table (`GEORADIUSBYMEMBER_RO` has 20): what is longer is not in it.
+const KEY_MAX: usize = 24;
 
-static INDEX: [u16; SLOTS] = build();
-
-/// What a slot is found by: length and a few bytes, which tell all rows apart well enough. Equality is checked after;
-/// names in the table are fixed, so nobody can make collisions. `| 0x20` folds the case of letters.
-#[expect(clippy::indexing_slicing, reason = "every index is below the length, which is not zero")]
-#[expect(clippy::cast_possible_truncation, reason = "bits above the table's size are cut off on purpose")]
-const fn slot(parent: u16, name: &[u8]) -> usize {
-    let len = name.len();
-    if len == 0 {
-        return 0;
-    }
-    let second = if len > 1 { name[1] } else { 0 };
-    let before_last = if len > 1 { name[len - 2] } else { 0 };
-    let picked = u64::from_le_bytes([
-        name[0] | 0x20,
-        second | 0x20,
-        name[len / 3] | 0x20,
-        name[len / 2] | 0x20,
-        name[len - len / 3 - 1] | 0x20,
-        before_last | 0x20,
-        name[len - 1] | 0x20,
-        len as u8,
-    ]);
-    let mixed = (picked ^ ((parent as u64) << 17)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 40) as usize & (SLOTS - 1)
+/// A name in a shape that is compared in a few instructions: upper case, in overlapping words.
+///
+/// Together with the length the words hold every byte of the name, so equal keys are equal names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    words: [u64; 3],
+    len: u16,
+    parent: u16,
 }
 
-#[expect(clippy::indexing_slicing, reason = "evaluated at compile time only")]
+impl Key {
+    const fn new(parent: u16, name: &[u8]) -> Option<Self> {
+        let len = name.len();
+        if len > KEY_MAX {
+            return None;
+        }
+        let words = if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+            let middle = match name.split_at(8).1.first_chunk() {
+                Some(middle) => u64::from_le_bytes(*middle),
+                None => 0,
+            };
+            [u64::from_le_bytes(*head), middle, u64::from_le_bytes(*tail)]
+        } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+            [u32::from_le_bytes(*head) as u64, 0, u32::from_le_bytes(*tail) as u64]
+        } else if let (Some([head]), Some([tail])) = (name.first_chunk(), name.last_chunk()) {
+            let middle = match name.split_at(len / 2).1.first_chunk() {
+                Some([middle]) => *middle as u64,
+                None => 0,
+            };
+            [*head as u64, middle, *tail as u64]
+        } else {
+            return None;
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "at most KEY_MAX")]
+        let len = len as u16;
+        Some(Self { words: [upper(words[0]), upper(words[1]), upper(words[2])], len, parent })
+    }
+
+    /// Where the search for it begins. The names in the table are fixed, so nobody can make them collide.
+    #[expect(clippy::cast_possible_truncation, reason = "bits above the table's size are cut off on purpose")]
+    const fn slot(&self) -> usize {
+        let seed = (self.len as u64) << 32 | (self.parent as u64) << 40;
+        let mixed = self.words[0].wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ (self.words[1].rotate_left(17) ^ self.words[2] ^ seed).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (mixed ^ mixed >> 32) as usize >> 13 & (SLOTS - 1)
+    }
+
+    /// Whether the row in `slot` is called so.
+    const fn is_that_of(&self, slot: &Slot) -> bool {
+        // One comparison for all words: they differ so rarely that a branch for each would only be in the way.
+        let words = (self.words[0] ^ slot.words[0]) | (self.words[1] ^ slot.words[1]) | (self.words[2] ^ slot.words[2]);
+        words == 0 && self.len == slot.len && self.parent == slot.parent
+    }
+}
+
+/// Eight bytes at once: `a` to `z` in upper case, every other byte as it is.
+const fn upper(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const TOP_BITS: u64 = EACH * 0x80;
+    // Sums of seven-bit values and these constants carry into a byte's own top bit and no further.
+    let seven_bits = word & !TOP_BITS;
+    let at_least_a = seven_bits + EACH * (0x80 - b'a' as u64);
+    let beyond_z = seven_bits + EACH * (0x7f - b'z' as u64);
+    let lower = (at_least_a ^ beyond_z) & !word & TOP_BITS;
+    word ^ (lower >> 2)
+}
+
+/// An open-addressing table: a power of two, a third full, so that the first probe is nearly always the last.
+const SLOTS: usize = 1024;
+
+/// What the lookup needs of a row, in one half of a cache line: its key's fields, and what is asked for.
+#[derive(Clone, Copy)]
+struct Slot {
+    words: [u64; 3],
+    len: u16,
+    parent: u16,
+    row: u16,
+    container: bool,
+}
+
+/// No name has the length 0, so an empty slot equals none.
+const EMPTY: Slot = Slot { words: [0; 3], len: 0, parent: TOP, row: 0, container: false };
+
+static INDEX: [Slot; SLOTS] = build();
+
+#[expect(clippy::indexing_slicing, clippy::expect_used, reason = "evaluated at compile time only")]
 #[expect(clippy::cast_possible_truncation, reason = "the table is far smaller than 65536 rows")]
-const fn build() -> [u16; SLOTS] {
+const fn build() -> [Slot; SLOTS] {
     let mut index = [EMPTY; SLOTS];
     let mut container = TOP;
     let mut at = 0;
     while at < COUNT {
-        let (parent, key) = match ROWS[at].sub {
+        let row = &ROWS[at];
+        let key = match row.sub {
             None => {
                 container = at as u16;
-                (TOP, ROWS[at].name)
+                Key::new(TOP, row.name.as_bytes())
             }
             // Rows are sorted: the last row without a subcommand is this one's container.
-            Some(sub) => (container, sub),
+            Some(sub) => Key::new(container, sub.as_bytes()),
         };
-        let mut probe = slot(parent, key.as_bytes());
-        while index[probe] != EMPTY {
-            probe = (probe + 1) & (SLOTS - 1);
+        let key = key.expect("a name is longer than KEY_MAX");
+        let mut slot = key.slot();
+        while index[slot].len != 0 {
+            slot = (slot + 1) & (SLOTS - 1);
         }
-        index[probe] = at as u16;
+        let Key { words, len, parent } = key;
+        index[slot] = Slot { words, len, parent, row: at as u16, container: row.container };
         at += 1;
     }
     index
 }
 
-/// The row called `name` under the container at `parent`, or at the top.
-#[expect(clippy::indexing_slicing, reason = "the slot is masked by the table's size; its content is a row or EMPTY")]
-fn lookup(parent: u16, name: &[u8]) -> Option<CommandId> {
-    let mut probe = slot(parent, name);
+#[expect(clippy::indexing_slicing, reason = "the slot is masked by the table's size")]
+fn probe(parent: u16, name: &[u8]) -> Option<&'static Slot> {
+    let key = Key::new(parent, name)?;
+    let mut at = key.slot();
     loop {
-        let found = INDEX[probe];
-        if found == EMPTY {
+        let slot = &INDEX[at];
+        if key.is_that_of(slot) {
+            return Some(slot);
+        }
+        if slot.len == 0 {
             return None;
         }
-        let entry = &ENTRIES[found as usize];
-        let hit = match entry.sub {
-            None => parent == TOP && name.eq_ignore_ascii_case(entry.name.as_bytes()),
-            Some(sub) => {
-                parent != TOP
-                    && name.eq_ignore_ascii_case(sub.as_bytes())
-                    && ENTRIES[parent as usize].name.len() == entry.name.len()
-                    && ENTRIES[parent as usize].name == entry.name
-            }
-        };
-        if hit {
-            return Some(CommandId(found));
-        }
-        probe = (probe + 1) & (SLOTS - 1);
+        at = (at + 1) & (SLOTS - 1);
     }
 }
 

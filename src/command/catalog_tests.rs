@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::{Effect, PubSub, Resolved};
 use crate::resp::Span;
+use proptest::prelude::*;
 use std::collections::HashMap;
 
 /// Calls `then` with words laid out one behind the other, `declared` of them promised.
@@ -185,13 +186,70 @@ fn subscription_effects_stand_on_the_six_commands_and_no_other() {
 
 #[test]
 fn lookup_probes_are_short() {
-    let mut probes = 0;
-    for (_, row) in iter().filter(|(_, row)| row.sub.is_none()) {
-        let mut at = slot(TOP, row.name.as_bytes());
-        while ENTRIES[usize::from(INDEX[at])].full_name != row.full_name {
-            at = (at + 1) & (SLOTS - 1);
-            probes += 1;
-        }
+    let mut extra = 0;
+    let mut longest = 0;
+    for home in (0..SLOTS).filter(|at| INDEX[*at].len != 0) {
+        let Slot { words, len, parent, .. } = INDEX[home];
+        let distance = (home + SLOTS - Key { words, len, parent }.slot()) % SLOTS;
+        extra += distance;
+        longest = longest.max(distance);
     }
-    assert!(probes < 60, "{probes} extra probes over all commands: the slots are badly spread");
+    assert!(extra < 150 && longest < 8, "{extra} extra probes over {COUNT} rows, {longest} at most: badly spread");
+}
+
+#[test]
+fn upper_changes_letters_and_nothing_else() {
+    for byte in 0..=255u8 {
+        let word = u64::from_le_bytes([byte, b'a', 0xff, byte, b'Z', 0x80, b'{', byte]);
+        assert_eq!(upper(word).to_le_bytes(), word.to_le_bytes().map(|byte| byte.to_ascii_uppercase()), "{byte}");
+    }
+}
+
+#[test]
+fn names_of_every_length_have_keys_of_their_own() {
+    let name: Vec<u8> = (b'A'..).take(KEY_MAX + 1).collect();
+    for len in 1..=KEY_MAX {
+        let key = Key::new(TOP, &name[..len]).unwrap();
+        for at in 0..len {
+            let mut other = name[..len].to_vec();
+            other[at] = 0;
+            assert!(Key::new(TOP, &other) != Some(key), "byte {at} of {len} is not in the key");
+        }
+        assert!(Key::new(0, &name[..len]) != Some(key), "nor the container");
+        assert!(len == 1 || Key::new(TOP, &name[..len - 1]) != Some(key), "nor the length");
+    }
+    assert!(Key::new(TOP, &name).is_none() && Key::new(TOP, b"").is_none());
+}
+
+#[test]
+fn old_and_hidden_commands_have_rows_too() {
+    for name in ["slaveof", "substr", "restore-asking", "pfdebug", "pfselftest", "replconf", "sync", "psync", "debug"] {
+        assert!(by_full_name(name).is_some(), "{name}");
+    }
+}
+
+proptest! {
+    /// Whatever the words: no panic, and the row is the one a plain search finds.
+    #[test]
+    fn resolving_agrees_with_a_plain_search(
+        name in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            prop::sample::select(ENTRIES.iter().map(|row| row.name.as_bytes().to_vec()).collect::<Vec<_>>()),
+        ],
+        sub in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..30),
+            prop::sample::select(ENTRIES.iter().filter_map(|row| row.sub).map(|sub| sub.as_bytes().to_vec()).collect::<Vec<_>>()),
+        ],
+    ) {
+        let top = iter().find(|(_, row)| row.sub.is_none() && name.eq_ignore_ascii_case(row.name.as_bytes()));
+        let expected = match top {
+            None if is_name(&name) => Resolved::UnknownCommand,
+            None => Resolved::NotAName,
+            Some((id, row)) if !row.container => Resolved::Known(id),
+            Some((id, row)) => iter()
+                .find(|(_, other)| other.name == row.name && other.sub.is_some_and(|other| sub.eq_ignore_ascii_case(other.as_bytes())))
+                .map_or(Resolved::UnknownSubcommand(id), |(id, _)| Resolved::Known(id)),
+        };
+        prop_assert_eq!(resolved(&[&name, &sub], 2), expected);
+    }
 }

@@ -9,7 +9,7 @@
 //! twice (the last one wins, `GETKEYS` says the first) make the keys [`Keys::Undeterminable`].
 
 use super::{Effect, Entry};
-use crate::resp::Words;
+use crate::resp::{Words, number};
 
 /// One of Redis' key specifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,15 +263,9 @@ pub(super) fn word_is(word: &[u8], option: &str) -> bool {
     word.eq_ignore_ascii_case(option.as_bytes())
 }
 
-/// A count in the one way of writing it that every version reads alike: `0|[1-9][0-9]*`, here of at most 9 digits.
+/// A number of keys, in the one way of writing it that every version reads alike.
 fn canonical(word: &[u8]) -> Option<usize> {
-    if word.len() > 9 || (word.len() > 1 && word.first() == Some(&b'0')) || word.is_empty() {
-        return None;
-    }
-    word.iter().try_fold(0usize, |value, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        value.checked_mul(10)?.checked_add(usize::from(digit))
-    })
+    usize::try_from(number::canonical_u64(word)?).ok()
 }
 
 /// `SORT key [ASC|DESC] [ALPHA] [LIMIT a b] [BY pattern] [GET pattern …] [STORE key]` (`sortCommandGeneric`).
@@ -375,7 +369,8 @@ fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
     while at < argc {
         let word = words.get(at)?;
         at += if word_is(word, "COUNT") {
-            canonical_or_negative(words.get(at + 1)?)?;
+            // Its number takes no part in where the keys are, but a word that is none may be an option out of place.
+            number::canonical_i64(words.get(at + 1)?)?;
             2
         } else if word_is(word, "BLOCK") {
             block = true;
@@ -391,11 +386,6 @@ fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
         };
     }
     None
-}
-
-/// COUNT's number takes no part in where the keys are, but a word there that is none may be an option out of place.
-fn canonical_or_negative(word: &[u8]) -> Option<usize> {
-    canonical(word.strip_prefix(b"-").unwrap_or(word))
 }
 
 fn stream_keys(words: &Words<'_>, group: bool, out: &mut Vec<u32>) -> Option<()> {

@@ -24,7 +24,10 @@ fn describe(parent: &str, keys: &[KeyDoc], out: &mut String) {
         for line in key.doc.lines() {
             let _ = writeln!(out, "    {}", line.trim());
         }
-        describe(&if key.list { join(&path, "N") } else { path }, key.keys, out);
+        // A service's own tables are the top-level ones over again.
+        if parent.is_empty() || RawConfig::KEYS.iter().all(|top| top.name != key.name) {
+            describe(&if key.list { join(&path, "N") } else { path }, key.keys, out);
+        }
     }
 }
 
@@ -39,5 +42,6 @@ mod tests {
             assert!(reference.contains(key), "{key} is missing in\n{reference}");
         }
         assert!(!reference.contains("r#"), "{reference}");
+        assert!(!reference.contains("service.N.tls.cert"), "{reference}");
     }
 }

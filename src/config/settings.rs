@@ -8,8 +8,14 @@
 //! bytes are inside. Files that are **only named** here and are read by `tls`: certificate, key, client CA, CRLs.
 //! [`Settings::files`] lists both kinds.
 
+mod limits;
+mod upstream;
+
+pub use self::{
+    limits::{Keepalive, Limits, Workers},
+    upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
+};
 use crate::{
-    lane::greeting::{Credential, Greeting},
     policy::{identity::Role, network::Admission},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -18,7 +24,7 @@ use crate::{
 use std::{
     fmt,
     net::SocketAddr,
-    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -84,112 +90,6 @@ pub struct Listener {
     pub inline: bool,
 }
 
-/// The Redis behind a service.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// Where it listens.
-    pub address: UpstreamAddress,
-    /// What AUTH is given, and whether the connection is named; `credential` is `None` only after `auth = "none"`.
-    pub greeting: Greeting,
-    /// The file the password was read from.
-    pub password_file: Option<PathBuf>,
-    /// What becomes of a client's own AUTH and HELLO AUTH.
-    pub client_auth: ClientAuth,
-    /// Time for connecting and for the answer to AUTH, together. Never zero.
-    pub connect_timeout: Duration,
-    /// What the socket file must look like, for [`UpstreamAddress::Unix`].
-    pub socket: SocketPolicy,
-}
-
-/// Where a Redis listens. Anything that leaves the host in plain text cannot be expressed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum UpstreamAddress {
-    /// A loopback address.
-    Loopback(SocketAddr),
-    /// A Unix socket, by absolute path.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for UpstreamAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loopback(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Who may own the upstream's Unix socket and how open it may be. Whoever can put a socket of his own in Redis' place
-/// is handed the password, and whoever can open Redis' socket needs no proxy; so the shell asks before it sends AUTH.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketPolicy {
-    /// The user id that must own the socket file, and that the kernel must name as the peer (`SO_PEERCRED`); any if
-    /// none.
-    pub owner: Option<u32>,
-    /// Permission bits the socket file may have at most (default 0770).
-    pub mode_max: u32,
-}
-
-impl Default for SocketPolicy {
-    fn default() -> Self {
-        Self { owner: None, mode_max: 0o770 }
-    }
-}
-
-/// Why a socket file is not trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SocketFault {
-    /// Another owner.
-    #[error("the socket belongs to user id {found}, upstream.socket_owner demands {wanted}")]
-    Owner {
-        /// Whose it is.
-        found: u32,
-        /// Whose it should be.
-        wanted: u32,
-    },
-    /// Too open.
-    #[error(
-        "the socket's mode is {found:04o}, more than upstream.socket_mode_max {allowed:04o} allows: local users could \
-         reach Redis around the proxy (set `unixsocketperm 770` in redis.conf)"
-    )]
-    Mode {
-        /// The file's permission bits.
-        found: u32,
-        /// What they may be at most.
-        allowed: u32,
-    },
-}
-
-impl SocketPolicy {
-    /// Judges a socket file by its owner and mode (`st_uid` and `st_mode`, file type bits are ignored).
-    pub fn judge(self, uid: u32, mode: u32) -> Result<(), SocketFault> {
-        self.judge_owner(uid)?;
-        let found = mode & 0o777;
-        if found & !self.mode_max != 0 {
-            return Err(SocketFault::Mode { found, allowed: self.mode_max });
-        }
-        Ok(())
-    }
-
-    /// Judges the process at the other end by its user id (`SO_PEERCRED`).
-    pub fn judge_owner(self, uid: u32) -> Result<(), SocketFault> {
-        match self.owner {
-            Some(wanted) if wanted != uid => Err(SocketFault::Owner { found: uid, wanted }),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What becomes of a client's own AUTH and HELLO AUTH; it never reaches Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientAuth {
-    /// Answered with an error.
-    #[default]
-    Refuse,
-    /// Answered `+OK` and forgotten: for clients that cannot be told to leave it out.
-    Ignore,
-}
-
 /// The TLS files of a service; `tls` reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -238,113 +138,6 @@ impl fmt::Display for TlsVersion {
             Self::V12 => "1.2",
             Self::V13 => "1.3",
         })
-    }
-}
-
-/// Bounds on everything. Durations that may be switched off are `Option`s; the others are never zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections over all services, from accept on.
-    pub max_connections: NonZeroU32,
-    /// Connections from one address to one service (default for [`Service::max_connections_per_address`]).
-    pub max_connections_per_address: Option<NonZeroU32>,
-    /// From accept to an authenticated peer.
-    pub handshake_timeout: Duration,
-    /// Without a byte from the client; never applies while a command blocks or a subscription or stream is live.
-    pub idle_timeout: Option<Duration>,
-    /// Time for connecting to Redis and for its answer to AUTH (default for [`Upstream::connect_timeout`]).
-    pub upstream_connect_timeout: Duration,
-    /// Time that bytes for a side that is being closed may take.
-    pub flush_timeout: Duration,
-    /// From SIGTERM to the end.
-    pub drain_timeout: Duration,
-    /// Longest word of a command, in bytes.
-    pub max_bulk: u64,
-    /// Most words of a command.
-    pub max_words: NonZeroU32,
-    /// Most bytes of one command held until it can be judged.
-    pub held_command: usize,
-    /// Most bytes of such commands over all connections.
-    pub memory: u64,
-    /// Most bytes that unanswered commands and unread replies of one session may take.
-    pub unanswered: usize,
-    /// Backlog of each listening socket.
-    pub backlog: NonZeroU32,
-    /// Keepalive probes, on both sides' TCP sockets.
-    pub keepalive: Keepalive,
-    /// `TCP_USER_TIMEOUT`, on both sides' TCP sockets; the system's default if none.
-    pub tcp_user_timeout: Option<Duration>,
-    /// Worker threads.
-    pub workers: Workers,
-}
-
-impl Default for Limits {
-    /// The defaults, here and nowhere else.
-    fn default() -> Self {
-        Self {
-            max_connections: NonZeroU32::new(10_000).unwrap_or(NonZeroU32::MIN),
-            max_connections_per_address: NonZeroU32::new(1024),
-            handshake_timeout: Duration::from_secs(5),
-            idle_timeout: None,
-            upstream_connect_timeout: Duration::from_secs(5),
-            flush_timeout: Duration::from_secs(10),
-            drain_timeout: Duration::from_secs(25),
-            max_bulk: 512 * 1024 * 1024,
-            max_words: NonZeroU32::new(1024 * 1024).unwrap_or(NonZeroU32::MIN),
-            held_command: 16 * 1024 * 1024,
-            memory: 256 * 1024 * 1024,
-            unanswered: 64 * 1024 * 1024,
-            backlog: NonZeroU32::new(1024).unwrap_or(NonZeroU32::MIN),
-            keepalive: Keepalive::default(),
-            tcp_user_timeout: Some(Duration::from_secs(120)),
-            workers: Workers::Auto,
-        }
-    }
-}
-
-/// Keepalive probes of a TCP socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe (whole seconds).
-    pub idle: Duration,
-    /// Between probes (whole seconds).
-    pub interval: Duration,
-    /// Unanswered probes before the connection is given up.
-    pub count: NonZeroU32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(300),
-            interval: Duration::from_secs(30),
-            count: NonZeroU32::new(3).unwrap_or(NonZeroU32::MIN),
-        }
-    }
-}
-
-/// How many worker threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Workers {
-    /// `min(4, max(1, cpus / 2))`, cpus by affinity and cgroup quota: Redis needs a core too.
-    #[default]
-    Auto,
-    /// As configured.
-    Fixed(NonZeroU16),
-}
-
-impl Workers {
-    /// The number.
-    #[must_use]
-    pub fn count(self) -> NonZeroU16 {
-        match self {
-            Self::Fixed(count) => count,
-            Self::Auto => {
-                let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-                let half = u16::try_from((cpus / 2).clamp(1, 4)).unwrap_or(1);
-                NonZeroU16::new(half).unwrap_or(NonZeroU16::MIN)
-            }
-        }
     }
 }
 
@@ -486,14 +279,6 @@ impl Service {
             show_keys: audit.show_keys,
             greeting: self.upstream.greeting.clone(),
         }
-    }
-}
-
-impl Upstream {
-    /// What AUTH is given, if anything.
-    #[must_use]
-    pub const fn credential(&self) -> Option<&Credential> {
-        self.greeting.credential.as_ref()
     }
 }
 

@@ -74,7 +74,7 @@ impl Machine for Session {
     }
 
     fn ends_with_client(&self) -> bool {
-        false
+        Self::ends_with_client(self)
     }
 }
 

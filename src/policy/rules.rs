@@ -105,6 +105,14 @@ impl Policy {
                 scripts.join(", ")
             ));
         }
+        let takeover = names(&|id, row| open(id) && TAKEOVER.contains(&row.full_name));
+        if !takeover.is_empty() {
+            warnings.push(format!(
+                "{} can take the server over or copy all of it away, and every known attack on an open Redis begins \
+                 with one of their kind: deny them, or add preset:hardened",
+                takeover.join(", ")
+            ));
+        }
         for (denied, twin) in TWINS {
             let (Some(denied_id), Some(twin_id)) = (catalog::by_full_name(denied), catalog::by_full_name(twin)) else {
                 continue;
@@ -122,6 +130,20 @@ impl Policy {
         warnings
     }
 }
+
+/// Commands that by themselves run code, write files, or stream the data set to a stranger.
+const TAKEOVER: &[&str] = &[
+    "config|set",
+    "debug",
+    "function|load",
+    "migrate",
+    "module|load",
+    "module|loadex",
+    "psync",
+    "replicaof",
+    "slaveof",
+    "sync",
+];
 
 /// Commands that do the same under another name.
 const TWINS: &[(&str, &str)] = &[
@@ -211,7 +233,7 @@ impl Target {
         }
         let (command, sub) = entry.split_once('|').map_or((entry, None), |(command, sub)| (command, Some(sub)));
         if !catalog::is_name(command.as_bytes()) || !sub.is_none_or(|sub| catalog::is_name(sub.as_bytes())) {
-            let spaced = entry.replacen(' ', "|", 1);
+            let spaced = entry.trim().replacen(' ', "|", 1);
             let nearest = catalog::by_full_name(&spaced).map(|id| id.entry().full_name);
             return Err(RuleFault::NotAName { nearest });
         }

@@ -75,6 +75,7 @@ fn every_wrong_entry_is_reported_with_its_place_and_a_hint() {
         "",
         "ZZZZZZZZ",
         "PRESET:x",
+        " FLUSHALL",
     ];
     let text = Policy::compile(&deny).unwrap_err().to_string();
     let lines: Vec<_> = text.lines().collect();
@@ -89,6 +90,7 @@ fn every_wrong_entry_is_reported_with_its_place_and_a_hint() {
         "deny entry 9 (\"\"): it is empty; write a command, COMMAND|SUBCOMMAND, @category or preset:NAME, or remove it",
         "deny entry 10 (\"ZZZZZZZZ\"): no command of Redis 7.0 is called so; unknown commands are denied anyway",
         "deny entry 11 (\"PRESET:x\"): there is no such preset",
+        "deny entry 12 (\" FLUSHALL\"): no name holds such bytes (expected letters, digits and . _ : -, with one | before a subcommand); did you mean flushall?",
     ];
     assert_eq!(lines, expected);
 }
@@ -132,7 +134,11 @@ fn scripts_left_open_and_twins_left_open_are_warned_of() {
     assert!(warnings.contains("scripts can run any command"), "{warnings}");
     assert!(warnings.contains("EVALSHA") && !warnings.contains("EVAL,"), "{warnings}");
     assert!(warnings.contains("SLAVEOF is denied, but REPLICAOF does the same and is not"), "{warnings}");
+    assert!(warnings.contains("CONFIG|SET, DEBUG") && warnings.contains("can take the server over"), "{warnings}");
     assert_eq!(policy(&["preset:hardened"]).warnings(), Vec::<String>::new());
+    for name in TAKEOVER.iter().chain(TWINS.iter().flat_map(|(one, other)| [one, other])) {
+        assert!(catalog::by_full_name(name).is_some(), "{name} is no command");
+    }
 }
 
 #[test]

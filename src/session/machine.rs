@@ -354,6 +354,13 @@ impl Session {
         core.leftover == 0 && core.slots.is_empty() && core.streaming == Streaming::No && core.lane.at_boundary()
     }
 
+    /// Whether a command that waits for an event, a subscription or a stream is open, so that the client's end is to end
+    /// the session at once even while bytes before it are unread.
+    #[must_use]
+    pub fn ends_with_client(&self) -> bool {
+        self.core.phase == Phase::Open && self.core.waits_upstream()
+    }
+
     /// Gives memory back that a session at rest does not need.
     pub fn shrink(&mut self) {
         self.parser.shrink();

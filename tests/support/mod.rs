@@ -4,5 +4,6 @@
 #![allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 
 pub mod probes;
+pub mod proxy;
 pub mod redis;
 pub mod wire;

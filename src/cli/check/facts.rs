@@ -92,10 +92,16 @@ impl Facts {
             let found = facts.service(each, settings, ask_redis);
             facts.services.push(found);
         }
+        if let AuditOutput::File(path) = &settings.audit.output
+            && let Some(folder) = path.parent().filter(|folder| !folder.is_dir())
+        {
+            facts.errors.push(format!("audit.output: there is no folder {}", folder.display()));
+        }
         let wanted =
             u64::from(settings.limits.max_connections.get()).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE);
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        if let Some(allowed) = limit.current.filter(|allowed| *allowed < wanted) {
+        // `run` raises the soft limit to the hard one.
+        if let Some(allowed) = limit.maximum.filter(|allowed| *allowed < wanted) {
             facts.warnings.push(format!(
                 "limits.max_connections needs {wanted} file descriptors (two for each connection), and this process may \
                  open {allowed}: raise LimitNOFILE or `ulimit -n`, or lower the limit"
@@ -206,7 +212,7 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
         (
             "connections",
             format!(
-                "at most {}, backlog {}, {} workers",
+                "at most {}, backlog {}, worker threads {}",
                 limits.max_connections,
                 limits.backlog,
                 limits.workers.count()

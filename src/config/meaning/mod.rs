@@ -28,7 +28,7 @@ const DEFAULT_FLOOR: &str = "preset:hardened";
 
 /// The whole file's meaning. Only if `report` has no error may it be used.
 pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Report) -> Settings {
-    let paths = Paths { base: file.parent().map_or_else(PathBuf::new, Path::to_path_buf) };
+    let paths = Paths { base: folder(file) };
     let limits = limits::limits(raw.limits, report);
     let shared = service::Shared {
         tls: raw.tls.map(|item| tls(item, &paths, report)),
@@ -41,6 +41,12 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
     let admin = raw.admin.map(|item| admin(&item, &services, report));
     let (audit, log) = (audit(raw.audit, &paths, report), log(raw.log, report));
     Settings { file: file.to_path_buf(), services, limits, audit, admin, log, warnings: Vec::new() }
+}
+
+/// The folder of the configuration file. Where even the current folder cannot be told, paths stay relative to it.
+fn folder(file: &Path) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    absolute.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Relative paths are relative to the configuration file, wherever the process was started.
