@@ -12,7 +12,7 @@ const MORE: u64 = 4_800;
 
 pub fn table(cases: &[Case]) {
     let progress = Progress::new();
-    let mut table = Table::new(&["instructions per command", "count", "question"]);
+    let mut table = Table::with_remark(&["instructions per command", "count", "question"]);
     for (at, case) in cases.iter().enumerate() {
         progress.say(&format!("case {} of {}: {}", at + 1, cases.len(), case.name));
         // A pass of several commands is done whole, so the numbers of commands are made multiples of it.

@@ -99,7 +99,7 @@ fn measure(cases: &mut [Case], rounds: u32, slice: Duration) {
         }
     }
     progress.done();
-    let mut table = Table::new(&["ns per command", "median", "min", "max", "of limit", " question"]);
+    let mut table = Table::with_remark(&["ns per command", "median", "min", "max", "of limit", "question"]);
     for (case, figures) in cases.iter().zip(figures) {
         let summary = Summary::of(figures);
         table.row(vec![

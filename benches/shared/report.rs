@@ -29,11 +29,17 @@ impl Summary {
 /// A table whose first column is text and whose others are figures.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    remark: bool,
 }
 
 impl Table {
     pub fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
+        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()], remark: false }
+    }
+
+    /// The same, with text in the last column as well.
+    pub fn with_remark(heads: &[&str]) -> Self {
+        Self { remark: true, ..Self::new(heads) }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
@@ -51,11 +57,9 @@ impl Table {
             let mut line = String::new();
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let gap = " ".repeat(width - cell.chars().count());
-                if column == 0 {
-                    line.push_str(&format!("{cell}{gap}"));
-                } else {
-                    line.push_str(&format!("  {gap}{cell}"));
-                }
+                line.push_str(if column == 0 { "" } else { "  " });
+                let text = column == 0 || (self.remark && column + 1 == columns);
+                line.push_str(&if text { format!("{cell}{gap}") } else { format!("{gap}{cell}") });
             }
             let line = line.trim_end();
             if at == 0 && colours(stdout().is_terminal()) {

@@ -6,6 +6,7 @@ use crate::rig::{PASSWORD, Rig};
 use crate::targets::Target;
 use rustix::process::Signal;
 use std::fs::File;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,9 @@ const SUITE: &str = "TLS_AES_256_GCM_SHA384";
 /// Not measured: connecting, handshakes, the first batches.
 const LEAD_IN: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the audit file is looked at, and from which length on it is emptied.
+const TICK: Duration = Duration::from_millis(50);
+const AUDIT_MAX: u64 = 32 << 20;
 
 /// What one command cost in one window, in microseconds of CPU.
 #[derive(Clone, Copy)]
@@ -99,8 +103,12 @@ impl Load {
 
     /// What a command costs, over a window.
     pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) -> Figures {
+        let mut audit = target.audit.as_deref().map(Audit::follow);
         let begin = Snapshot::take(rig, target);
-        thread::sleep(window);
+        while begin.at.elapsed() < window {
+            thread::sleep(TICK.min(window.saturating_sub(begin.at.elapsed())));
+            audit.iter_mut().for_each(Audit::look);
+        }
         let end = Snapshot::take(rig, target);
         self.generator.must_run("redis-benchmark");
         // The INFO of the snapshot at the beginning is counted at the end.
@@ -116,17 +124,56 @@ impl Load {
             proxy_us: per_command(end.proxy_ns.saturating_sub(begin.proxy_ns)) / 1000.0,
             redis_us: per_command(end.redis_ns.saturating_sub(begin.redis_ns)) / 1000.0,
             commands_per_s: commands as f64 / end.at.duration_since(begin.at).as_secs_f64(),
-            audit_bytes: per_command(end.audit.saturating_sub(begin.audit)),
+            audit_bytes: per_command(audit.map_or(0, Audit::end)),
         }
     }
 
-    /// Ends it, and empties the audit file: a fast round writes a gigabyte.
-    pub fn end(mut self, target: &Target) {
+    /// Ends it.
+    pub fn end(mut self) {
         self.generator.end(Signal::KILL);
-        if let Some(audit) = &target.audit {
-            let file = File::options().write(true).open(audit).expect("the audit file");
-            file.set_len(0).expect("emptying the audit file");
+    }
+}
+
+/// Follows the audit file as it grows, and empties it now and then as a rotation would.
+///
+/// A fast round writes a gigabyte. Left alone the page cache would grow into memory that a virtual machine has given
+/// back to its host, where the first touch of a page costs ten times the writing of it, and no peer pays that.
+struct Audit {
+    file: File,
+    begin: u64,
+    emptied: u64,
+}
+
+impl Audit {
+    fn follow(path: &Path) -> Self {
+        let file = File::options().write(true).open(path).expect("the audit file");
+        let mut audit = Self { file, begin: 0, emptied: 0 };
+        audit.empty();
+        audit.begin = audit.len();
+        audit.emptied = 0;
+        audit
+    }
+
+    fn look(&mut self) {
+        if self.len() > AUDIT_MAX {
+            self.empty();
         }
+    }
+
+    /// Bytes written since the beginning, but for the few that come between a look and its emptying.
+    fn end(mut self) -> u64 {
+        let written = (self.emptied + self.len()).saturating_sub(self.begin);
+        self.empty();
+        written
+    }
+
+    fn empty(&mut self) {
+        self.emptied += self.len();
+        self.file.set_len(0).expect("emptying the audit file");
+    }
+
+    fn len(&self) -> u64 {
+        self.file.metadata().map_or(0, |data| data.len())
     }
 }
 
@@ -148,7 +195,6 @@ struct Snapshot {
     commands: u64,
     redis_ns: u64,
     proxy_ns: u64,
-    audit: u64,
 }
 
 impl Snapshot {
@@ -158,7 +204,6 @@ impl Snapshot {
             at: Instant::now(),
             redis_ns: cpu_ns(rig.redis.pid()),
             proxy_ns: target.proxy.as_ref().map_or(0, |proxy| cpu_ns(proxy.pid())),
-            audit: target.audit.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |data| data.len()),
         }
     }
 }

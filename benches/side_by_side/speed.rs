@@ -26,7 +26,7 @@ pub fn table(rig: &Rig, targets: &[Target], arguments: &Arguments) {
                 progress.say(&format!("round {} of {rounds}: {}, {}", round + 1, scenario.name(), target.name));
                 let mut load = Load::start(rig, target, scenario, arguments);
                 figures[at].push(load.measure(rig, target, arguments.window()));
-                load.end(target);
+                load.end();
             }
         }
     }

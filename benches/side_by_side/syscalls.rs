@@ -20,7 +20,7 @@ pub fn table(rig: &Rig, targets: &[Target], arguments: &Arguments) {
         return;
     };
     let progress = Progress::new();
-    let mut table = Table::new(&["system calls per command", "all", "of them"]);
+    let mut table = Table::with_remark(&["system calls per command", "all", "of them"]);
     rig.set_value(arguments.value);
     for scenario in Scenario::all(arguments) {
         for target in targets {
@@ -41,7 +41,7 @@ pub fn table(rig: &Rig, targets: &[Target], arguments: &Arguments) {
             thread::sleep(arguments.window());
             let commands = rig.commands().saturating_sub(before).saturating_sub(1);
             tracer.end(Signal::INT);
-            load.end(target);
+            load.end();
             assert!(commands > 0, "{}: no command reached Redis under strace", target.name);
             let calls = parse(&fs::read_to_string(&summary).expect("strace's summary"));
             let each = |count: u64| count as f64 / commands as f64;

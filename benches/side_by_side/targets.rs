@@ -15,7 +15,7 @@ pub struct Target {
     pub auth: bool,
     /// None: Redis itself.
     pub proxy: Option<Process>,
-    /// Grows while it is measured, and is emptied after every round.
+    /// Where it writes its audit stream, if it has one.
     pub audit: Option<PathBuf>,
 }
 
