@@ -12,10 +12,11 @@
 //! backlog), one request on each, [`HEADER_WITHIN`] for its header, [`REQUEST_WITHIN`] for all of it.
 
 use crate::metrics::{ANSWER_WITHIN, Metrics};
+use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::Incoming,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,

@@ -97,10 +97,13 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
     let lower = line.to_ascii_lowercase();
     for (equals, _) in line.match_indices('=') {
         let key = lower.get(..equals).unwrap_or_default().trim_end().trim_end_matches(['"', '\'']);
-        if SECRET_KEYS.iter().any(|word| key.ends_with(word)) {
-            let start = equals.saturating_add(1);
-            let value = line.get(start..).unwrap_or_default();
-            let start = start.saturating_add(value.len().saturating_sub(value.trim_start().len()));
+        let start = equals.saturating_add(1);
+        let value = line.get(start..).unwrap_or_default();
+        let start = start.saturating_add(value.len().saturating_sub(value.trim_start().len()));
+        // `auth` has one value that is none.
+        let word = key.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        let auth = word == "auth" && !value.trim_start().trim_start_matches(['"', '\'']).starts_with("none");
+        if auth || SECRET_KEYS.iter().any(|word| key.ends_with(word)) {
             // Where a secret ends is for a parser to say; the rest of the line goes with it.
             found.push(start..line.len());
             break;
@@ -188,6 +191,7 @@ mod tests {
             "upstream = { address = \"x\", password = 'hunter2', username = \"u\" }",
             "\"Password\"='hunter2",
             "requirepass = hunter2",
+            "upstream = { address = \"x\", auth = \"hunter2\" }",
             "redis_password = \"\"\"hunter2",
             "address = \"redis://:hunter2@10.0.0.1:6379\"",
             "address = \"redis://me:hun@ter2@10.0.0.1:6379\"",
@@ -197,6 +201,9 @@ mod tests {
                 let shown = show(text, start..text.len()).2;
                 assert!(!shown.contains("ter2"), "{shown}");
             }
+        }
+        for open in ["client_auth = \"ignore\"", "x = { auth = \"none\", b = 1 }"] {
+            assert!(show(open, 0..1).2.contains(open));
         }
         assert!(show("password_file = \"/run/p\"", 0..1).2.contains("/run/p"));
     }

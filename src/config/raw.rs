@@ -48,7 +48,7 @@ tables! {
 
     /// A listening socket.
     RawListen {
-        /// IP address and port: "0.0.0.0:6380", "[::]:6380". Port 0 lets the kernel choose. Required.
+        /// IP address and port: `0.0.0.0:6380`, `[::]:6380`. Port 0 lets the kernel choose. Required.
         address: String,
         /// Whether plain words on a line (`GET key`, without quotes) are commands too. Default false; the exact line
         /// `PING` is always answered.

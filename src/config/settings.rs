@@ -1,6 +1,6 @@
 //! What a configuration means: every value typed, every limit a number, every secret read.
 //!
-//! [`Settings`] is made by [`crate::config::load`] alone, from a file, flags and environment; nothing that fails
+//! [`Settings`] is made by [`crate::config::Source::load`] alone, from a file, flags and environment; nothing that fails
 //! validation ever becomes one. `server` takes it apart and hands the pure rooms their own types
 //! ([`Service::session_config`]); no pure module sees a `Settings`.
 //!

@@ -6,6 +6,7 @@ use super::{
     Override, Source,
     settings::{AuditOutput, ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
 };
+use proptest::prelude::*;
 use std::{fs, num::NonZeroU16, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 /// One service, the three TLS files, an allowlist and one role.
@@ -419,4 +420,23 @@ fn debug_forms_used_above_are_what_they_seem() {
     assert_eq!(format!("{:?}", Duration::from_secs(120)), "120s");
     assert_eq!(format!("{:?} {:?}", LogFormat::Json, AuditOutput::Stdout), "Json Stdout");
     assert!(LogLevel::Error < LogLevel::Trace);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_broken_to_be_reported(
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..30, "[=\\[\\]{}\"'.,#\\n ä\t0-9a-z]{0,8}"), 1..6),
+    ) {
+        let mut text: Vec<char> = with("[limits]\nidle_timeout = \"5s\"\n[audit]\noutput = [{ stdout = {} }]").chars().collect();
+        for (at, len, put) in cuts {
+            let at = at.index(text.len() + 1);
+            let end = (at + len).min(text.len());
+            text.splice(at..end, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(errors) = Source::file("/nonexistent/ravelin.toml").interpret(text) {
+            prop_assert!(!errors.errors().is_empty());
+            prop_assert!(!errors.to_string().is_empty());
+        }
+    }
 }

@@ -166,6 +166,8 @@ async fn a_scrape_gets_the_figures_of_the_moment_and_does_not_wait_for_who_is_go
     let pen = RefCell::new(Recorder::new(0, 0));
     let mut serve = Box::pin(worker.serve(|| pen.borrow().counters().clone()));
     tokio::select! {
+        // In this order: a worker that has not begun to answer is not waited for.
+        biased;
         () = &mut serve => unreachable!(),
         () = async {
             for records in 0..3 {

@@ -4,6 +4,7 @@
 //! task of its own, so that a connection at rest keeps none of it.
 
 use super::{
+    clock::micros,
     desk::{Control, Desk, Order},
     permits::Permit,
     pump::Pump,
@@ -131,7 +132,9 @@ async fn establish(house: &House, desk: &Rc<Desk>, seat: &Seat, arrival: Arrivin
 
     let tls = service.tls.current();
     let shaken = unless_ordered(seat.control(), handshake::accept(&tls, socket));
-    let Accepted { mut pipe, identity } = match tokio::time::timeout(live.handshake_timeout, shaken).await {
+    // Counted from accept: time in the worker's queue is time too.
+    let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
+    let Accepted { mut pipe, identity } = match tokio::time::timeout_at(deadline, shaken).await {
         Err(_) => return Err(Failure::timeout().into()),
         Ok(Err(_)) => return Err(Refusal::new("drain", "the proxy is shutting down")),
         Ok(Ok(shaken)) => shaken?,

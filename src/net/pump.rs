@@ -17,6 +17,8 @@
 //! * **The clock is read once per round, and only if the machine is called.**
 //! * **A panic ends this connection and no other**: the machine is asked to record what is open, then all is dropped.
 
+mod ends;
+
 use super::{
     clock::micros,
     desk::{Control, Desk, Order, Tools},
@@ -41,9 +43,8 @@ use tokio::{
 
 /// Rounds in one poll before other connections get their turn.
 const ROUNDS: usize = 16;
-/// How long a closed client may take to see our end before the socket is dropped; dropping it with its bytes unread
-/// would reset the connection and could destroy the last reply on its way.
-const LINGER_US: u64 = 1_000_000;
+/// A read or a leftover of the client's larger than this may have left the machine with room it does not need at rest.
+const HEAVY_BYTES: usize = 16 * 1024;
 /// Unused room in a leftover buffer beyond which it is given back.
 const REST_SLACK_BYTES: usize = 64 * 1024;
 
@@ -84,6 +85,8 @@ pub struct Pump<D, U, M> {
     due: bool,
     /// This round's reading of the clock.
     now: Option<Moment>,
+    /// The machine was given much at once and has not been at rest since.
+    heavy: bool,
 }
 
 /// What a machine is told.
@@ -140,6 +143,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             timer: None,
             due: false,
             now: None,
+            heavy: false,
         }
     }
 
@@ -167,6 +171,9 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
         match step {
             Step::Over => Poll::Ready(()),
             Step::Wait => {
+                if self.heavy && self.machine.rest() {
+                    self.heavy = false;
+                }
                 if self.wants.written.is_some() || self.wants.room {
                     desk.wait(&self.control);
                 }
@@ -323,6 +330,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             Event::Up(fresh) if rest.is_empty() => tools.upstream.get(..fresh).unwrap_or_default(),
             _ => &rest,
         };
+        self.heavy |= base.len() > HEAVY_BYTES;
         let mut up = Gather::new(base, std::mem::take(&mut tools.spill_up));
         let mut down = Gather::new(base, std::mem::take(&mut tools.spill_down));
         let mut turn = Turn {
@@ -392,122 +400,6 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
         self.down_again &= !self.down_rest.is_empty();
         self.up_again |= !self.wants.read_up;
         self.up_again &= !self.up_rest.is_empty();
-    }
-
-    /// Brings each side to the end the machine wants for it.
-    fn close_sides(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
-        let (had_down, had_up) = (self.down.is_some(), self.up.is_some());
-        match self.wants.up {
-            End::Open => {}
-            End::Flush if self.outbox.pending() > 0 => {}
-            End::Flush | End::Abort => {
-                self.up = None;
-                self.outbox.clear();
-                self.up_rest = Vec::new();
-                self.up_again = false;
-            }
-        }
-        match self.wants.down {
-            End::Open => {}
-            End::Flush => self.close_down(cx, tools),
-            End::Abort => self.down = None,
-        }
-        if self.down.is_none() {
-            self.down_rest = Vec::new();
-            self.down_again = false;
-        }
-        let flushing = (self.down.is_some() && self.wants.down == End::Flush)
-            || (self.up.is_some() && self.wants.up == End::Flush);
-        if !flushing {
-            self.flush_until_us = None;
-        } else if self.flush_until_us.is_none() {
-            let now = *self.now.get_or_insert_with(|| tools.clock.now());
-            self.flush_until_us = Some(now.mono_us.saturating_add(self.flush_timeout_us));
-        }
-        had_down != self.down.is_some() || had_up != self.up.is_some()
-    }
-
-    /// Flush, goodbye, and then the client's own end or [`LINGER_US`], whichever is first.
-    fn close_down(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
-        let Some(down) = &mut self.down else { return };
-        if self.linger_until_us.is_none() {
-            match down.poll_close(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(())) if !self.down_ended => {
-                    let now = *self.now.get_or_insert_with(|| tools.clock.now());
-                    self.linger_until_us = Some(now.mono_us.saturating_add(LINGER_US.min(self.flush_timeout_us)));
-                }
-                Poll::Ready(_) => {
-                    self.down = None;
-                    return;
-                }
-            }
-        }
-        // What still comes is not ours to read: the session is over. Rounds are bounded, so a client that never stops
-        // sending is dropped by the deadline.
-        for _ in 0..ROUNDS {
-            tools.plain.clear();
-            match down.poll_read(cx, &mut tools.cipher, &mut tools.plain) {
-                Poll::Ready(Intake::Bytes(_)) => {}
-                Poll::Ready(Intake::End | Intake::Failed) => {
-                    self.down = None;
-                    return;
-                }
-                Poll::Pending => return,
-            }
-        }
-        cx.waker().wake_by_ref();
-    }
-
-    /// Sets the timer to the next deadline; true if one has passed already.
-    fn arm(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
-        let lingering = self.linger_until_us.filter(|_| self.down.is_some());
-        let deadlines = [self.wants.wake_at_us, self.flush_until_us, lingering];
-        let Some(at) = deadlines.into_iter().flatten().min() else {
-            self.timer = None;
-            return false;
-        };
-        let (armed, sleep) =
-            self.timer.get_or_insert_with(|| (at, Box::pin(tokio::time::sleep_until(tools.clock.instant(at)))));
-        // A deadline that moved away is looked at again when the old one fires: an idle timeout moves with every
-        // command, and the timer wheel is behind a lock.
-        if at < *armed {
-            *armed = at;
-            sleep.as_mut().reset(tools.clock.instant(at));
-        }
-        loop {
-            if sleep.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            let now = tools.clock.now().mono_us;
-            if now >= at {
-                break;
-            }
-            *armed = at;
-            sleep.as_mut().reset(tools.clock.instant(at));
-        }
-        self.timer = None;
-        self.due = true;
-        self.expire(cx, tools);
-        true
-    }
-
-    /// A deadline of the pump's own: what could not be sent is given up.
-    fn expire(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
-        let now = tools.clock.now().mono_us;
-        if self.linger_until_us.is_some_and(|at| at <= now) {
-            self.down = None;
-        }
-        if self.flush_until_us.is_some_and(|at| at <= now) {
-            let stuck = self.down.is_some() && self.wants.down == End::Flush;
-            if !self.wants.done {
-                let reason = if stuck { CloseReason::ClientGone } else { CloseReason::UpstreamClosed };
-                self.tell(cx, tools, Event::Abort(reason));
-            }
-            self.flush_until_us = None;
-            self.down = None;
-            self.up = None;
-        }
     }
 
     /// After a panic: what is open is recorded if the machine still can, everything else is dropped with the pump.

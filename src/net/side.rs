@@ -31,6 +31,8 @@ pub trait Machine {
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>);
     /// What is waited for.
     fn wants(&self) -> Wants;
+    /// Gives back memory that is of no use at rest; false if it is not at rest.
+    fn rest(&mut self) -> bool;
     /// Whether the client's end, once it is known, ends the session at once, so that the bytes before it need not be
     /// read first: a command that blocks, a subscription or a stream would otherwise live on as a ghost. Asked only
     /// while reading the client is paused.
@@ -71,6 +73,14 @@ impl Machine for Session {
     #[inline]
     fn wants(&self) -> Wants {
         Self::wants(self)
+    }
+
+    fn rest(&mut self) -> bool {
+        let idle = self.is_idle();
+        if idle {
+            self.shrink();
+        }
+        idle
     }
 
     fn ends_with_client(&self) -> bool {

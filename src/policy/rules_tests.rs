@@ -1,5 +1,6 @@
 //! What denylists mean, and what is said of wrong ones.
 
+use super::fault::edits;
 use super::*;
 
 fn policy(deny: &[&str]) -> Policy {

@@ -8,7 +8,7 @@
 //! address, the audit output, the number of workers, connection caps, memory shares. A file that changes one of these
 //! is refused whole: a configuration that is half in force is one nobody has written.
 
-use super::{files, unix};
+use super::start::{files, unix};
 use crate::{
     config::{
         Source,

@@ -187,13 +187,14 @@ impl Found {
     }
 
     fn own(&mut self, certificate: &X509Certificate<'_>, info: &CertificateInfo, alone: bool) -> Result<(), Flaw> {
-        if let Ok(Some(usage)) = certificate.extended_key_usage() {
-            if !usage.value.server_auth && !usage.value.any {
-                return Err(Flaw::new(
-                    format!("the certificate {} is not for servers", info.subject),
-                    "issue it with extendedKeyUsage=serverAuth",
-                ));
-            }
+        if let Ok(Some(usage)) = certificate.extended_key_usage()
+            && !usage.value.server_auth
+            && !usage.value.any
+        {
+            return Err(Flaw::new(
+                format!("the certificate {} is not for servers", info.subject),
+                "issue it with extendedKeyUsage=serverAuth",
+            ));
         }
         if info.names.is_empty() {
             self.warn(format!(

@@ -80,7 +80,7 @@ pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused>
                     let mut pipe = pipe;
                     // The session itself is sound, so the peer gets an orderly end; why is for the record.
                     let _ = tokio::time::timeout(LINGER, std::future::poll_fn(|cx| pipe.poll_close(cx))).await;
-                    Err(refused)
+                    Err(*refused)
                 }
             }
         }
@@ -96,18 +96,17 @@ pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused>
     }
 }
 
-fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Refused> {
+fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Refused>> {
     let chain = pipe.peer_chain();
-    let unverified = || chain.first().map(|leaf| peer::names_for_record(leaf));
+    let refused = |failure| {
+        let unverified = chain.first().map(|leaf| peer::names_for_record(leaf));
+        Box::new(Refused { failure, unverified })
+    };
     if pipe.resumed() {
-        tls.recheck(chain).map_err(|error| Refused {
-            failure: failure::explain(&error, chain.first().map(|leaf| leaf.as_ref())),
-            unverified: unverified(),
-        })?;
+        tls.recheck(chain).map_err(|error| refused(failure::explain(&error, chain.first().map(AsRef::as_ref))))?;
     }
-    peer::identity(chain).map_err(|error| Refused {
-        failure: Failure::new("bad-name", error.to_string(), Some("issue the certificate again without it")),
-        unverified: unverified(),
+    peer::identity(chain).map_err(|error| {
+        refused(Failure::new("bad-name", error.to_string(), Some("issue the certificate again without it")))
     })
 }
 
@@ -177,3 +176,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ pub mod pipe;
 pub mod reload;
 pub mod server;
 mod socket;
+#[cfg(test)]
+mod testing;
 
 pub use describe::{CertificateInfo, CrlInfo, Description};
 pub use socket::Socket;

@@ -97,6 +97,8 @@ pub struct TlsPipe<S> {
     pending: usize,
     /// Plaintext that arrived together with the client's Finished may wait in rustls: look before the first socket read.
     fresh: bool,
+    /// The runtime was made to forget that bytes wait (see [`Socket::poll_hangup`]): the next read must not ask it.
+    paused: bool,
     close_notify_sent: bool,
 }
 
@@ -106,7 +108,7 @@ impl<S: Socket> TlsPipe<S> {
         // Whoever writes here stops reading its source when `pending_len` grows; a second limit inside rustls would only
         // turn whole writes into short ones.
         tls.set_buffer_limit(None);
-        Self { io, tls, edge, end: None, pending: 0, fresh: true, close_notify_sent: false }
+        Self { io, tls, edge, end: None, pending: 0, fresh: true, paused: false, close_notify_sent: false }
     }
 
     /// Reads once from the socket and appends the plaintext to `out` (at most [`READ_BYTES`] and one held record more).
@@ -131,9 +133,8 @@ impl<S: Socket> TlsPipe<S> {
             if let Some(end) = self.end {
                 return Poll::Ready(Ok(Intake::End(end)));
             }
-            let mut buf = ReadBuf::new(&mut scratch.0);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
-            let fed = self.feed(buf.filled(), out);
+            let taken = ready!(self.poll_cipher(cx, &mut scratch.0))?;
+            let fed = self.feed(scratch.0.get(..taken).unwrap_or_default(), out);
             if self.tls.wants_write() {
                 // After a failure this carries the alert, once: the peer is told why before the socket goes away.
                 let flushed = self.poll_flush(cx);
@@ -149,6 +150,24 @@ impl<S: Socket> TlsPipe<S> {
             }
         }
         Poll::Ready(Ok(Intake::Plain(out.len() - before)))
+    }
+
+    /// One read from the socket.
+    fn poll_cipher(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.paused {
+            match self.io.read_past_readiness(room) {
+                Ok(taken) => {
+                    // A full buffer: there may be more of what the runtime was made to forget.
+                    self.paused = taken == room.len();
+                    return Poll::Ready(Ok(taken));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.paused = false,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let mut buf = ReadBuf::new(room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
     }
 
     /// Gives rustls one read's ciphertext, round by round; an empty one is the socket's end.
@@ -276,7 +295,11 @@ impl<S: Socket> TlsPipe<S> {
     ///
     /// Calling it is never needed while [`poll_read_plain`](Self::poll_read_plain) is being called, and reading may go on at any time after.
     pub fn poll_hangup(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.end.is_some() { Poll::Ready(()) } else { self.io.poll_hangup(cx) }
+        if self.end.is_some() {
+            return Poll::Ready(());
+        }
+        self.paused = true;
+        self.io.poll_hangup(cx)
     }
 
     /// Acknowledges at once what has arrived: for a read that ended inside a command (inside a TLS record the pipe does
@@ -364,3 +387,7 @@ impl<S: AsyncWrite + Unpin> Write for Outlet<'_, '_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "pipe_tests.rs"]
+mod tests;

@@ -1,8 +1,13 @@
 //! What the pipe needs of a socket beyond reading and writing, and where TLS records end in its bytes.
 
-use std::task::{Context, Poll};
+use std::{
+    future::Future,
+    io::{self, Read},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream},
+    io::{AsyncRead, AsyncWrite, DuplexStream, Interest},
     net::TcpStream,
 };
 
@@ -11,9 +16,19 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Sends the acknowledgement of what has arrived now instead of up to 40 ms later.
     fn quick_ack(&self) {}
 
-    /// Ready once the peer closed its direction or the connection broke, even before unread bytes.
-    fn poll_hangup(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready once the peer closed its direction or the connection broke, even before unread bytes. It may have to forget
+    /// that there are any, so the next read goes by [`read_past_readiness`](Self::read_past_readiness).
+    fn poll_hangup(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
+    }
+
+    /// Reads without asking the runtime whether there is anything; `WouldBlock` says that the runtime knows best again.
+    ///
+    /// # Errors
+    ///
+    /// The socket's.
+    fn read_past_readiness(&self, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
@@ -23,6 +38,29 @@ impl Socket for TcpStream {
     fn quick_ack(&self) {
         // Best effort: without it the peer only waits longer.
         let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
+    }
+
+    fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            // Something is ready, so this future is too: it only says what. The waker is the one registered above.
+            let what = pin!(self.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
+            match what {
+                Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => {}
+                Poll::Pending => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+            // Only bytes: forget them, or the runtime would stay "ready" and never wake anybody for the end behind them.
+            let _ = self.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+    }
+
+    fn read_past_readiness(&self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*socket2::SockRef::from(self)).read(buf)
     }
 }
 
@@ -66,5 +104,46 @@ impl RecordEdge {
     /// Whether the bytes so far end within a record.
     pub(super) const fn inside_record(&self) -> bool {
         self.header != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RecordEdge;
+
+    /// Three records: five bytes, none, three hundred.
+    fn records() -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut ends = vec![0];
+        for length in [5_u16, 0, 300] {
+            bytes.extend([23, 3, 3]);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(std::iter::repeat_n(0xff, usize::from(length)));
+            ends.push(bytes.len());
+        }
+        (bytes, ends)
+    }
+
+    #[test]
+    fn every_prefix_knows_whether_it_ends_inside_a_record() {
+        let (bytes, ends) = records();
+        for end in 0..=bytes.len() {
+            let mut edge = RecordEdge::default();
+            edge.feed(&bytes[..end]);
+            assert_eq!(edge.inside_record(), !ends.contains(&end), "after {end} bytes");
+        }
+    }
+
+    #[test]
+    fn every_cut_gives_the_same_answer() {
+        let (bytes, ends) = records();
+        for cut in 0..=bytes.len() {
+            let mut edge = RecordEdge::default();
+            edge.feed(&bytes[..cut]);
+            edge.feed(&bytes[cut..]);
+            assert!(!edge.inside_record(), "cut at {cut}");
+            edge.feed(&bytes[..1]);
+            assert!(edge.inside_record(), "{ends:?}");
+        }
     }
 }

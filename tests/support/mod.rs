@@ -4,6 +4,8 @@
 #![allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 
 pub mod probes;
+pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod stage;
 pub mod wire;

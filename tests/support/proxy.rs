@@ -269,7 +269,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("the proxy's log:\n{}", self.log());
+            let _ = writeln!(std::io::stderr(), "the proxy's log:\n{}", self.log());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -228,7 +228,8 @@ fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut R
     let none = raw.auth.as_ref().is_some_and(|item| item.value == "none");
     if let Some(item) = raw.auth.as_ref().filter(|_| !none) {
         report
-            .error(&item.at, format!("expected \"none\", found {:?}", item.value))
+            // What stands there may be the password itself: it is not repeated.
+            .error(&item.at, "expected \"none\", the only value")
             .hint("for AUTH leave `auth` out and give `password_file` (and `username`)");
     }
     if let Some(item) = &raw.username {

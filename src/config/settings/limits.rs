@@ -10,13 +10,13 @@ use std::{
 pub struct Limits {
     /// Connections over all services, from accept on.
     pub max_connections: NonZeroU32,
-    /// Connections from one address to one service (default for [`Service::max_connections_per_address`]).
+    /// Connections from one address to one service (default for [`super::Service::max_connections_per_address`]).
     pub max_connections_per_address: Option<NonZeroU32>,
     /// From accept to an authenticated peer.
     pub handshake_timeout: Duration,
     /// Without a byte from the client; never applies while a command blocks or a subscription or stream is live.
     pub idle_timeout: Option<Duration>,
-    /// Time for connecting to Redis and for its answer to AUTH (default for [`Upstream::connect_timeout`]).
+    /// Time for connecting to Redis and for its answer to AUTH (default for [`super::Upstream::connect_timeout`]).
     pub upstream_connect_timeout: Duration,
     /// Time that bytes for a side that is being closed may take.
     pub flush_timeout: Duration,

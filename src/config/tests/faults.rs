@@ -106,9 +106,9 @@ fn every_fault_names_its_place_and_what_was_expected() {
             &["service.0.upstream.password_file: is missing", "auth = \"none\"", "protected mode"],
         ),
         (
-            redis("{ address = \"127.0.0.1:6379\", auth = \"password\" }"),
+            redis("{ address = \"127.0.0.1:6379\", auth = \"hunter2\" }"),
             "ravelin.toml:5:49",
-            &["expected \"none\", found \"password\""],
+            &["expected \"none\", the only value"],
         ),
         (
             redis("{ address = \"127.0.0.1:6379\", auth = \"none\", password_file = \"password\" }"),

@@ -11,6 +11,7 @@ use crate::{
     session::{End, Turn, Wants, error::CloseReason, gather::Gather},
     tls::pipe::Scratch,
 };
+use proptest::prelude::*;
 use std::{
     cell::RefCell,
     io,
@@ -86,6 +87,7 @@ struct Script {
     /// What `resume` changes the wants to.
     after_resume: Option<Wants>,
     panics_on: Option<&'static [u8]>,
+    reply_ends_pause: bool,
     ends_with_client: bool,
     most_offered_down: usize,
     most_pending: usize,
@@ -113,6 +115,7 @@ impl Lines {
             told: Vec::new(),
             after_resume: None,
             panics_on: None,
+            reply_ends_pause: false,
             ends_with_client: false,
             most_offered_down: 0,
             most_pending: 0,
@@ -158,6 +161,8 @@ impl Machine for Lines {
     }
 
     fn upstream(&mut self, input: &[u8], _: &mut Turn<'_>, _: &mut Gather<'_>, down: &mut Gather<'_>) -> usize {
+        let mut script = self.0.borrow_mut();
+        script.wants.read_down |= script.reply_ends_pause;
         down.pass(0..input.len());
         input.len()
     }
@@ -207,6 +212,12 @@ impl Machine for Lines {
 
     fn wants(&self) -> Wants {
         self.0.borrow().wants
+    }
+
+    fn rest(&mut self) -> bool {
+        let mut script = self.0.borrow_mut();
+        script.told.push("rest".into());
+        true
     }
 
     fn ends_with_client(&self) -> bool {
@@ -602,6 +613,24 @@ fn a_client_that_never_ends_its_side_is_left_after_a_while() {
 }
 
 #[test]
+fn a_machine_may_rest_once_after_much_was_offered() {
+    run(async {
+        let lines = Lines::new();
+        let Stage { mut client, mut redis, pump, .. } = stage(&lines, 1 << 20, FLUSH);
+        let _over = tokio::task::spawn_local(pump);
+        write(&mut client, b"little\n").await;
+        expect(&mut redis, b"little\n").await;
+        assert_eq!(lines.told(), Vec::<String>::new());
+        let line = [&[b'm'; 40_000][..], b"\n"].concat();
+        write(&mut client, &line).await;
+        expect(&mut redis, &line).await;
+        write(&mut client, b"little\n").await;
+        expect(&mut redis, b"little\n").await;
+        assert_eq!(lines.told(), ["rest"]);
+    });
+}
+
+#[test]
 fn a_session_that_waits_for_its_line_goes_on_when_it_is_written() {
     run(async {
         let lines = Lines::new();
@@ -644,4 +673,61 @@ fn a_deadline_of_the_session_is_kept_and_one_that_moved_away_is_not() {
         assert!(desk.now().mono_us >= start + 60_000, "the first deadline had moved before it came");
         assert_eq!(lines.told(), ["resume"]);
     });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the widths of the pipes, the lengths of the lines, where commands are denied and where the session
+    /// pauses until Redis answers: Redis gets exactly the lines that were not denied, in order, and the client gets
+    /// every reply.
+    #[test]
+    fn no_byte_is_lost_doubled_or_moved(
+        pipe in 1_usize..200,
+        lines in prop::collection::vec((0_usize..4, 0_usize..120), 1..60),
+    ) {
+        let machine = Lines::new();
+        machine.0.borrow_mut().reply_ends_pause = true;
+        let word = |kind: usize| ["y", "x", "pause", "z"][kind];
+        let line = |(index, (kind, length)): (usize, &(usize, usize))| {
+            format!("{} {index} {}\n", word(*kind), "v".repeat(*length))
+        };
+        let sent: String = lines.iter().enumerate().map(line).collect();
+        let denied = lines.iter().filter(|(kind, _)| word(*kind) == "x").count();
+        let up: String = lines.iter().enumerate().filter(|(_, (kind, _))| word(*kind) != "x").map(line).collect();
+        let (got_up, got_down) = run(async {
+            let Stage { client, mut redis, pump, .. } = stage(&machine, pipe, FLUSH);
+            let over = tokio::task::spawn_local(pump);
+            let expected = up.len();
+            let server = tokio::task::spawn_local(async move {
+                let mut seen = Vec::new();
+                let mut chunk = [0; 64];
+                while seen.len() < expected {
+                    let length = redis.read(&mut chunk).await.unwrap();
+                    assert!(length > 0, "Redis was left after {seen:?}");
+                    seen.extend_from_slice(&chunk[..length]);
+                    redis.write_all(&chunk[..length]).await.unwrap();
+                }
+                (seen, redis)
+            });
+            let (mut replies, mut requests) = tokio::io::split(client);
+            let owed = expected + denied * 3;
+            let reader = tokio::task::spawn_local(async move {
+                let mut got = vec![0; owed];
+                replies.read_exact(&mut got).await.unwrap();
+                (got, replies)
+            });
+            requests.write_all(sent.as_bytes()).await.unwrap();
+            let (seen, _redis) = server.await.unwrap();
+            let (got, mut replies) = reader.await.unwrap();
+            requests.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            replies.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"", "more than was owed");
+            over.await.unwrap();
+            (seen, got)
+        });
+        prop_assert_eq!(String::from_utf8_lossy(&got_up), &up[..]);
+        prop_assert_eq!(got_down.len(), up.len() + denied * 3);
+    }
 }

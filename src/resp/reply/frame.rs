@@ -74,7 +74,7 @@ pub struct Frame {
     pub word_len: u8,
     /// The last integer among the frame's direct elements (a confirmation's count). Known when the frame has ended.
     pub last_integer: Option<u64>,
-    /// With [`Inspect::Elements`]: the class of each direct element, at most 128 of them.
+    /// With [`super::Inspect::Elements`]: the class of each direct element, at most 128 of them.
     pub elements: Vec<Class>,
     /// How many direct elements the top-level aggregate has.
     pub element_count: u64,

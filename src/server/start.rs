@@ -1,0 +1,243 @@
+//! The start: read and check, bind, start threads; in this order, so that whatever fails leaves nothing half done.
+
+use crate::{
+    admin::{self, AdminState},
+    audit::sink::{Sink, SinkHandle, SinkMonitor, SinkPort, Target},
+    config::settings::{AuditOutput, Service as ServiceSettings, Settings, TlsVersion},
+    metrics::{Metrics, WorkerStats},
+    net::{
+        clock::Clock,
+        listener::{self, Door},
+        permits::Permits,
+        service::{House, Live, Service},
+        socket,
+        worker::{self, Phase, Worker},
+    },
+    tls::{
+        reload::Store,
+        server::{FileError, Files, MinVersion, Tls},
+    },
+};
+use arc_swap::ArcSwap;
+use rustls::pki_types::UnixTime;
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, watch};
+
+/// Why the process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A certificate, key, CA or CRL cannot be used.
+    #[error("service {service}: {error}")]
+    Tls {
+        /// Whose.
+        service: Arc<str>,
+        /// Which file, and what to do.
+        error: FileError,
+    },
+    /// The audit output cannot be opened.
+    #[error("the audit stream cannot be written to {output}: {error}")]
+    Sink {
+        /// Where it was to go.
+        output: String,
+        /// As the system says.
+        error: io::Error,
+    },
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} for {purpose}: {error}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// `service NAME` or `the admin endpoint`.
+        purpose: String,
+        /// As the system says.
+        error: io::Error,
+    },
+    /// No thread, no runtime, no signal handler.
+    #[error("the process cannot be set up: {0}")]
+    System(#[from] io::Error),
+    /// Two metrics of one name: a bug.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl StartError {
+    /// 3 for what the configuration names wrongly, 1 for what the system refuses.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Tls { .. } => ExitCode::from(3),
+            Self::Sink { .. } | Self::Bind { .. } | Self::System(_) | Self::Metrics(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Everything that is read, bound and checked; no thread runs but the sink's.
+pub(super) struct Prepared {
+    pub(super) settings: Settings,
+    pub(super) house: Arc<House>,
+    pub(super) doors: Vec<Door>,
+    pub(super) admin: Option<std::net::TcpListener>,
+    pub(super) sink: SinkHandle,
+    pub(super) ports: Vec<SinkPort>,
+}
+
+pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+    let clock = Clock::start();
+    let mut services = Vec::new();
+    for service in &settings.services {
+        let name = Arc::clone(&service.name);
+        let tls = Tls::load(&files(service), unix(clock))
+            .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
+        for warning in &tls.description().warnings {
+            tracing::warn!(service = %name, "{warning}");
+        }
+        services.push(Service {
+            name,
+            per_address_max: service.max_connections_per_address,
+            tls: Store::new(tls),
+            live: ArcSwap::from_pointee(Live::new(service, &settings.limits, &settings.audit)),
+            reachable: AtomicBool::new(true),
+        });
+    }
+    let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
+    let target = match &settings.audit.output {
+        AuditOutput::Stdout => Target::Stdout,
+        AuditOutput::File(path) => Target::File(path.clone()),
+    };
+    let (sink, ports) =
+        Sink::open(target.clone(), pens).map_err(|error| StartError::Sink { output: describe(&target), error })?;
+    let mut doors = Vec::new();
+    for (index, service) in settings.services.iter().enumerate() {
+        for (listener, each) in service.listeners.iter().enumerate() {
+            let socket = bind(each.address, settings.limits.backlog.get(), || format!("service {}", service.name))?;
+            let address = socket.local_addr()?;
+            doors.push(Door { socket, address, service: index, listener });
+        }
+    }
+    let admin = match settings.admin {
+        Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
+        None => None,
+    };
+    let house = Arc::new(House::new(services, clock, Permits::new(settings.limits.max_connections)));
+    Ok(Prepared { settings, house, doors, admin, sink, ports })
+}
+
+fn bind(address: SocketAddr, backlog: u32, purpose: impl Fn() -> String) -> Result<std::net::TcpListener, StartError> {
+    socket::listen(address, backlog).map_err(|error| StartError::Bind { address, purpose: purpose(), error })
+}
+
+fn describe(target: &Target) -> String {
+    match target {
+        Target::Stdout => "standard output".to_owned(),
+        Target::File(path) => path.display().to_string(),
+    }
+}
+
+/// Where `tls` finds a service's files.
+pub(super) fn files(service: &ServiceSettings) -> Files {
+    Files {
+        cert: service.tls.cert.clone(),
+        key: service.tls.key.clone(),
+        client_ca: service.tls.client_ca.clone(),
+        crl: service.tls.crl.clone(),
+        min_version: match service.tls.min_version {
+            TlsVersion::V12 => MinVersion::Tls12,
+            TlsVersion::V13 => MinVersion::Tls13,
+        },
+    }
+}
+
+pub(super) fn unix(clock: Clock) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_micros(clock.now().wall_us))
+}
+
+/// The threads of a running process, and the way to tell them.
+pub(super) struct Threads {
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) ended: mpsc::Receiver<&'static str>,
+    pub(super) running: usize,
+    pub(super) workers: Vec<std::thread::JoinHandle<io::Result<usize>>>,
+}
+
+/// Workers first, so that the acceptor has somewhere to send sockets to.
+pub(super) fn start_threads(
+    settings: &Settings,
+    house: &Arc<House>,
+    doors: Vec<Door>,
+    ports: Vec<SinkPort>,
+    stats: &[Arc<WorkerStats>],
+) -> Result<Threads, StartError> {
+    let (phase, told) = watch::channel(Phase::Serve(0));
+    let (end, ended) = mpsc::channel(ports.len().max(1));
+    let pen_bytes = settings.audit.queue;
+    let count = settings.limits.workers.count();
+    let mut ports = ports.into_iter().zip(stats.iter().cloned());
+    let (mut workers, mut entrances) = (Vec::new(), Vec::new());
+    for (index, (port, stats)) in (0..count.get()).zip(ports.by_ref()) {
+        let plan = worker::Plan {
+            index,
+            house: Arc::clone(house),
+            pen_bytes,
+            memory_max: settings.limits.memory / u64::from(count.get()),
+            port,
+            stats,
+            phase: told.clone(),
+            ended: end.clone(),
+        };
+        let Worker { arrivals, stats, thread } = Worker::start(plan)?;
+        entrances.push((arrivals, stats));
+        workers.push(thread);
+    }
+    let (port, stats) = ports.next().ok_or_else(|| io::Error::other("the sink has no port for the acceptor"))?;
+    listener::start(listener::Plan {
+        index: count.get(),
+        house: Arc::clone(house),
+        doors,
+        workers: entrances,
+        pen_bytes,
+        port,
+        stats,
+        phase: told,
+        ended: end,
+    })?;
+    let running = workers.len().saturating_add(1);
+    Ok(Threads { phase, ended, running, workers })
+}
+
+pub(super) fn start_admin(
+    listener: std::net::TcpListener,
+    metrics: Arc<Metrics>,
+    house: &Arc<House>,
+    monitor: &SinkMonitor,
+    draining: &Arc<AtomicBool>,
+) -> Result<(), StartError> {
+    let address = listener.local_addr()?;
+    let (draining, monitor, house) = (Arc::clone(draining), monitor.clone(), Arc::clone(house));
+    let state = AdminState::new(metrics)
+        .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
+        .require("audit", move || monitor.failing().map_or(Ok(()), Err))
+        .require("upstream", move || {
+            let lost = house.services.iter().find(|service| !service.reachable.load(Ordering::Relaxed));
+            lost.map_or(Ok(()), |service| Err(format!("the Redis of service {} cannot be reached", service.name)))
+        });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => admin::serve(listener, state).await,
+                Err(error) => tracing::error!(%error, "the admin endpoint cannot be served"),
+            }
+        });
+    })?;
+    tracing::info!("admin endpoint on {address}");
+    Ok(())
+}
