@@ -1,0 +1,261 @@
+//! The questions.
+
+use crate::dialogue::{Dialogue, REPLY, REQUEST, facts, peer, start};
+use ravelin::{
+    audit::record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    command::{CommandId, Resolved, catalog},
+    resp::{
+        encode,
+        reply::{Class, Progress, ReplyScanner},
+        request::{Request, RequestParser},
+    },
+};
+use std::hint::black_box;
+
+/// One question.
+pub struct Case {
+    pub name: &'static str,
+    pub question: &'static str,
+    /// Commands (or replies, lookups, records) in one pass.
+    pub commands: u64,
+    /// Whether our limit for one command in the core applies.
+    pub limited: bool,
+    /// Does so many passes.
+    pub run: Box<dyn FnMut(u64)>,
+}
+
+/// A key as load generators and applications have them: 16 bytes.
+const KEY: &str = "key:000000000042";
+
+pub fn all() -> Vec<Case> {
+    let get = command(&["GET", KEY]);
+    let set = command(&["SET", KEY, &"v".repeat(64)]);
+    let set_16k = command(&["SET", KEY, &"v".repeat(16 << 10)]);
+    let denied = command(&["FLUSHALL"]);
+    vec![
+        parse("parse-get", "one GET", get.repeat(1), 1),
+        parse("parse-get-x16", "16 GETs in one read", get.repeat(16), 16),
+        parse("parse-set-16k", "one SET of 16 KiB", set_16k, 1),
+        parse_bytewise("parse-get-bytewise", "one GET in 1-byte chunks", get.clone()),
+        resolve("resolve-get", "catalog: a command's row", &["GET", KEY]),
+        resolve("resolve-config-set", "catalog: a subcommand's row", &["CONFIG", "SET"]),
+        resolve("resolve-unknown", "catalog: no such command", &["FT.SEARCH", "index"]),
+        judge(),
+        scan("scan-bulk-64", "a 64-byte bulk", bulk(64)),
+        scan("scan-bulk-16k", "a 16 KiB bulk", bulk(16 << 10)),
+        scan("scan-array-1000", "an array of 1,000 10-byte bulks", array(1000)),
+        scan_bytewise("scan-bulk-64-bytewise", "a 64-byte bulk in 1-byte chunks", bulk(64)),
+        record("record-get", "render one GET's audit line"),
+        session("session-get", "GET and reply, a turn each way", &get, &bulk(64), 1),
+        session("session-get-x16", "the same, 16 in a turn", &get, &bulk(64), 16),
+        session("session-set", "SET of 64 bytes and +OK", &set, b"+OK\r\n", 1),
+        session("session-set-x16", "the same, 16 in a turn", &set, b"+OK\r\n", 16),
+        session("session-get-16k", "GET and 16 KiB reply", &get, &bulk(16 << 10), 1),
+        session_denied("session-denied", "FLUSHALL, denied here", &denied, 1),
+        session_denied("session-denied-x16", "the same, 16 in a turn", &denied, 16),
+        session_mixed("session-mixed-x16", "15 GETs around one FLUSHALL", &get, &denied),
+        session_multi("session-multi", "MULTI, 4 GETs, EXEC in a turn, per command", &get),
+        session_bytewise("session-get-bytewise", "GET and reply in 1-byte chunks", &get, &bulk(64)),
+    ]
+}
+
+fn command(words: &[&str]) -> Vec<u8> {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    let mut out = Vec::new();
+    encode::command(&mut out, &words);
+    out
+}
+
+fn bulk(length: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::bulk(&mut out, &vec![b'v'; length]);
+    out
+}
+
+fn array(elements: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::array(&mut out, elements);
+    (0..elements).for_each(|_| encode::bulk(&mut out, b"0123456789"));
+    out
+}
+
+fn case(name: &'static str, question: &'static str, commands: u64, mut pass: impl FnMut() + 'static) -> Case {
+    let run = Box::new(move |passes: u64| (0..passes).for_each(|_| pass()));
+    Case { name, question, commands, limited: false, run }
+}
+
+fn limited(case: Case) -> Case {
+    Case { limited: true, ..case }
+}
+
+fn parse(name: &'static str, question: &'static str, input: Vec<u8>, commands: u64) -> Case {
+    let mut parser = RequestParser::new(REQUEST);
+    case(name, question, commands, move || {
+        let mut rest = black_box(input.as_slice());
+        while !rest.is_empty() {
+            let Ok(Request::Command { len }) = parser.next(rest) else { panic!("{name}: no command") };
+            black_box(parser.words(rest));
+            rest = &rest[len..];
+        }
+    })
+}
+
+fn parse_bytewise(name: &'static str, question: &'static str, input: Vec<u8>) -> Case {
+    let mut parser = RequestParser::new(REQUEST);
+    case(name, question, 1, move || {
+        let input = black_box(input.as_slice());
+        for end in 1..input.len() {
+            assert_eq!(parser.next(&input[..end]), Ok(Request::More));
+        }
+        assert_eq!(parser.next(input), Ok(Request::Command { len: input.len() }));
+    })
+}
+
+fn resolve(name: &'static str, question: &'static str, words: &[&str]) -> Case {
+    let input = command(words);
+    let mut parser = RequestParser::new(REQUEST);
+    assert_eq!(parser.next(&input), Ok(Request::Command { len: input.len() }));
+    case(name, question, 1, move || {
+        let resolved = catalog::resolve(&parser.words(black_box(&input)));
+        assert!(!matches!(black_box(resolved), Resolved::More | Resolved::NotAName));
+    })
+}
+
+fn judge() -> Case {
+    let peer = peer();
+    let id = id("get");
+    case("judge-get", "policy: the verdict on a known command", 1, move || {
+        black_box(peer.policy().judge(black_box(id)));
+    })
+}
+
+fn id(name: &str) -> CommandId {
+    catalog::by_full_name(name).expect("the catalog has it")
+}
+
+fn scan(name: &'static str, question: &'static str, input: Vec<u8>) -> Case {
+    let mut scanner = ReplyScanner::new(REPLY);
+    case(name, question, 1, move || {
+        let Ok(Progress::Piece { len, last: true, .. }) = scanner.next(black_box(&input)) else {
+            panic!("{name}: no whole reply")
+        };
+        assert_eq!(len, input.len());
+    })
+}
+
+/// What was passed on is not offered again, as a shell does it: what waits is offered longer.
+fn scan_bytewise(name: &'static str, question: &'static str, input: Vec<u8>) -> Case {
+    let mut scanner = ReplyScanner::new(REPLY);
+    case(name, question, 1, move || {
+        let input = black_box(input.as_slice());
+        let mut passed = 0;
+        for end in 1..=input.len() {
+            match scanner.next(&input[passed..end]) {
+                Ok(Progress::Piece { len, last, .. }) => {
+                    passed += len;
+                    assert_eq!(last, passed == input.len());
+                }
+                Ok(Progress::More) => {}
+                Err(error) => panic!("{name}: {error:?}"),
+            }
+        }
+        assert_eq!(passed, input.len());
+    })
+}
+
+fn record(name: &'static str, question: &'static str) -> Case {
+    let (facts, mut now) = (facts(), start());
+    let mut recorder = Recorder::new(0, 4 << 20);
+    let mut keys = Vec::new();
+    KeyList::push(&mut keys, KEY.as_bytes(), 1024);
+    let get = id("get");
+    case(name, question, 1, move || {
+        let record = CommandRecord {
+            name: Name::Known(get),
+            db: 0,
+            argc: 2,
+            keys: KeyList { bytes: &keys, total: 1, undeterminable: false },
+            context: Context::TopLevel,
+            tx: None,
+            rule: None,
+            local: false,
+            outcome: Outcome::Ran,
+            class: Some(Class::Bulk),
+            error: None,
+            elements: None,
+            bytes_in: 36,
+            bytes_out: 71,
+            us: Some(112),
+        };
+        now = now.plus_us(10);
+        recorder.command(now, &facts, black_box(&record));
+        if recorder.backlog() >= 64 << 10 {
+            let block = recorder.take();
+            recorder.set_written(recorder.rendered());
+            recorder.recycle(black_box(block));
+        }
+    })
+}
+
+/// Commands that go up as they came, and replies that come down as they came.
+fn session(name: &'static str, question: &'static str, request: &[u8], reply: &[u8], commands: usize) -> Case {
+    let (requests, replies) = (request.repeat(commands), reply.repeat(commands));
+    let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.client_step(&requests).up, requests, "{name}: what goes up");
+    assert_eq!(dialogue.redis_step(&replies).down, replies, "{name}: what comes down");
+    limited(case(name, question, commands as u64, move || {
+        assert_eq!(dialogue.client(black_box(&requests)), requests.len());
+        assert_eq!(dialogue.redis(black_box(&replies)), replies.len());
+    }))
+}
+
+fn session_denied(name: &'static str, question: &'static str, request: &[u8], commands: usize) -> Case {
+    let requests = request.repeat(commands);
+    let mut dialogue = Dialogue::new();
+    let step = dialogue.client_step(&requests);
+    assert!(step.up.is_empty() && step.down.starts_with(b"-NOPERM "), "{name}: denied");
+    limited(case(name, question, commands as u64, move || {
+        assert_eq!(dialogue.client(black_box(&requests)), requests.len());
+    }))
+}
+
+/// A denial in the middle of a pipeline: what goes up has a gap, what comes down has a reply put between.
+fn session_mixed(name: &'static str, question: &'static str, get: &[u8], denied: &[u8]) -> Case {
+    let requests = [get.repeat(7), denied.to_vec(), get.repeat(8)].concat();
+    let replies = bulk(64).repeat(15);
+    let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.client_step(&requests).up, get.repeat(15), "{name}: what goes up");
+    assert!(dialogue.redis_step(&replies).down.len() > replies.len(), "{name}: what comes down");
+    limited(case(name, question, 16, move || {
+        assert_eq!(dialogue.client(black_box(&requests)), requests.len());
+        assert_eq!(dialogue.redis(black_box(&replies)), replies.len());
+    }))
+}
+
+fn session_multi(name: &'static str, question: &'static str, get: &[u8]) -> Case {
+    let requests = [command(&["MULTI"]), get.repeat(4), command(&["EXEC"])].concat();
+    let mut replies = [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(4)].concat();
+    encode::array(&mut replies, 4);
+    replies.extend(bulk(64).repeat(4));
+    let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.client_step(&requests).up, requests, "{name}: what goes up");
+    assert_eq!(dialogue.redis_step(&replies).down, replies, "{name}: what comes down");
+    limited(case(name, question, 6, move || {
+        assert_eq!(dialogue.client(black_box(&requests)), requests.len());
+        assert_eq!(dialogue.redis(black_box(&replies)), replies.len());
+    }))
+}
+
+/// Every byte is a turn of its own; unconsumed bytes are offered again, as a shell does it.
+fn session_bytewise(name: &'static str, question: &'static str, request: &[u8], reply: &[u8]) -> Case {
+    let (request, reply) = (request.to_vec(), reply.to_vec());
+    let mut dialogue = Dialogue::new();
+    case(name, question, 1, move || {
+        let mut taken = 0;
+        (1..=request.len()).for_each(|end| taken += dialogue.client(black_box(&request[taken..end])));
+        assert_eq!(taken, request.len());
+        taken = 0;
+        (1..=reply.len()).for_each(|end| taken += dialogue.redis(black_box(&reply[taken..end])));
+        assert_eq!(taken, reply.len());
+    })
+}

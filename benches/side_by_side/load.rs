@@ -1,0 +1,209 @@
+//! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
+
+use crate::Arguments;
+use crate::process::{Process, Side, cpu_ns, find};
+use crate::rig::{PASSWORD, Rig};
+use crate::targets::Target;
+use rustix::process::Signal;
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the clients send.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Scenario {
+    pub command: String,
+    pub pipeline: u32,
+}
+
+impl Scenario {
+    pub fn all(arguments: &Arguments) -> Vec<Self> {
+        let of = |command: &String| {
+            arguments.pipeline.iter().map(|pipeline| Self { command: command.clone(), pipeline: *pipeline }).collect()
+        };
+        arguments.commands.iter().flat_map(|command| -> Vec<_> { of(command) }).collect()
+    }
+
+    pub fn name(&self) -> String {
+        format!("{} ×{}", self.command.to_ascii_uppercase(), self.pipeline)
+    }
+}
+
+/// One suite on all sides, so that it is the ciphers of no library's liking that are compared.
+const SUITE: &str = "TLS_AES_256_GCM_SHA384";
+/// Not measured: connecting, handshakes, the first batches.
+const LEAD_IN: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the audit file is looked at, and from which length on it is emptied.
+const TICK: Duration = Duration::from_millis(50);
+const AUDIT_MAX: u64 = 32 << 20;
+
+/// What one command cost in one window, in microseconds of CPU.
+#[derive(Clone, Copy)]
+pub struct Figures {
+    pub proxy_us: f64,
+    pub redis_us: f64,
+    pub commands_per_s: f64,
+    /// Bytes of audit stream, if there is one.
+    pub audit_bytes: f64,
+}
+
+impl Figures {
+    pub fn sum_us(&self) -> f64 {
+        self.proxy_us + self.redis_us
+    }
+}
+
+/// A load generator at work.
+pub struct Load {
+    generator: Process,
+}
+
+impl Load {
+    /// Starts it and waits until all its connections send commands.
+    pub fn start(rig: &Rig, target: &Target, scenario: &Scenario, arguments: &Arguments) -> Self {
+        let quiet = await_quiet(rig);
+        let mut words: Vec<String> = ["-h", "127.0.0.1", "-q", "-n", "2000000000"].map(str::to_owned).into();
+        let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        add("-p", target.port.to_string());
+        add("-c", arguments.clients.to_string());
+        add("-d", arguments.value.to_string());
+        add("-P", scenario.pipeline.to_string());
+        add("-t", scenario.command.clone());
+        if target.auth {
+            add("-a", PASSWORD.to_owned());
+        }
+        if target.tls {
+            add("--cacert", rig.file("ca.pem"));
+            add("--cert", rig.file("client.pem"));
+            add("--key", rig.file("client.key"));
+            add("--tls-ciphersuites", SUITE.to_owned());
+            words.push("--tls".to_owned());
+        }
+        let program = find("redis-benchmark").expect("looked for at the start");
+        let mut generator = Process::start(Side::Load, &program, &words, rig.path("generator.log"));
+        let begin = Instant::now();
+        while rig.connections() < quiet + u64::from(arguments.clients) {
+            generator.must_run("redis-benchmark");
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{}: {} of {} connections reach Redis; redis-benchmark said:\n{}\nthe proxy said:\n{}",
+                target.name,
+                rig.connections(),
+                arguments.clients,
+                generator.log(),
+                target.proxy.as_ref().map(Process::log).unwrap_or_default(),
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(LEAD_IN);
+        Self { generator }
+    }
+
+    /// What a command costs, over a window.
+    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) -> Figures {
+        let mut audit = target.audit.as_deref().map(Audit::follow);
+        let begin = Snapshot::take(rig, target);
+        while begin.at.elapsed() < window {
+            thread::sleep(TICK.min(window.saturating_sub(begin.at.elapsed())));
+            audit.iter_mut().for_each(Audit::look);
+        }
+        let end = Snapshot::take(rig, target);
+        self.generator.must_run("redis-benchmark");
+        // The INFO of the snapshot at the beginning is counted at the end.
+        let commands = end.commands.saturating_sub(begin.commands).saturating_sub(1);
+        assert!(
+            commands > 0,
+            "{}: no command reached Redis within {window:?}; redis-benchmark said:\n{}",
+            target.name,
+            self.generator.log()
+        );
+        let per_command = |total: u64| total as f64 / commands as f64;
+        Figures {
+            proxy_us: per_command(end.proxy_ns.saturating_sub(begin.proxy_ns)) / 1000.0,
+            redis_us: per_command(end.redis_ns.saturating_sub(begin.redis_ns)) / 1000.0,
+            commands_per_s: commands as f64 / end.at.duration_since(begin.at).as_secs_f64(),
+            audit_bytes: per_command(audit.map_or(0, Audit::end)),
+        }
+    }
+
+    /// Ends it.
+    pub fn end(mut self) {
+        self.generator.end(Signal::KILL);
+    }
+}
+
+/// Follows the audit file as it grows, and empties it now and then as a rotation would.
+///
+/// A fast round writes a gigabyte. Left alone the page cache would grow into memory that a virtual machine has given
+/// back to its host, where the first touch of a page costs ten times the writing of it, and no peer pays that.
+struct Audit {
+    file: File,
+    begin: u64,
+    emptied: u64,
+}
+
+impl Audit {
+    fn follow(path: &Path) -> Self {
+        let file = File::options().write(true).open(path).expect("the audit file");
+        let mut audit = Self { file, begin: 0, emptied: 0 };
+        audit.empty();
+        audit.begin = audit.len();
+        audit.emptied = 0;
+        audit
+    }
+
+    fn look(&mut self) {
+        if self.len() > AUDIT_MAX {
+            self.empty();
+        }
+    }
+
+    /// Bytes written since the beginning, but for the few that come between a look and its emptying.
+    fn end(mut self) -> u64 {
+        let written = (self.emptied + self.len()).saturating_sub(self.begin);
+        self.empty();
+        written
+    }
+
+    fn empty(&mut self) {
+        self.emptied += self.len();
+        self.file.set_len(0).expect("emptying the audit file");
+    }
+
+    fn len(&self) -> u64 {
+        self.file.metadata().map_or(0, |data| data.len())
+    }
+}
+
+/// Waits until Redis has let the last load's connections go, and returns how many stay.
+fn await_quiet(rig: &Rig) -> u64 {
+    let begin = Instant::now();
+    loop {
+        let open = rig.connections();
+        if open == 0 || begin.elapsed() > Duration::from_secs(2) {
+            return open;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Clocks and counters at one moment.
+struct Snapshot {
+    at: Instant,
+    commands: u64,
+    redis_ns: u64,
+    proxy_ns: u64,
+}
+
+impl Snapshot {
+    fn take(rig: &Rig, target: &Target) -> Self {
+        Self {
+            commands: rig.commands(),
+            at: Instant::now(),
+            redis_ns: cpu_ns(rig.redis.pid()),
+            proxy_ns: target.proxy.as_ref().map_or(0, |proxy| cpu_ns(proxy.pid())),
+        }
+    }
+}
