@@ -77,9 +77,9 @@ tables! {
         set_name: bool,
         /// Time for connecting, and again for the answer to AUTH. Default: `limits.upstream_connect_timeout`.
         connect_timeout: String,
-        /// The user id that must own the Unix socket, checked on the file and on the process behind it. Default:
-        /// root, or the user the proxy runs as.
-        socket_owner: i64,
+        /// Redis' user, by name ("redis", as /etc/passwd has it) or number: who must own the Unix socket, checked on the
+        /// file and on the process behind it. Default: root, or the user the proxy runs as.
+        socket_owner: NumberOrText,
         /// Permission bits that the Unix socket may have at most, octal: "0770" (default). More would let local users
         /// reach Redis around the proxy.
         socket_mode_max: String,

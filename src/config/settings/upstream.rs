@@ -71,7 +71,7 @@ pub enum SocketFault {
     /// A stranger's, and nobody said whose it should be.
     #[error(
         "the socket belongs to user id {found}, which is neither root nor the user this proxy runs as ({ours}): if that \
-         is Redis' user, say upstream.socket_owner = {found}"
+         is Redis' user, say upstream.socket_owner = {found}, or its name"
     )]
     Stranger {
         /// Whose it is.
