@@ -206,7 +206,7 @@ impl Session {
             resolved => resolved,
         };
         let (id, settled) = match resolved {
-            Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words) && streamable(id.entry().effect)),
+            Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words)),
             _ => (None, false),
         };
         let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow);
@@ -227,30 +227,6 @@ impl Session {
 /// The words of a request up to its name.
 fn only_name<'w>(words: &Words<'w>) -> Words<'w> {
     words.first_only()
-}
-
-/// Whether a command of this effect may go up before it is whole.
-const fn streamable(effect: Effect) -> bool {
-    match effect {
-        Effect::Plain | Effect::State | Effect::Blocking | Effect::Script => true,
-        Effect::BlockingOption
-        | Effect::Select
-        | Effect::Multi
-        | Effect::Exec
-        | Effect::Discard
-        | Effect::Auth
-        | Effect::Hello
-        | Effect::Reset
-        | Effect::Quit
-        | Effect::ReplyMode
-        | Effect::Subscribe(_)
-        | Effect::Unsubscribe(_)
-        | Effect::Monitor
-        | Effect::Replication
-        | Effect::ReplicationConfig
-        | Effect::Shutdown
-        | Effect::Unsupported => false,
-    }
 }
 
 impl Core {
