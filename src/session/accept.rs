@@ -149,10 +149,16 @@ impl Session {
 
     /// Lets what is already verified of a large command leave the buffer.
     fn begin_stream(&mut self, streaming: Streaming, rest: &[u8], at: usize, up: &mut Gather<'_>) -> usize {
-        let end = at.saturating_add(self.parser.split(rest));
+        let len = self.parser.split(rest);
+        let end = at.saturating_add(len);
         self.core.streaming = streaming;
         if streaming == Streaming::Up {
             up.pass(at..end);
+            if let Some(slot) = self.core.slots.back_mut() {
+                // What its headers promised gives way to what really went up.
+                slot.bytes_in = 0;
+                slot.add_bytes(len);
+            }
         }
         end
     }
@@ -163,6 +169,9 @@ impl Session {
             Ok(piece) => {
                 if self.core.streaming == Streaming::Up {
                     up.pass(at..at.saturating_add(piece.len));
+                    if let Some(slot) = self.core.slots.back_mut() {
+                        slot.add_bytes(piece.len);
+                    }
                 }
                 if piece.last {
                     if self.core.streaming == Streaming::Up {

@@ -484,7 +484,9 @@ fn a_small_command_goes_up_only_whole_and_a_large_one_flows() {
     script.client(&bytes[..100]);
     assert_eq!(script.up, &bytes[..100], "its headers say that it will be large");
     script.client(&bytes[100..200_000]).client(&bytes[200_000..]).client(&command("GET k"));
-    script.forget().redis(b"+OK\r\n$1\r\nv\r\n").recorded(&["SET ran", "GET ran"]);
+    script.forget().redis(b"+OK\r\n$1\r\nv\r\n");
+    assert_eq!(script.records()[0]["bytes_in"], bytes.len());
+    script.recorded(&["SET ran", "GET ran"]);
 }
 
 #[test]
