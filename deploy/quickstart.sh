@@ -111,6 +111,7 @@ running() { kill -0 "$1" 2> /dev/null; }
 
 say "${bold}Ravelin quickstart${plain}"
 begin "Tools"
+[[ $(uname -s) == Linux ]] || fail "Ravelin runs on Linux; this is $(uname -s)"
 need_cargo || fail "there is no cargo"
 need_compiler || fail "there is no C compiler"
 need_redis || fail "there is no redis-server"

@@ -13,6 +13,7 @@ const NOT_COMMANDS: &[(&str, &str, &str)] = &[
     ("config/", "info", "a level of the operational log"),
     ("config/", "debug", "a level of the operational log"),
     ("server/", "log", "a table of the configuration"),
+    ("config/", "auth", "a key of the configuration"),
     ("lane/", "subscribe", "the first word of a confirmation, which is a reply"),
     ("lane/", "unsubscribe", "the first word of a confirmation, which is a reply"),
     ("lane/", "psubscribe", "the first word of a confirmation, which is a reply"),

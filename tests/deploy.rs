@@ -36,6 +36,8 @@ fn assert_sound(name: &str, text: &str) {
         }
         text = text.replace(&format!("\"{folder}/"), &format!("\"{}/", own.display()));
     }
+    // Where Debian's redis-server is installed there is this user; the tests need only its program.
+    text = text.replace("socket_owner = \"redis\"", "socket_owner = \"root\"");
     let file = dir.path().join("ravelin.toml");
     fs::write(&file, &text).unwrap();
     let checked = Command::new(env!("CARGO_BIN_EXE_ravelin"))

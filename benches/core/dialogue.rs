@@ -80,6 +80,7 @@ impl Dialogue {
             idle_timeout_us: 0,
             ignore_client_auth: false,
             show_keys: true,
+            greeting_timeout_us: 5_000_000,
             greeting: Greeting {
                 credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
                 set_name: false,

@@ -75,10 +75,11 @@ tables! {
         /// Whether each upstream connection is named after its client, so that CLIENT LIST shows whose it is.
         /// Default true.
         set_name: bool,
-        /// Time for connecting and for the answer to AUTH, together. Default: `limits.upstream_connect_timeout`.
+        /// Time for connecting, and again for the answer to AUTH. Default: `limits.upstream_connect_timeout`.
         connect_timeout: String,
-        /// The user id that must own the Unix socket, checked on the file and on the process behind it. Default: any.
-        socket_owner: i64,
+        /// Redis' user, by name ("redis", as /etc/passwd has it) or number: who must own the Unix socket, checked on the
+        /// file and on the process behind it. Default: root, or the user the proxy runs as.
+        socket_owner: NumberOrText,
         /// Permission bits that the Unix socket may have at most, octal: "0770" (default). More would let local users
         /// reach Redis around the proxy.
         socket_mode_max: String,
@@ -174,7 +175,7 @@ tables! {
         /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
         /// subscription or stream is live. Default "0s".
         idle_timeout: String,
-        /// For connecting to Redis and for its answer to AUTH, together, "10ms" to "5m". Default "5s".
+        /// For connecting to Redis, and again for its answer to AUTH, "10ms" to "5m". Default "5s".
         upstream_connect_timeout: String,
         /// How long bytes for a connection that is being closed may take, "100ms" to "5m". Default "10s".
         flush_timeout: String,

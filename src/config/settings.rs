@@ -278,6 +278,7 @@ impl Service {
             ignore_client_auth: self.upstream.client_auth == ClientAuth::Ignore,
             show_keys: audit.show_keys,
             greeting: self.upstream.greeting.clone(),
+            greeting_timeout_us: micros(self.upstream.connect_timeout),
         }
     }
 }

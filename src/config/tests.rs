@@ -178,6 +178,7 @@ fn every_key_means_something() {
         ("service.0.upstream.set_name=false", |s| s.services[0].upstream.greeting.set_name.to_string(), "false"),
         ("service.0.upstream.connect_timeout=1s", |s| format!("{:?}", s.services[0].upstream.connect_timeout), "1s"),
         ("service.0.upstream.socket_owner=42", |s| format!("{:?}", s.services[0].upstream.socket.owner), "Some(42)"),
+        ("service.0.upstream.socket_owner='root'", |s| format!("{:?}", s.services[0].upstream.socket.owner), "Some(0)"),
         (
             "service.0.upstream.socket_mode_max='0700'",
             |s| format!("{:o}", s.services[0].upstream.socket.mode_max),

@@ -187,7 +187,7 @@ fn open(
                 Some(stream)
             }
             Ok(Err(error)) => {
-                session.connect_failed(&format!("{}: {error}", error.word()), &mut turn, &mut down);
+                session.connect_failed(error.word(), &error.to_string(), &mut turn, &mut down);
                 None
             }
             Err(Order::Drain(reason)) => {

@@ -7,6 +7,7 @@ use crate::{
     audit::record::Recorder,
     moment::Moment,
     net::clock::Clock,
+    policy::identity::AuthenticatedPeer,
     session::{MemoryBudget, error::CloseReason},
     tls::pipe::{READ_BYTES, Scratch},
 };
@@ -164,6 +165,7 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Control {
     order: Cell<Option<Order>>,
+    renewed: RefCell<Option<AuthenticatedPeer>>,
     waiting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -175,6 +177,16 @@ impl Control {
             self.order.set(Some(order));
         }
         self.wake();
+    }
+
+    /// Leaves the peer as a reload sees it now, and wakes the connection.
+    pub fn renew(&self, peer: AuthenticatedPeer) {
+        *self.renewed.borrow_mut() = Some(peer);
+        self.wake();
+    }
+
+    pub(super) fn take_renewed(&self) -> Option<AuthenticatedPeer> {
+        self.renewed.borrow_mut().take()
     }
 
     pub(super) fn take_order(&self) -> Option<Order> {

@@ -189,6 +189,11 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
     fn round(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> Step {
         self.now = None;
         let mut busy = false;
+        if let Some(peer) = self.control.take_renewed() {
+            self.machine.renew(peer);
+            self.wants = self.machine.wants();
+            busy = true;
+        }
         if let Some(order) = self.control.take_order() {
             let event = match order {
                 Order::Drain(reason) => Event::Drain(reason),

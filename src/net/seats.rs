@@ -100,33 +100,38 @@ impl Seats {
 
     /// Drains whoever's certificate has expired.
     pub(super) fn expire(&self, now: Moment) -> usize {
-        self.dismiss(|standing, _| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
+        self.dismiss(|standing, _, _| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
     }
 
-    /// Drains whoever would not be let in any more as who he is: another role, or none, is not what he came with.
+    /// Drains whoever would not be let in any more as who he is: another role, or none, is not what he came with. The
+    /// others learn what their role may say from now on.
     pub(super) fn revalidate(&self, house: &House, now: Moment) -> usize {
         let unix = UnixTime::since_unix_epoch(Duration::from_micros(now.wall_us));
-        self.dismiss(|standing, service| {
+        self.dismiss(|standing, service, control| {
             let service = house.services.get(service)?;
             let live = service.live.load();
-            match standing.peer.revalidate(&live.admission, &live.roles, now) {
+            let peer = match standing.peer.revalidate(&live.admission, &live.roles, now) {
                 Err(error) => return Some(error.to_string()),
                 Ok(peer) if peer.role().name != standing.peer.role().name => {
                     return Some(format!("its role is now {}", peer.role().name));
                 }
-                Ok(_) => {}
+                Ok(peer) => peer,
+            };
+            if let Err(error) = service.tls.current().recheck_at(&standing.chain, unix) {
+                return Some(error.to_string());
             }
-            service.tls.current().recheck_at(&standing.chain, unix).err().map(|error| error.to_string())
+            control.renew(peer);
+            None
         })
     }
 
-    fn dismiss(&self, reason: impl Fn(&Standing, usize) -> Option<String>) -> usize {
+    fn dismiss(&self, reason: impl Fn(&Standing, usize, &Control) -> Option<String>) -> usize {
         let mut dismissed = 0_usize;
         for sitter in self.taken.borrow().values() {
             let standing = sitter.standing.borrow();
             if let Some(standing) = &*standing
                 && !sitter.leaving.get()
-                && let Some(reason) = reason(standing, sitter.service)
+                && let Some(reason) = reason(standing, sitter.service, &sitter.control)
             {
                 tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                 sitter.leaving.set(true);

@@ -2,6 +2,7 @@
 //! real session, and in memory with a scripted one.
 
 use crate::{
+    policy::identity::AuthenticatedPeer,
     session::{Turn, Wants, error::CloseReason, gather::Gather, machine::Session},
     tls::{
         Socket,
@@ -27,6 +28,8 @@ pub trait Machine {
     fn resume(&mut self, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
     /// Answer what was promised, accept nothing more.
     fn drain(&mut self, reason: CloseReason, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
+    /// The same peer as a reload sees it now.
+    fn renew(&mut self, peer: AuthenticatedPeer);
     /// Record what is open and be done.
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>);
     /// What is waited for.
@@ -64,6 +67,10 @@ impl Machine for Session {
 
     fn drain(&mut self, reason: CloseReason, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
         Self::drain(self, reason, turn, up, down);
+    }
+
+    fn renew(&mut self, peer: AuthenticatedPeer) {
+        Self::renew(self, peer);
     }
 
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {

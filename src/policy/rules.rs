@@ -16,7 +16,7 @@ use fault::nearest;
 use std::borrow::Cow;
 
 /// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// One per row of the catalog, at its index.
     verdicts: Box<[Verdict]>,

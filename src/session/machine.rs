@@ -24,8 +24,6 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How long Redis may take to answer the greeting, in microseconds. AUTH is answered even while Redis loads its data.
-pub const GREETING_TIMEOUT_US: u64 = 10_000_000;
 /// How long a client may leave its replies unread once the budget for unanswered commands is spent, in microseconds.
 const UNREAD_GRACE_US: u64 = 1_000_000;
 
@@ -51,6 +49,8 @@ pub struct SessionConfig {
     pub show_keys: bool,
     /// How the lane greets Redis: AUTH, the connection's name.
     pub greeting: Greeting,
+    /// How long Redis may take to answer the greeting, in microseconds. AUTH is answered even while Redis loads its data.
+    pub greeting_timeout_us: u64,
 }
 
 /// Where the connection stands.
@@ -125,6 +125,8 @@ pub struct Session {
 pub(super) struct Core {
     pub(super) config: Arc<SessionConfig>,
     pub(super) peer: AuthenticatedPeer,
+    /// The same peer under a policy that a reload brought; in force once no slot is open that the old one judged.
+    renewed: Option<AuthenticatedPeer>,
     pub(super) facts: ConnectionFacts,
     pub(super) lane: Lane,
     pub(super) slots: Queue,
@@ -188,6 +190,7 @@ impl Session {
                 lane: Lane::new(config.reply),
                 config,
                 peer,
+                renewed: None,
                 facts,
                 slots: Queue::default(),
                 phase: Phase::Connecting,
@@ -236,11 +239,11 @@ impl Session {
         core.settle(turn, down);
     }
 
-    /// The upstream cannot be had: the client is told in the place of its first reply, then closed. `detail` is for
-    /// the record alone.
-    pub fn connect_failed(&mut self, detail: &str, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+    /// The upstream cannot be had: the client is told in the place of its first reply, then closed. `reason` is a stable
+    /// word; it and `detail` are for the record alone.
+    pub fn connect_failed(&mut self, reason: &'static str, detail: &str, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         let core = &mut self.core;
-        let event = ConnectionEvent::UpstreamFailed { reason: "connect", detail };
+        let event = ConnectionEvent::UpstreamFailed { reason, detail };
         turn.recorder.connection(turn.now, &core.facts, &event);
         core.say_unavailable(down);
         core.finish(CloseReason::UpstreamUnreachable, detail, End::Flush);
@@ -320,6 +323,22 @@ impl Session {
         let core = &mut self.core;
         core.wind_down(reason);
         core.settle(turn, down);
+    }
+
+    /// A reload left this peer its right to be here but may have changed what it may say. The new policy judges every
+    /// command that is accepted from now on, as soon as the replies to those the old one judged have been given. A
+    /// transaction that is open is spoilt if the policy is another: what it has queued might be denied now.
+    pub fn renew(&mut self, peer: AuthenticatedPeer) {
+        let core = &mut self.core;
+        if peer.policy() == core.peer.policy() {
+            return;
+        }
+        core.tx.deny();
+        core.wait_for_empty = true;
+        core.renewed = Some(peer);
+        if core.slots.is_empty() {
+            core.put_in_force();
+        }
     }
 
     /// The end, now: every open slot is recorded and the session is done (panic of the task, drain deadline, flush
@@ -502,9 +521,18 @@ impl Core {
         }
     }
 
+    fn put_in_force(&mut self) {
+        self.wait_for_empty = false;
+        if let Some(peer) = self.renewed.take() {
+            self.peer = peer;
+        }
+    }
+
     /// Nothing is owed: whatever was waiting for that may come now.
     fn settle_empty(&mut self, down: &mut Gather<'_>) {
-        self.wait_for_empty = false;
+        if self.slots.is_empty() {
+            self.put_in_force();
+        }
         if self.streaming == Streaming::Up {
             return;
         }
@@ -562,10 +590,11 @@ impl Core {
                 .then(|| self.last_input_us.saturating_add(self.config.idle_timeout_us))
         };
         match self.phase {
-            Phase::Greeting => Some(self.greeted_at.saturating_add(GREETING_TIMEOUT_US)),
+            Phase::Greeting => Some(self.greeted_at.saturating_add(self.config.greeting_timeout_us)),
             Phase::Open => {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
-                let regreet = (self.regreeting).then(|| self.greeted_at.saturating_add(GREETING_TIMEOUT_US));
+                let regreet =
+                    (self.regreeting).then(|| self.greeted_at.saturating_add(self.config.greeting_timeout_us));
                 [unread, regreet, idle()].into_iter().flatten().min()
             }
             Phase::Connecting | Phase::Closing | Phase::Done => None,

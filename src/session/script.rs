@@ -48,6 +48,7 @@ impl Default for Setup {
                     credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
                     set_name: false,
                 },
+                greeting_timeout_us: 10_000_000,
             },
             greeted: true,
             room: 64 << 20,
@@ -269,6 +270,13 @@ impl Script {
             session.drain(CloseReason::Drain, turn, up, down);
             0
         });
+        self.turn_over();
+        self
+    }
+
+    /// A reload leaves the peer in, under another policy.
+    pub(super) fn renew(&mut self, deny: &[&str]) -> &mut Self {
+        self.session.renew(peer(deny));
         self.turn_over();
         self
     }

@@ -703,6 +703,26 @@ fn drain_does_not_wait_for_what_waits_for_an_event() {
 }
 
 #[test]
+fn a_new_policy_judges_what_comes_after_the_replies_to_what_the_old_one_judged() {
+    let mut script = Script::new();
+    script.up.clear();
+    script.say("GET a").renew(&["GET"]).say("GET b").sent(&["GET a"]).down(b"");
+    script.redis(b"$-1\r\n").up(b"");
+    script.down(b"$-1\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+    script.renew(&[]).say("FLUSHALL").sent(&["FLUSHALL"]);
+}
+
+#[test]
+fn a_new_policy_spoils_an_open_transaction_and_the_same_policy_does_not() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").say("SET a 1").redis(b"+QUEUED\r\n").renew(&["SET"]).up.clear();
+    script.say("EXEC").sent(&["DISCARD"]);
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").renew(&Setup::default().deny).up.clear();
+    script.say("EXEC").sent(&["EXEC"]);
+}
+
+#[test]
 fn abort_records_every_open_slot() {
     let mut script = Script::new();
     script.forget().client(&["GET a", "FLUSHALL", "GET b"].map(command).concat()).abort();

@@ -42,16 +42,18 @@ impl fmt::Display for UpstreamAddress {
 /// is handed the password, and whoever can open Redis' socket needs no proxy; so the shell asks before it sends AUTH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketPolicy {
-    /// The user id that must own the socket file, and that the kernel must name as the peer (`SO_PEERCRED`); any if
-    /// none.
+    /// The user id that must own the socket file, and that the kernel must name as the peer (`SO_PEERCRED`). If none is
+    /// given, root's and our own will do.
     pub owner: Option<u32>,
+    /// The user id this process runs as.
+    pub ours: u32,
     /// Permission bits the socket file may have at most (default 0770).
     pub mode_max: u32,
 }
 
 impl Default for SocketPolicy {
     fn default() -> Self {
-        Self { owner: None, mode_max: 0o770 }
+        Self { owner: None, ours: rustix::process::geteuid().as_raw(), mode_max: 0o770 }
     }
 }
 
@@ -65,6 +67,17 @@ pub enum SocketFault {
         found: u32,
         /// Whose it should be.
         wanted: u32,
+    },
+    /// A stranger's, and nobody said whose it should be.
+    #[error(
+        "the socket belongs to user id {found}, which is neither root nor the user this proxy runs as ({ours}): if that \
+         is Redis' user, say upstream.socket_owner = {found}, or its name"
+    )]
+    Stranger {
+        /// Whose it is.
+        found: u32,
+        /// Who we are.
+        ours: u32,
     },
     /// Too open.
     #[error(
@@ -94,7 +107,8 @@ impl SocketPolicy {
     pub fn judge_owner(self, uid: u32) -> Result<(), SocketFault> {
         match self.owner {
             Some(wanted) if wanted != uid => Err(SocketFault::Owner { found: uid, wanted }),
-            _ => Ok(()),
+            None if uid != 0 && uid != self.ours => Err(SocketFault::Stranger { found: uid, ours: self.ours }),
+            Some(_) | None => Ok(()),
         }
     }
 }

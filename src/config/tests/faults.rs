@@ -158,7 +158,12 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (
             redis("{ address = \"unix:/r\", auth = \"none\", socket_owner = -1 }"),
             "ravelin.toml:5:",
-            &["expected 0 to 4294967294, found -1"],
+            &["expected a user's name or number, 0 to 4294967294, found -1"],
+        ),
+        (
+            redis("{ address = \"unix:/r\", auth = \"none\", socket_owner = \"no such user\" }"),
+            "ravelin.toml:5:",
+            &["there is no user \"no such user\" in /etc/passwd", "id -u"],
         ),
         (
             redis("{ address = \"127.0.0.1:6379\", auth = \"none\", tls = true }"),

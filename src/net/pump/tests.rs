@@ -8,6 +8,7 @@ use crate::{
         desk::{Control, Desk, Order, Tools},
         side::{Downstream, Intake, Machine},
     },
+    policy::identity::AuthenticatedPeer,
     session::{End, Turn, Wants, error::CloseReason, gather::Gather},
     tls::pipe::Scratch,
 };
@@ -201,6 +202,8 @@ impl Machine for Lines {
         script.wants.down = End::Flush;
         script.wants.done = true;
     }
+
+    fn renew(&mut self, _peer: AuthenticatedPeer) {}
 
     fn abort(&mut self, reason: CloseReason, _: &mut Turn<'_>) {
         let mut script = self.0.borrow_mut();
