@@ -39,15 +39,24 @@ install_packages() {
         && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" < /dev/null
 }
 
+# A toolchain as Cargo.toml's rust-version says; distributions' own are often older and say so in riddles.
 need_cargo() {
-    have cargo && return
     # Where rustup puts it, in a shell that was open before.
-    if [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
-        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-        return
+    if ! have cargo && [[ -x ${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo ]]; then
+        PATH=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH
     fi
-    echo "cargo is missing: install a Rust toolchain of at least 1.88, see https://rustup.rs" >&2
-    return 1
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ravelin_root/Cargo.toml")
+    if ! have cargo; then
+        echo "cargo is missing: install a Rust toolchain, $wanted or later, see https://rustup.rs" >&2
+        return 1
+    fi
+    # In the repository's folder: rustup's choice of a toolchain may depend on it.
+    found=$(cd -- "$ravelin_root" && cargo --version | cut -d ' ' -f 2) || return
+    if [[ $(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1) != "$wanted" ]]; then
+        echo "cargo is $found, and $wanted or later is needed: see https://rustup.rs" >&2
+        return 1
+    fi
 }
 
 # rustc links by `cc`, and aws-lc-sys compiles C.
