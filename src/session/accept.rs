@@ -307,11 +307,10 @@ impl Core {
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
         if let Verdict::Deny(rule) = judged {
-            return match entry.effect {
-                Effect::Exec if self.tx.intended => {
-                    self.exec_as_discard(id, Local::ExecDenied, rule.0, &source, turn, up)
-                }
-                _ => deny(self, rule, Local::Denied),
+            return if entry.effect == Effect::Exec && self.tx.intended {
+                self.exec_as_discard(id, Local::ExecDenied, rule.0, &source, turn, up)
+            } else {
+                deny(self, rule, Local::Denied)
             };
         }
         match entry.effect {
@@ -535,7 +534,8 @@ impl Core {
         let entry = id.entry();
         // Inside a transaction nothing blocks; what EXEC runs got its begin line when it was queued.
         let blocks = may_block && !self.tx.intended;
-        let begins = if may_block { blocks } else { entry.begin };
+        let can_block = matches!(entry.effect, Effect::Blocking | Effect::BlockingOption);
+        let begins = if can_block { blocks } else { entry.begin };
         if begins && self.selects_open > 0 {
             // The begin line names the confirmed database: what is open must be answered first.
             self.wait_for_empty = true;

@@ -212,14 +212,18 @@ impl Core {
         let failed = class == Class::Error;
         let queued = class == Class::Status && head == b"QUEUED" && self.tx.confirmed;
         let code = error_code(head);
-        let elements =
-            (effect == Effect::Exec && class == Class::Array).then_some((frame.elements.as_slice(), element_count));
-        let outcome = match effect {
-            Effect::Exec if class == Class::Null => Outcome::Nil,
-            Effect::Exec if failed && code == b"EXECABORT" => Outcome::Aborted,
-            _ if failed => Outcome::Error,
-            _ if queued => Outcome::Queued,
-            _ => Outcome::Ran,
+        let exec = effect == Effect::Exec;
+        let elements = (exec && class == Class::Array).then_some((frame.elements.as_slice(), element_count));
+        let outcome = if exec && class == Class::Null {
+            Outcome::Nil
+        } else if exec && failed && code == b"EXECABORT" {
+            Outcome::Aborted
+        } else if failed {
+            Outcome::Error
+        } else if queued {
+            Outcome::Queued
+        } else {
+            Outcome::Ran
         };
         // A streamed command that was answered before it was whole: Redis refused it and will close.
         let outcome = if slot.marks.has(Marks::UNFINISHED) { Outcome::Incomplete } else { outcome };

@@ -587,6 +587,15 @@ fn a_begin_line_reaches_the_sink_before_the_command_goes_up() {
 }
 
 #[test]
+fn only_what_can_wait_begins_with_a_line() {
+    let mut script = Script::new();
+    script.forget().say("XREAD STREAMS s 0").redis(b"*-1\r\n").recorded(&["XREAD ran"]);
+    script.say("XREAD BLOCK 0 STREAMS s $").redis(b"*-1\r\n").recorded(&["XREAD begin", "XREAD ran"]);
+    script.say("MULTI").say("BLPOP q 0").redis(b"+OK\r\n+QUEUED\r\n").recorded(&["MULTI ran", "BLPOP queued"]);
+    script.say("FLUSHDB").redis(b"+QUEUED\r\n").recorded(&["FLUSHDB begin", "FLUSHDB queued"]);
+}
+
+#[test]
 fn a_begun_command_that_never_went_up_is_recorded_incomplete() {
     let mut script = Script::new();
     script.sink_writes = false;
