@@ -128,6 +128,11 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         tracing::info!("{line}");
     }
     publish_certificates(&house, &metrics);
+    for service in &house.services {
+        // Whether Redis is there is asked once before any client asks, so that `/readyz` does not guess; a Redis that
+        // comes later is no reason not to start.
+        let _ = service.connect(&service.live.load_full()).await;
+    }
     ready();
 
     let mut tick = tokio::time::interval(TICK);

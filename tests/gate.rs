@@ -315,6 +315,19 @@ fn a_redis_that_asks_nobody_for_a_password_needs_auth_none() {
 }
 
 #[test]
+fn readiness_knows_of_a_missing_redis_before_any_client_asks() {
+    let redis = Redis::with_password(PASSWORD);
+    let mut setup = Setup::before(&redis, PASSWORD);
+    setup.services[0].upstream = ", socket_owner = 12345";
+    let proxy = Proxy::start(&setup);
+    proxy.await_log(0, "not reachable");
+    let (status, body) = proxy.admin_page("/readyz");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("upstream"), "{body}");
+    assert_eq!(proxy.admin_page("/livez").0, 200);
+}
+
+#[test]
 fn an_upstream_that_is_gone_is_said_and_recorded() {
     let redis = Redis::with_password(PASSWORD);
     let socket = redis.socket().to_owned();
