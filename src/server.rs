@@ -158,7 +158,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                         None => {
                             threads.phase.send_modify(|phase| if let Phase::Serve(n) = phase { *n = n.wrapping_add(1) });
                             publish_certificates(&house, &metrics);
-                            tracing::info!("reloaded: new connections use the new configuration");
+                            tracing::info!("reloaded: the new configuration is in force");
                         }
                         Some(reason) => tracing::error!("not reloaded, the old configuration is kept: {reason}"),
                     }

@@ -186,10 +186,13 @@ fn guard(upstream: &Upstream) -> String {
     let UpstreamAddress::Unix(path) = &upstream.address else {
         return "loopback: does not leave this host; every local user can reach it".to_owned();
     };
-    let owner = upstream
-        .socket
-        .owner
-        .map_or_else(|| format!("owner root or {}", upstream.socket.ours), |uid| format!("owner {uid}"));
+    let owner = upstream.socket.owner.map_or_else(
+        || match upstream.socket.ours {
+            0 => "owner root".to_owned(),
+            ours => format!("owner root or {ours}"),
+        },
+        |uid| format!("owner {uid}"),
+    );
     let wanted = format!("does not leave this host; {owner}, mode at most {:04o}", upstream.socket.mode_max);
     match std::fs::metadata(path) {
         Ok(file) => format!("{wanted}; now owner {}, mode {:04o}", file.uid(), file.mode() & 0o777),
