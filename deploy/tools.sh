@@ -39,15 +39,24 @@ install_packages() {
         && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" < /dev/null
 }
 
+# A toolchain as Cargo.toml's rust-version says; distributions' own are often older and say so in riddles.
 need_cargo() {
-    have cargo && return
     # Where rustup puts it, in a shell that was open before.
-    if [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
-        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-        return
+    if ! have cargo && [[ -x ${CARGO_HOME:-${HOME:-/root}/.cargo}/bin/cargo ]]; then
+        PATH=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH
     fi
-    echo "cargo is missing: install a Rust toolchain of at least 1.88, see https://rustup.rs" >&2
-    return 1
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$ravelin_root/Cargo.toml")
+    if ! have cargo; then
+        echo "cargo is missing: install a Rust toolchain, $wanted or later, see https://rustup.rs" >&2
+        return 1
+    fi
+    # In the repository's folder: rustup's choice of a toolchain may depend on it.
+    found=$(cd -- "$ravelin_root" && cargo --version | cut -d ' ' -f 2) || return
+    if [[ $(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1) != "$wanted" ]]; then
+        echo "cargo is $found, and $wanted or later is needed: see https://rustup.rs" >&2
+        return 1
+    fi
 }
 
 # rustc links by `cc`, and aws-lc-sys compiles C.
@@ -67,18 +76,22 @@ need_openssl() {
     return 1
 }
 
+# A redis-cli built from source may lack TLS.
+have_redis() { have redis-server && [[ $(redis-cli --help 2>&1) == *--tls* ]]; }
+
 # redis-server and redis-cli on PATH: the machine's own, or unpacked ones.
 need_redis() {
-    have redis-server && have redis-cli && return
+    have_redis && return
     local bin=$ravelin_tools/bin
     if [[ ! -x $bin/redis-server || ! -x $bin/redis-cli ]] || ! "$bin/redis-server" --version > /dev/null 2>&1; then
-        echo "redis-server is missing; unpacking the distribution's into $ravelin_tools (nothing is installed, no service is started)." >&2
+        echo "redis-server (or a redis-cli with TLS) is missing: unpacking the distribution's into $ravelin_tools; nothing is installed, no service is started." >&2
         if ! unpack_redis; then
             echo "redis-server could not be had. Install it by hand: the packages redis-server and redis-tools of Debian and Ubuntu, or any Redis from 6 on." >&2
             return 1
         fi
     fi
     PATH=$bin:$PATH
+    have_redis
 }
 
 unpack_redis() {
@@ -97,7 +110,8 @@ unpack_redis() {
     if ((EUID == 0)); then
         apt+=(-o APT::Sandbox::User=root)
     fi
-    local -a get=(install -y --no-install-recommends --download-only redis-server redis-tools)
+    # Both, even where one is installed: the server is a link to a program of redis-tools.
+    local -a get=(install -y --no-install-recommends --download-only --reinstall redis-server redis-tools)
     # With the machine's lists; where they are empty or old, with fresh ones of our own.
     if ! "${apt[@]}" "${get[@]}" < /dev/null > "$work/log" 2>&1; then
         apt+=(-o "Dir::State::lists=$work/apt/lists")
@@ -109,13 +123,8 @@ unpack_redis() {
     for file in "$work"/apt/archives/*.deb; do
         dpkg --extract "$file" "$work/root" || return
     done
-    # The packages' programs, when one of the two was there already, are on PATH.
     for program in redis-server redis-cli redis-benchmark; do
-        if [[ -e $work/root/usr/bin/$program ]]; then
-            file=$ravelin_tools/redis/usr/bin/$program
-        else
-            file=$(command -v -- "$program") || continue
-        fi
+        file=$ravelin_tools/redis/usr/bin/$program
         # shellcheck disable=SC2016 # expanded by the program it writes
         printf '#!/bin/bash\nexport LD_LIBRARY_PATH=%q${LD_LIBRARY_PATH:+":$LD_LIBRARY_PATH"}\nexec %q "$@"\n' \
             "$(libraries "$ravelin_tools/redis" "$work/root")" "$file" > "$ravelin_tools/bin/$program" || return

@@ -102,6 +102,41 @@ fn every_outcome_is_explained() {
 }
 
 #[test]
+fn every_reason_is_listed() {
+    let table = part("reasons");
+    let row = |event: &str| {
+        let row = table.lines().find(|line| line.starts_with(&format!("| `{event}` |")));
+        row.unwrap_or_else(|| panic!("{event} is missing"))
+    };
+    for reason in ravelin::tls::failure::REASONS {
+        assert!(row("handshake_failure").contains(&format!("`{reason}`")), "{reason} is missing");
+    }
+    // The words stand in one place, each once.
+    let source = include_str!("../src/session/error.rs");
+    let words: Vec<&str> = source.split(" => \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(words.contains(&"client-closed") && words.len() > 10, "{words:?}");
+    for reason in words {
+        assert!(row("connection_close").contains(&format!("`{reason}`")), "{reason} is missing");
+    }
+}
+
+#[test]
+fn every_event_is_explained() {
+    let readme = readme();
+    let source = include_str!("../src/audit/event.rs");
+    let words: Vec<&str> = source
+        .split(" { .. } => \"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .chain(["connection_open"])
+        .collect();
+    assert!(words.contains(&"handshake_failure") && words.len() > 10, "{words:?}");
+    for word in words {
+        assert!(readme.contains(&format!("`{word}`")), "{word} is missing");
+    }
+}
+
+#[test]
 fn the_number_of_commands_is_right() {
     let sentence = format!("{} commands and subcommands", catalog::len());
     assert!(readme().contains(&sentence), "{sentence}");

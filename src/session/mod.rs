@@ -1,14 +1,15 @@
 //! One client's side of a connection: request parser, verdicts, the queue of promised replies, transactions.
 //!
-//! * [`machine`]: the states of a connection, its entry points, how it ends.
-//! * `accept`: from bytes to verdicts, slots and tickets.
-//! * `answer`: from Redis' bytes to closed slots and their records.
+//! * [`machine`]: the states of a connection and its entry points; `state`: all it knows, and how it ends.
+//! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
+//! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
 mod answer;
+mod effects;
 pub mod error;
 pub mod gather;
 mod local;
@@ -16,9 +17,11 @@ pub mod machine;
 mod options;
 #[cfg(test)]
 mod properties;
+mod records;
 #[cfg(test)]
 mod script;
 mod slots;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -108,6 +108,11 @@ impl Slot {
         if self.command == UNKNOWN { None } else { Some(CommandId(self.command)) }
     }
 
+    /// More of a streamed command has gone up.
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
+        self.bytes_in = self.bytes_in.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
     pub(super) const fn set_command(&mut self, id: CommandId) {
         self.command = id.0;
     }

@@ -484,7 +484,9 @@ fn a_small_command_goes_up_only_whole_and_a_large_one_flows() {
     script.client(&bytes[..100]);
     assert_eq!(script.up, &bytes[..100], "its headers say that it will be large");
     script.client(&bytes[100..200_000]).client(&bytes[200_000..]).client(&command("GET k"));
-    script.forget().redis(b"+OK\r\n$1\r\nv\r\n").recorded(&["SET ran", "GET ran"]);
+    script.forget().redis(b"+OK\r\n$1\r\nv\r\n");
+    assert_eq!(script.records()[0]["bytes_in"], bytes.len());
+    script.recorded(&["SET ran", "GET ran"]);
 }
 
 #[test]
@@ -582,6 +584,15 @@ fn a_begin_line_reaches_the_sink_before_the_command_goes_up() {
     script.recorded(&["BLPOP begin"]);
     script.sink_recovers().sent(&["BLPOP q 0", "GET b"]);
     script.redis(b"$-1\r\n*-1\r\n$-1\r\n").recorded(&["GET ran", "BLPOP ran", "GET ran"]);
+}
+
+#[test]
+fn only_what_can_wait_begins_with_a_line() {
+    let mut script = Script::new();
+    script.forget().say("XREAD STREAMS s 0").redis(b"*-1\r\n").recorded(&["XREAD ran"]);
+    script.say("XREAD BLOCK 0 STREAMS s $").redis(b"*-1\r\n").recorded(&["XREAD begin", "XREAD ran"]);
+    script.say("MULTI").say("BLPOP q 0").redis(b"+OK\r\n+QUEUED\r\n").recorded(&["MULTI ran", "BLPOP queued"]);
+    script.say("FLUSHDB").redis(b"+QUEUED\r\n").recorded(&["FLUSHDB begin", "FLUSHDB queued"]);
 }
 
 #[test]

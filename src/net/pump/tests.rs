@@ -663,17 +663,17 @@ fn a_deadline_of_the_session_is_kept_and_one_that_moved_away_is_not() {
         let lines = Lines::new();
         let stage = stage(&lines, 64, FLUSH);
         let start = stage.desk.now().mono_us;
-        lines.wants(|wants| wants.wake_at_us = Some(start + 10_000));
+        lines.wants(|wants| wants.wake_at_us = Some(start + 1_500_000));
         lines.0.borrow_mut().after_resume = Some(OPEN);
         let Stage { mut client, mut redis, desk, mut pump, .. } = stage;
         pump.wants = lines.0.borrow().wants;
         let _over = tokio::task::spawn_local(pump);
         settle().await;
-        lines.wants(|wants| wants.wake_at_us = Some(start + 60_000));
+        lines.wants(|wants| wants.wake_at_us = Some(start + 1_700_000));
         write(&mut redis, b"reply\n").await;
         expect(&mut client, b"reply\n").await;
         expect(&mut client, b"resumed\n").await;
-        assert!(desk.now().mono_us >= start + 60_000, "the first deadline had moved before it came");
+        assert!(desk.now().mono_us >= start + 1_700_000, "the first deadline had moved before it came");
         assert_eq!(lines.told(), ["resume"]);
     });
 }

@@ -1,0 +1,467 @@
+//! What each effect means for the connection: verdict, slot, ticket, bytes up.
+
+use super::{
+    Turn,
+    accept::{Flow, Source},
+    error::CloseReason,
+    gather::Gather,
+    local::Local,
+    options::{self, Hello, ReplyMode},
+    slots::{Kind, Marks, Slot},
+    state::{Begun, BegunBytes, Core, Replies},
+};
+use crate::{
+    audit::record::ConnectionEvent,
+    command::{self, CommandId, Effect, Resolved, keys},
+    lane::{Closes, Ticket},
+    policy::{RuleId, Verdict},
+    resp::{Words, encode, number},
+};
+
+/// What goes up in the place of an EXEC that must not run.
+const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
+
+impl Core {
+    /// Whether this request's reply is kept from the client (CLIENT REPLY); the request uses SKIP up.
+    pub(super) fn take_silence(&mut self) -> bool {
+        match self.replies {
+            Replies::Sent => false,
+            Replies::SkipNext => {
+                self.replies = Replies::Sent;
+                true
+            }
+            Replies::Off => true,
+        }
+    }
+
+    /// All of the newest slot's bytes have gone up.
+    pub(super) fn finish_back_slot(&mut self) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.marks.set(Marks::UNFINISHED, false);
+        }
+    }
+
+    /// The client broke the protocol: what it sent before is still answered, then it is told, then both sides close.
+    pub(super) fn protocol_error(&mut self, text: &str) {
+        if self.replies == Replies::Sent {
+            self.last_words = Some(format!("ERR Protocol error: {text}"));
+        }
+        self.wind_down(CloseReason::Protocol);
+    }
+
+    /// Judges one whole command and does what the verdict says.
+    pub(super) fn accept(
+        &mut self,
+        words: &Words<'_>,
+        source: Source,
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+        down: &mut Gather<'_>,
+    ) -> Flow {
+        self.accept_resolved(command::resolve(words), words, source, turn, up, down)
+    }
+
+    pub(super) fn accept_resolved(
+        &mut self,
+        resolved: Resolved,
+        words: &Words<'_>,
+        source: Source,
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+        down: &mut Gather<'_>,
+    ) -> Flow {
+        if self.over_budget(turn, down) {
+            self.over_budget_since = Some(turn.now.mono_us);
+            return Flow::Wait;
+        }
+        let id = match resolved {
+            Resolved::Known(id) => id,
+            Resolved::NotAName => {
+                return self.deny(RuleId::NOT_A_NAME, Local::Denied, resolved, words, &source, turn);
+            }
+            Resolved::UnknownCommand | Resolved::UnknownSubcommand(_) | Resolved::More => {
+                return self.deny(RuleId::UNKNOWN_COMMAND, Local::Denied, resolved, words, &source, turn);
+            }
+        };
+        let entry = id.entry();
+        let argc = words.declared();
+        let arity = entry.accepts_arity(argc);
+        let judged = self.peer.policy().judge(id);
+        let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
+        let reply = Ticket { closes: Closes::Reply, own: None };
+        if let Verdict::Deny(rule) = judged {
+            return if entry.effect == Effect::Exec && self.tx.intended {
+                self.exec_as_discard(id, Local::ExecDenied, rule.0, &source, turn, up)
+            } else {
+                deny(self, rule, Local::Denied)
+            };
+        }
+        match entry.effect {
+            Effect::Plain | Effect::State | Effect::Script => self.forward(id, words, source, reply, false, turn, up),
+            Effect::Shutdown => self.forward(id, words, source, reply, false, turn, up),
+            Effect::Blocking => self.forward(id, words, source, reply, true, turn, up),
+            Effect::BlockingOption => {
+                let may_block = keys::blocks(words);
+                self.forward(id, words, source, reply, may_block, turn, up)
+            }
+            Effect::Select => {
+                let Some(db) = words.get(1).and_then(number::canonical_u64).and_then(|db| u32::try_from(db).ok())
+                else {
+                    let local = if arity { Local::NotAnInteger } else { Local::Arity };
+                    return deny(self, RuleId::NOT_CANONICAL, local);
+                };
+                if !arity {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.tx.intended && !self.tx.may_queue_select() {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+                self.slots.push_with_number(slot, db);
+                if self.tx.intended {
+                    self.tx.queued = self.tx.queued.saturating_add(1);
+                }
+                self.selects_open = self.selects_open.saturating_add(1);
+                self.send(source, reply, up)
+            }
+            Effect::Multi => {
+                if !arity {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                let opens = !self.tx.intended;
+                let mut slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+                slot.marks.set(Marks::OPENS, opens);
+                self.slots.push(slot);
+                if opens {
+                    self.tx.open();
+                }
+                self.send(source, reply, up)
+            }
+            Effect::Exec => {
+                if !arity {
+                    return if self.tx.intended {
+                        self.exec_as_discard(id, Local::ExecArity, RuleId::NOT_CANONICAL.0, &source, turn, up)
+                    } else {
+                        deny(self, RuleId::NOT_CANONICAL, Local::Arity)
+                    };
+                }
+                if self.tx.intended && self.tx.dirty {
+                    return self.exec_as_discard(id, Local::ExecAborted, super::slots::NO_RULE, &source, turn, up);
+                }
+                let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+                self.slots.push(slot);
+                self.tx.end();
+                self.send(source, Ticket { closes: Closes::Elements, own: None }, up)
+            }
+            Effect::Discard => {
+                if !arity {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+                self.slots.push(slot);
+                self.tx.end();
+                self.send(source, reply, up)
+            }
+            Effect::Auth => {
+                let accepted = self.config.ignore_client_auth && arity && argc <= 3 && !self.tx.intended;
+                let event = ConnectionEvent::Authentication { accepted, method: entry.name };
+                turn.recorder.connection(turn.now, &self.facts, &event);
+                if accepted {
+                    return self.answer(id, Local::Ok, argc, &source, turn);
+                }
+                let local = match (self.config.ignore_client_auth, arity) {
+                    (true, false) => Local::Arity,
+                    (true, true) if self.tx.intended => Local::InTransaction,
+                    _ => Local::AuthRefused,
+                };
+                self.deny(RuleId::AUTHENTICATION, local, resolved, words, &source, turn)
+            }
+            Effect::Hello => self.hello(id, words, source, turn, up),
+            Effect::Reset => {
+                if !arity {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+                self.slots.push(slot);
+                self.barrier = true;
+                self.send(source, reply, up)
+            }
+            Effect::Quit => {
+                self.wind_down(CloseReason::Quit);
+                self.answer(id, Local::Ok, argc, &source, turn)
+            }
+            Effect::ReplyMode => {
+                if !arity {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.tx.intended {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                match options::reply_mode(words) {
+                    None => deny(self, RuleId::NOT_CANONICAL, Local::Syntax),
+                    Some(ReplyMode::On) => {
+                        self.replies = Replies::Sent;
+                        self.answer(id, Local::Ok, argc, &source, turn)
+                    }
+                    Some(ReplyMode::Off) => {
+                        self.replies = Replies::Off;
+                        self.answer(id, Local::Nothing, argc, &source, turn)
+                    }
+                    Some(ReplyMode::Skip) => {
+                        let flow = self.answer(id, Local::Nothing, argc, &source, turn);
+                        if self.replies == Replies::Sent {
+                            self.replies = Replies::SkipNext;
+                        }
+                        flow
+                    }
+                }
+            }
+            Effect::Subscribe(kind) => {
+                if self.tx.intended {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                let names = u32::try_from(argc.saturating_sub(1)).unwrap_or(u32::MAX);
+                if names == 0 {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                let ticket = Ticket { closes: Closes::Subscribed(kind, names), own: None };
+                self.forward(id, words, source, ticket, false, turn, up)
+            }
+            Effect::Unsubscribe(kind) => {
+                if self.tx.intended {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                let closes = match u32::try_from(argc.saturating_sub(1)).unwrap_or(u32::MAX) {
+                    0 => Closes::UnsubscribedAll(kind),
+                    names => Closes::Unsubscribed(kind, names),
+                };
+                self.forward(id, words, source, Ticket { closes, own: None }, false, turn, up)
+            }
+            Effect::Monitor | Effect::Replication | Effect::ReplicationConfig | Effect::Unsupported => {
+                deny(self, RuleId::UNSUPPORTED, Local::Denied)
+            }
+        }
+    }
+
+    /// HELLO: a barrier; without any AUTH of the client's.
+    fn hello(
+        &mut self,
+        id: CommandId,
+        words: &Words<'_>,
+        source: Source,
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+    ) -> Flow {
+        let resolved = Resolved::Known(id);
+        if self.tx.intended {
+            return self.deny(RuleId::IN_TRANSACTION, Local::InTransaction, resolved, words, &source, turn);
+        }
+        let (protocol, source) = match options::hello(words) {
+            Hello::Plain(protocol) => (protocol, source),
+            Hello::WithAuth { protocol, name } => {
+                let accepted = self.config.ignore_client_auth;
+                let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
+                turn.recorder.connection(turn.now, &self.facts, &event);
+                if !accepted {
+                    let rule = RuleId::AUTHENTICATION;
+                    return self.deny(rule, Local::AuthRefused, resolved, words, &source, turn);
+                }
+                let version: &[u8] = match protocol {
+                    crate::lane::machine::Protocol::Resp2 => b"2",
+                    crate::lane::machine::Protocol::Resp3 => b"3",
+                };
+                let mut list: Vec<&[u8]> = vec![id.entry().name.as_bytes(), version];
+                if let Some(name) = name {
+                    list.extend([&b"SETNAME"[..], name]);
+                }
+                let mut bytes = Vec::new();
+                encode::command(&mut bytes, &list);
+                let len = match source {
+                    Source::Input { len, .. } | Source::Encoded { len, .. } => len,
+                    Source::Stream { .. } => {
+                        return self.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, words, &source, turn);
+                    }
+                };
+                (Some(protocol), Source::Encoded { bytes, len })
+            }
+            Hello::BadVersion => {
+                return self.deny(RuleId::NOT_CANONICAL, Local::NotAnInteger, resolved, words, &source, turn);
+            }
+            Hello::NoProto => {
+                return self.deny(RuleId::NOT_CANONICAL, Local::NoProto, resolved, words, &source, turn);
+            }
+            Hello::Syntax => {
+                return self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn);
+            }
+        };
+        let slot = self.open_slot(id, words.declared(), &source, Kind::Upstream, turn);
+        self.slots.push(slot);
+        self.hello = protocol;
+        self.barrier = true;
+        self.send(source, Ticket { closes: Closes::Reply, own: None }, up)
+    }
+
+    /// Opens a slot for a command that policy allows, with its keys, and sends it up; or, where a `begin` line must
+    /// reach the sink first, lets it wait for that at the front of the input.
+    #[expect(clippy::too_many_arguments, reason = "one place where all that is known of a command comes together")]
+    fn forward(
+        &mut self,
+        id: CommandId,
+        words: &Words<'_>,
+        source: Source,
+        ticket: Ticket,
+        may_block: bool,
+        turn: &mut Turn<'_>,
+        up: &mut Gather<'_>,
+    ) -> Flow {
+        let entry = id.entry();
+        // Inside a transaction nothing blocks; what EXEC runs got its begin line when it was queued.
+        let blocks = may_block && !self.tx.intended;
+        let can_block = matches!(entry.effect, Effect::Blocking | Effect::BlockingOption);
+        let begins = if can_block { blocks } else { entry.begin };
+        if begins && self.selects_open > 0 {
+            // The begin line names the confirmed database: what is open must be answered first.
+            self.wait_for_empty = true;
+            return Flow::Wait;
+        }
+        let mut slot = self.open_slot(id, words.declared(), &source, Kind::Upstream, turn);
+        slot.marks.set(Marks::BLOCKING, blocks);
+        self.push_with_keys(slot, id, words);
+        if self.tx.intended {
+            self.tx.queued = self.tx.queued.saturating_add(1);
+        }
+        if !begins {
+            return self.send(source, ticket, up);
+        }
+        self.record_begin(turn);
+        if let Some(slot) = self.slots.back_mut() {
+            slot.marks.set(Marks::UNFINISHED, true);
+            slot.marks.set(Marks::BEGUN, true);
+        }
+        let bytes = match source {
+            Source::Input { len, .. } => BegunBytes::Input(len),
+            Source::Encoded { bytes, len } => BegunBytes::Encoded(bytes, len),
+            Source::Stream { .. } => BegunBytes::Stream,
+        };
+        self.begun = Some(Begun { target: turn.recorder.rendered(), bytes, ticket });
+        Flow::Wait
+    }
+
+    /// The bytes of an accepted command go up, and its reply is owed.
+    fn send(&mut self, source: Source, ticket: Ticket, up: &mut Gather<'_>) -> Flow {
+        self.lane.expect(ticket);
+        match source {
+            Source::Input { at, len } => {
+                up.pass(at..at.saturating_add(len));
+                Flow::Next(len)
+            }
+            Source::Encoded { bytes, len } => {
+                up.push(&bytes);
+                Flow::Next(len)
+            }
+            Source::Stream { .. } => {
+                if let Some(slot) = self.slots.back_mut() {
+                    slot.marks.set(Marks::UNFINISHED, true);
+                }
+                Flow::Stream
+            }
+        }
+    }
+
+    /// An EXEC that must not run: DISCARD goes up in its place, and its answer becomes `local`.
+    fn exec_as_discard(
+        &mut self,
+        id: CommandId,
+        local: Local,
+        rule: u16,
+        source: &Source,
+        turn: &Turn<'_>,
+        up: &mut Gather<'_>,
+    ) -> Flow {
+        let mut slot = self.open_slot(id, 1, source, Kind::AsDiscard(local), turn);
+        slot.rule = rule;
+        if local != Local::ExecAborted {
+            self.denied = self.denied.saturating_add(1);
+        }
+        self.slots.push(slot);
+        self.tx.end();
+        self.lane.expect(Ticket { closes: Closes::Reply, own: None });
+        up.push(DISCARD);
+        consume(source)
+    }
+
+    /// A command that is answered here with success.
+    fn answer(&mut self, id: CommandId, local: Local, argc: usize, source: &Source, turn: &Turn<'_>) -> Flow {
+        let slot = self.open_slot(id, argc, source, Kind::Local(local), turn);
+        self.slots.push(slot);
+        consume(source)
+    }
+
+    /// A command that is not forwarded: its reply waits in its slot, and a transaction it stands in is spoilt.
+    pub(super) fn deny(
+        &mut self,
+        rule: RuleId,
+        local: Local,
+        resolved: Resolved,
+        words: &Words<'_>,
+        source: &Source,
+        turn: &Turn<'_>,
+    ) -> Flow {
+        self.denied = self.denied.saturating_add(1);
+        let kind = Kind::Local(local);
+        match resolved {
+            Resolved::Known(id) => {
+                let mut slot = self.open_slot(id, words.declared(), source, kind, turn);
+                slot.rule = rule.0;
+                self.push_with_keys(slot, id, words);
+            }
+            Resolved::NotAName | Resolved::UnknownCommand | Resolved::UnknownSubcommand(_) | Resolved::More => {
+                let mut slot = self.new_slot(words.declared(), source, kind, turn);
+                slot.rule = rule.0;
+                let sub = match resolved {
+                    Resolved::UnknownSubcommand(_) => words.get(1),
+                    _ => None,
+                };
+                self.slots.push_with_name(slot, words.get(0).unwrap_or_default(), sub);
+            }
+        }
+        self.tx.deny();
+        consume(source)
+    }
+
+    fn new_slot(&mut self, argc: usize, source: &Source, kind: Kind, turn: &Turn<'_>) -> Slot {
+        self.commands = self.commands.saturating_add(1);
+        let mut slot = Slot::new(turn.now.mono_us, argc, source.bytes_in(), kind);
+        let silent = self.take_silence();
+        slot.marks.set(Marks::SILENT, silent);
+        slot.marks.set(Marks::IN_MULTI, self.tx.intended);
+        slot
+    }
+
+    fn open_slot(&mut self, id: CommandId, argc: usize, source: &Source, kind: Kind, turn: &Turn<'_>) -> Slot {
+        let mut slot = self.new_slot(argc, source, kind, turn);
+        slot.set_command(id);
+        slot
+    }
+
+    /// Queues a slot with the keys its record will show.
+    fn push_with_keys(&mut self, mut slot: Slot, id: CommandId, words: &Words<'_>) {
+        let entry = id.entry();
+        if !self.config.show_keys || entry.keys.is_empty() {
+            self.slots.push(slot);
+            return;
+        }
+        let found = keys::find(entry, words, &mut self.keys);
+        slot.marks.set(Marks::KEYS_UNKNOWN, found == keys::Keys::Undeterminable);
+        let secret = |index: u32| command::secrets::is_secret(entry, words, index as usize);
+        let shown = self.keys.iter().filter(|index| !secret(**index)).filter_map(|index| words.get(*index as usize));
+        self.slots.push_with_keys(slot, shown, self.keys.len());
+    }
+}
+
+const fn consume(source: &Source) -> Flow {
+    match source {
+        Source::Input { len, .. } | Source::Encoded { len, .. } => Flow::Next(*len),
+        Source::Stream { .. } => Flow::Swallow,
+    }
+}

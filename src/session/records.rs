@@ -1,0 +1,158 @@
+//! Records of slots: what is written about each, whichever way it ends.
+
+use super::{
+    Turn,
+    local::Local,
+    slots::{self, Kind, Marks, NO_RULE, Slot},
+    state::Core,
+};
+use crate::{
+    audit::record::{CommandRecord, Context, KeyList, Name, Outcome},
+    policy::RuleId,
+    resp::reply::Class,
+};
+
+/// What is written about a slot besides what the slot itself knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer<'f> {
+    pub(super) outcome: Outcome,
+    pub(super) class: Option<Class>,
+    pub(super) error: Option<&'f [u8]>,
+    pub(super) elements: Option<(&'f [Class], u64)>,
+    pub(super) bytes_out: u64,
+    /// The database the record names.
+    pub(super) db: u32,
+    /// Whether it is recorded as inside a transaction, and which.
+    pub(super) tx: Option<u32>,
+    pub(super) context: Context,
+}
+
+impl Core {
+    pub(super) fn record_local(&self, slot: &Slot, local: Local, bytes_out: u64, turn: &mut Turn<'_>) {
+        let inside = slot.marks.has(Marks::IN_MULTI) && self.tx.confirmed;
+        let answer = Answer {
+            outcome: if slot.rule == NO_RULE { Outcome::Ran } else { Outcome::Denied },
+            class: match local {
+                Local::Nothing => None,
+                local if local.is_error() => Some(Class::Error),
+                _ => Some(Class::Status),
+            },
+            error: match local {
+                Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoProto => Some(b"NOPROTO"),
+                Local::InTransaction | Local::Arity | Local::NotAnInteger | Local::Syntax => Some(b"ERR"),
+                Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
+                Local::Ok | Local::Nothing => None,
+            },
+            elements: None,
+            bytes_out,
+            db: self.db,
+            tx: inside.then_some(self.tx.number),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
+    }
+
+    /// Records the front slot as what it has become now that the connection is over, and drops it.
+    pub(super) fn record_unanswered(&mut self, turn: &mut Turn<'_>) {
+        let Some(slot) = self.slots.front().copied() else { return };
+        match slot.kind {
+            Kind::Local(local) => self.record_local(&slot, local, 0, turn),
+            Kind::Upstream | Kind::AsDiscard(_) => {
+                if matches!(slot.kind, Kind::AsDiscard(_)) {
+                    let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
+                    turn.recorder.upstream_command(turn.now, &self.facts, "DISCARD", Outcome::Unanswered, None, us);
+                }
+                let outcome = if slot.rule != NO_RULE {
+                    Outcome::Denied
+                } else if matches!(slot.kind, Kind::AsDiscard(_)) {
+                    Outcome::Aborted
+                } else if slot.marks.has(Marks::UNFINISHED) {
+                    Outcome::Incomplete
+                } else {
+                    Outcome::Unanswered
+                };
+                self.record_without_reply(&slot, outcome, turn);
+            }
+        }
+        self.slots.pop();
+    }
+
+    pub(super) fn record_without_reply(&mut self, slot: &Slot, outcome: Outcome, turn: &mut Turn<'_>) {
+        let inside = slot.marks.has(Marks::IN_MULTI);
+        let answer = Answer {
+            outcome,
+            class: None,
+            error: None,
+            elements: None,
+            bytes_out: std::mem::take(&mut self.reply_out),
+            db: self.db,
+            tx: inside.then_some(self.tx.opened),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
+    }
+
+    /// Writes the `begin` line of the newest slot.
+    pub(super) fn record_begin(&mut self, turn: &mut Turn<'_>) {
+        let Some(slot) = self.slots.back_mut().copied() else { return };
+        let inside = slot.marks.has(Marks::IN_MULTI);
+        let Some(id) = slot.command() else { return };
+        let record = CommandRecord {
+            name: Name::Known(id),
+            db: self.db,
+            argc: slot.argc,
+            keys: slots::keys_of(&slot, self.slots.back_words()),
+            context: if inside { Context::Multi } else { Context::TopLevel },
+            tx: inside.then_some(self.tx.opened),
+            rule: None,
+            local: false,
+            outcome: Outcome::Incomplete,
+            class: None,
+            error: None,
+            elements: None,
+            bytes_in: u64::from(slot.bytes_in),
+            bytes_out: 0,
+            us: None,
+        };
+        turn.recorder.begin(turn.now, &self.facts, &record);
+    }
+
+    /// Writes the record of the front slot.
+    pub(super) fn write(
+        facts: &crate::audit::encode::ConnectionFacts,
+        queue: &slots::Queue,
+        slot: &Slot,
+        answer: &Answer<'_>,
+        policy: &crate::policy::rules::Policy,
+        turn: &mut Turn<'_>,
+    ) {
+        let words = queue.front_words();
+        let (name, keys) = match slot.command() {
+            Some(id) => (Name::Known(id), slots::keys_of(slot, words)),
+            None => {
+                let (name, sub) = slots::name_of(words);
+                (Name::Unknown(name, sub), KeyList::default())
+            }
+        };
+        let denied = slot.rule != NO_RULE;
+        let record = CommandRecord {
+            name,
+            db: answer.db,
+            argc: slot.argc,
+            keys,
+            context: answer.context,
+            tx: answer.tx,
+            rule: denied.then(|| policy.rule_name(RuleId(slot.rule))),
+            local: !denied && !matches!(slot.kind, Kind::Upstream),
+            outcome: answer.outcome,
+            class: answer.class,
+            error: answer.error,
+            elements: answer.elements,
+            bytes_in: u64::from(slot.bytes_in),
+            bytes_out: answer.bytes_out,
+            us: (!denied).then(|| turn.now.mono_us.saturating_sub(slot.accepted_us)),
+        };
+        turn.recorder.command(turn.now, facts, &record);
+    }
+}

@@ -1,0 +1,424 @@
+//! All that a session knows besides its parser, and how it comes to its end.
+
+use super::{
+    End, Turn,
+    error::CloseReason,
+    gather::Gather,
+    local::say,
+    machine::SessionConfig,
+    slots::{Marks, Queue},
+    transaction::Transaction,
+};
+use crate::{
+    audit::{encode::ConnectionFacts, record::ConnectionEvent},
+    lane::{Lane, Ticket, machine::Protocol},
+    moment::Moment,
+    policy::identity::AuthenticatedPeer,
+};
+use std::sync::Arc;
+
+/// How long a client may leave its replies unread once the budget for unanswered commands is spent, in microseconds.
+const UNREAD_GRACE_US: u64 = 1_000_000;
+
+/// Where the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The upstream is not connected yet.
+    Connecting,
+    /// Connected; the greeting has not been answered.
+    Greeting,
+    /// Commands flow.
+    Open,
+    /// Over; open slots are being recorded as far as there is room.
+    Closing,
+    /// Over, all records written.
+    Done,
+}
+
+/// CLIENT REPLY, kept here: Redis always replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Replies {
+    #[default]
+    Sent,
+    SkipNext,
+    Off,
+}
+
+/// A command whose slot is open and whose bytes wait at the front of the input for its `begin` line to be written.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// `Recorder::written` must reach this.
+    pub(super) target: u64,
+    /// What goes up then.
+    pub(super) bytes: BegunBytes,
+    /// The ticket it takes.
+    pub(super) ticket: Ticket,
+}
+
+/// Which bytes a begun command sends.
+#[derive(Debug)]
+pub(super) enum BegunBytes {
+    /// This many at the front of the input.
+    Input(usize),
+    /// The front of the input, streamed: the parser is to be split.
+    Stream,
+    /// These (an inline command, re-encoded), in the place of this many at the front of the input.
+    Encoded(Vec<u8>, usize),
+}
+
+/// A large command whose end has not come yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streaming {
+    /// There is none.
+    No,
+    /// Its pieces go up.
+    Up,
+    /// It was denied; its pieces are consumed.
+    Swallowed,
+    /// It went up in part and will never be whole: once what is owed before it has been answered, the upstream is
+    /// closed without finishing it.
+    Broken,
+}
+
+/// All of a session but its parser, whose words are borrowed while this is changed.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) peer: AuthenticatedPeer,
+    /// The same peer under a policy that a reload brought; in force once no slot is open that the old one judged.
+    pub(super) renewed: Option<AuthenticatedPeer>,
+    pub(super) facts: ConnectionFacts,
+    pub(super) lane: Lane,
+    pub(super) slots: Queue,
+    pub(super) phase: Phase,
+    /// A state change behind which nothing is judged until it is answered (HELLO, RESET).
+    pub(super) barrier: bool,
+    /// The next command waits until every slot is closed (a `begin` line behind an unconfirmed SELECT).
+    pub(super) wait_for_empty: bool,
+    /// SELECTs that have gone up and are not answered.
+    pub(super) selects_open: u32,
+    /// The confirmed database.
+    pub(super) db: u32,
+    pub(super) tx: Transaction,
+    pub(super) replies: Replies,
+    pub(super) begun: Option<Begun>,
+    pub(super) streaming: Streaming,
+    /// Set when accepting or taking a reply stopped for want of room in the pen.
+    pub(super) short_of_room: bool,
+    /// Since when the budget for unanswered commands has been spent.
+    pub(super) over_budget_since: Option<u64>,
+    /// The client has ended its side.
+    pub(super) client_ended: bool,
+    /// Nothing more is accepted; the connection closes for this reason once nothing is owed.
+    pub(super) winding_down: Option<CloseReason>,
+    /// A text the client is sent behind the last reply it is owed (a protocol error).
+    pub(super) last_words: Option<String>,
+    /// What is left of the input is the beginning of a command, or nothing: only more bytes can help.
+    pub(super) starved: bool,
+    /// Bytes the last call of `downstream` left unconsumed.
+    pub(super) leftover: usize,
+    /// How much of [`super::MemoryBudget`] this session has taken.
+    pub(super) charged: u64,
+    /// Bytes of the reply that is coming in which the client was sent, and the reply's own.
+    pub(super) reply_out: u64,
+    /// RESET was answered and the lane is authenticating again.
+    pub(super) regreeting: bool,
+    /// Protocol that an open HELLO asks for.
+    pub(super) hello: Option<Protocol>,
+    pub(super) close: CloseReason,
+    pub(super) close_detail: String,
+    pub(super) down: End,
+    pub(super) up: End,
+    pub(super) opened: Moment,
+    pub(super) greeted_at: u64,
+    pub(super) last_input_us: u64,
+    pub(super) commands: u64,
+    pub(super) denied: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// Scratch for key positions.
+    pub(super) keys: Vec<u32>,
+}
+
+impl Core {
+    /// The state at the start: nothing is connected, nothing is owed.
+    pub(super) fn new(
+        config: Arc<SessionConfig>,
+        peer: AuthenticatedPeer,
+        facts: ConnectionFacts,
+        now: Moment,
+    ) -> Self {
+        Self {
+            lane: Lane::new(config.reply),
+            config,
+            peer,
+            renewed: None,
+            facts,
+            slots: Queue::default(),
+            phase: Phase::Connecting,
+            barrier: false,
+            wait_for_empty: false,
+            selects_open: 0,
+            db: 0,
+            tx: Transaction::default(),
+            replies: Replies::Sent,
+            begun: None,
+            streaming: Streaming::No,
+            short_of_room: false,
+            over_budget_since: None,
+            client_ended: false,
+            winding_down: None,
+            last_words: None,
+            starved: true,
+            leftover: 0,
+            charged: 0,
+            reply_out: 0,
+            regreeting: false,
+            hello: None,
+            close: CloseReason::Internal,
+            close_detail: String::new(),
+            down: End::Open,
+            up: End::Open,
+            opened: now,
+            greeted_at: now.mono_us,
+            last_input_us: now.mono_us,
+            commands: 0,
+            denied: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            keys: Vec::new(),
+        }
+    }
+
+    /// Sends the greeting up, or opens at once where there is none.
+    pub(super) fn greet(&mut self, probe: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
+        self.greeted_at = turn.now.mono_us;
+        let mut tickets = Vec::new();
+        self.config.greeting.encode(&self.client_name(), probe, up.buffer(), &mut tickets);
+        for ticket in tickets {
+            self.lane.expect(ticket);
+        }
+        if self.lane.owed() == 0 {
+            self.greeted(turn);
+        }
+    }
+
+    /// What CLIENT LIST is to show: who it is and from where.
+    fn client_name(&self) -> String {
+        format!("{}@{}", self.peer.identity().display_name(), self.peer.src())
+    }
+
+    /// The greeting is answered, or there was none: commands may flow.
+    pub(super) fn greeted(&mut self, turn: &mut Turn<'_>) {
+        self.barrier = false;
+        self.regreeting = false;
+        if self.phase == Phase::Greeting {
+            self.phase = Phase::Open;
+            turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Open);
+        }
+    }
+
+    /// Whether the next command may be looked at, as far as the session itself knows.
+    pub(super) fn may_accept(&self) -> bool {
+        self.phase == Phase::Open
+            && !self.barrier
+            && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
+            && self.over_budget_since.is_none()
+            && (!self.wait_for_empty || self.slots.is_empty())
+    }
+
+    /// Whether input is of any use: while winding down only what a begun command still needs.
+    pub(super) fn takes_input(&self) -> bool {
+        self.streaming != Streaming::Broken
+            && (self.winding_down.is_none() || self.begun.is_some() || self.streaming == Streaming::Up)
+    }
+
+    /// The command that is being streamed will never be whole.
+    pub(super) fn break_stream(&mut self, reason: CloseReason) {
+        self.streaming = Streaming::Broken;
+        self.wind_down(reason);
+    }
+
+    /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription.
+    pub(super) fn waits_upstream(&self) -> bool {
+        self.lane.subscribed() || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
+    }
+
+    /// Nothing more is accepted; the first reason given stays.
+    pub(super) fn wind_down(&mut self, reason: CloseReason) {
+        if self.winding_down.is_none() {
+            self.winding_down = Some(reason);
+        }
+    }
+
+    /// The end has come: both sides are told, the open slots are recorded by `record_rest`. The first end stays.
+    pub(super) fn finish(&mut self, reason: CloseReason, detail: &str, down: End) {
+        if matches!(self.phase, Phase::Closing | Phase::Done) {
+            self.down = self.down.max(down);
+            return;
+        }
+        self.phase = Phase::Closing;
+        self.close = reason;
+        self.close_detail = detail.to_owned();
+        self.down = down;
+        self.up = End::Abort;
+        self.begun = None;
+    }
+
+    pub(super) fn say_unavailable(&mut self, down: &mut Gather<'_>) {
+        let before = down.len();
+        say(down.buffer(), "ERR the Redis behind this proxy is unavailable");
+        self.bytes_out = self.bytes_out.saturating_add(down.len().saturating_sub(before) as u64);
+    }
+
+    /// Takes this session's share of the worker's memory for held commands, or gives it back.
+    pub(super) fn charge(&mut self, turn: &mut Turn<'_>) {
+        let due = if self.leftover as u64 > self.config.stream_from { self.leftover as u64 } else { 0 };
+        turn.memory.held = turn.memory.held.saturating_sub(self.charged).saturating_add(due);
+        self.charged = due;
+    }
+
+    /// Whether the worker's budget lets this session hold `bytes` of one command.
+    pub(super) fn may_hold(&self, bytes: usize, turn: &Turn<'_>) -> bool {
+        bytes <= self.config.held_command_max
+            && turn.memory.held.saturating_sub(self.charged).saturating_add(bytes as u64) <= turn.memory.max
+    }
+
+    /// Whether the budget for unanswered commands and unread replies is spent.
+    pub(super) fn over_budget(&self, turn: &Turn<'_>, down: &Gather<'_>) -> bool {
+        self.slots.bytes().saturating_add(turn.down_pending).saturating_add(down.len()) > self.config.unanswered_max
+    }
+
+    /// Releases what can be released, and notices that the end has come.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if !matches!(self.phase, Phase::Closing | Phase::Done) {
+            self.release(turn, down);
+            if self.over_budget_since.is_some() && !self.over_budget(turn, down) {
+                self.over_budget_since = None;
+            }
+        }
+        let broken_in_front = self.streaming == Streaming::Broken && self.slots.len() == 1;
+        if self.phase == Phase::Open && (self.slots.is_empty() || broken_in_front) {
+            self.settle_empty(down);
+        }
+        if self.phase == Phase::Open
+            && self.winding_down.is_some_and(|reason| matches!(reason, CloseReason::Drain | CloseReason::Revoked))
+            && self.waits_upstream()
+        {
+            let reason = self.winding_down.unwrap_or(CloseReason::Drain);
+            self.finish(reason, "", End::Flush);
+        }
+        if matches!(self.phase, Phase::Connecting | Phase::Greeting)
+            && let Some(reason) = self.winding_down
+        {
+            self.finish(reason, "", End::Flush);
+        }
+        if self.phase == Phase::Closing {
+            self.record_rest(turn, false);
+        }
+    }
+
+    pub(super) fn put_in_force(&mut self) {
+        self.wait_for_empty = false;
+        if let Some(peer) = self.renewed.take() {
+            self.peer = peer;
+        }
+    }
+
+    /// Nothing is owed: whatever was waiting for that may come now.
+    fn settle_empty(&mut self, down: &mut Gather<'_>) {
+        if self.slots.is_empty() {
+            self.put_in_force();
+        }
+        if self.streaming == Streaming::Up {
+            return;
+        }
+        if let Some(reason) = self.winding_down {
+            if let Some(text) = self.last_words.take() {
+                let before = down.len();
+                say(down.buffer(), &text);
+                self.bytes_out = self.bytes_out.saturating_add(down.len().saturating_sub(before) as u64);
+                self.finish(reason, &text, End::Flush);
+            } else {
+                self.finish(reason, "", End::Flush);
+            }
+        } else if self.client_ended && (self.starved || self.leftover == 0) && self.begun.is_none() {
+            // What is left of the input, if anything, is a command that will never be whole.
+            self.finish(CloseReason::ClientClosed, "", End::Flush);
+        }
+    }
+
+    /// Records the slots that are still open, as far as there is room (or all, with `force`), then the close.
+    pub(super) fn record_rest(&mut self, turn: &mut Turn<'_>, force: bool) {
+        if self.phase != Phase::Closing {
+            return;
+        }
+        while !self.slots.is_empty() {
+            if !force && !turn.recorder.has_room() {
+                self.short_of_room = true;
+                return;
+            }
+            self.record_unanswered(turn);
+        }
+        if !force && !turn.recorder.has_room() {
+            self.short_of_room = true;
+            return;
+        }
+        turn.memory.held = turn.memory.held.saturating_sub(self.charged);
+        self.charged = 0;
+        let event = ConnectionEvent::Close {
+            reason: self.close.word(),
+            detail: &self.close_detail,
+            commands: self.commands,
+            denied: self.denied,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            us: turn.now.since(self.opened),
+        };
+        turn.recorder.connection(turn.now, &self.facts, &event);
+        self.short_of_room = false;
+        self.phase = Phase::Done;
+    }
+
+    /// When `resume` is to be called for the clock's sake.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        let idle = || {
+            (self.config.idle_timeout_us > 0 && !self.waits_upstream())
+                .then(|| self.last_input_us.saturating_add(self.config.idle_timeout_us))
+        };
+        match self.phase {
+            Phase::Greeting => Some(self.greeted_at.saturating_add(self.config.greeting_timeout_us)),
+            Phase::Open => {
+                let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
+                let regreet =
+                    (self.regreeting).then(|| self.greeted_at.saturating_add(self.config.greeting_timeout_us));
+                [unread, regreet, idle()].into_iter().flatten().min()
+            }
+            Phase::Connecting | Phase::Closing | Phase::Done => None,
+        }
+    }
+
+    pub(super) fn check_deadlines(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if self.deadline().is_none_or(|at| turn.now.mono_us < at) {
+            return;
+        }
+        if self.phase == Phase::Greeting || self.regreeting {
+            self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
+        } else if let Some(since) = self.over_budget_since {
+            if turn.down_pending > 0 {
+                let detail = "the client does not read its replies and the budget for unanswered commands is spent";
+                self.finish(CloseReason::UnansweredBudget, detail, End::Abort);
+            } else {
+                self.over_budget_since = Some(since.saturating_add(UNREAD_GRACE_US).max(turn.now.mono_us));
+            }
+        } else {
+            self.wind_down(CloseReason::Idle);
+        }
+    }
+
+    pub(super) fn begun_is_written(&mut self) {
+        if let Some(begun) = &mut self.begun {
+            begun.target = 0;
+        }
+    }
+}
