@@ -1,11 +1,14 @@
 //! JSON lines: what is constant in a connection's records, and the fields of a command.
 
 use super::{
-    json::{bytes_value, escaped, number, number_field, text_field},
+    json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     record::{CommandRecord, Context, KeyList, Name, Outcome},
 };
-use crate::resp::reply::Class;
-use std::net::SocketAddr;
+use crate::{
+    command::{CommandId, Entry, catalog},
+    resp::reply::Class,
+};
+use std::{net::SocketAddr, sync::LazyLock};
 
 /// No line is as long as this, its newline included: 16 KiB. What could be longer is cut, and the line says so.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -113,14 +116,76 @@ impl ConnectionFacts {
     }
 }
 
+/// Appends all of a command, `db` to `us`. What most commands have in common is one constant: an append costs more than
+/// its bytes.
+pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+    subject(out, record);
+    match usual(record) {
+        Some(constant) => {
+            out.extend_from_slice(constant);
+            sizes(out, record);
+        }
+        None => {
+            ruling(out, record);
+            command_back(out, record);
+        }
+    }
+}
+
+/// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
+fn usual(record: &CommandRecord<'_>) -> Option<&'static [u8]> {
+    macro_rules! constant {
+        ($class:literal) => {
+            concat!(r#","context":"top","verdict":"allow","outcome":"ran","reply":""#, $class, r#"","bytes_in":"#)
+                .as_bytes()
+        };
+    }
+    let usual = record.outcome == Outcome::Ran
+        && record.context == Context::TopLevel
+        && !record.local
+        && record.rule.is_none()
+        && record.tx.is_none()
+        && record.error.is_none()
+        && record.elements.is_none();
+    match record.class.filter(|_| usual)? {
+        Class::Status => Some(constant!("status")),
+        Class::Integer => Some(constant!("integer")),
+        Class::Bulk => Some(constant!("bulk")),
+        Class::Null => Some(constant!("null")),
+        Class::Array => Some(constant!("array")),
+        Class::Error
+        | Class::BulkError
+        | Class::Map
+        | Class::Set
+        | Class::Push
+        | Class::Double
+        | Class::Boolean
+        | Class::BigNumber
+        | Class::Verbatim => None,
+    }
+}
+
 /// Appends what is known of a command before it runs: `db` to `verdict` and `rule`.
 pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    out.extend_from_slice(b",\"db\":");
-    number(out, record.db);
+    subject(out, record);
+    ruling(out, record);
+}
+
+/// Appends which command it is: `db` to `keys`.
+fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+    if record.db == 0 {
+        out.extend_from_slice(b",\"db\":0");
+    } else {
+        out.extend_from_slice(b",\"db\":");
+        number(out, record.db);
+    }
     name(out, record.name);
-    out.extend_from_slice(b",\"argc\":");
     number(out, record.argc);
     keys(out, record.keys);
+}
+
+/// Appends what policy said of it, and where it stood: `context` to `rule`.
+fn ruling(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     out.extend_from_slice(match record.context {
         Context::TopLevel => b",\"context\":\"top\"".as_slice(),
         Context::Multi => b",\"context\":\"multi\"",
@@ -139,7 +204,7 @@ pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
 }
 
 /// Appends what became of a command: `outcome` to `us`.
-pub(super) fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     out.extend_from_slice(match record.outcome {
         Outcome::Denied => b",\"outcome\":\"denied\"".as_slice(),
         Outcome::Ran => b",\"outcome\":\"ran\"",
@@ -165,6 +230,11 @@ pub(super) fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
         number_field(out, "elements_total", total);
     }
     out.extend_from_slice(b",\"bytes_in\":");
+    sizes(out, record);
+}
+
+/// Appends the number of `bytes_in`, and `bytes_out` and `us`.
+fn sizes(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     number(out, record.bytes_in);
     out.extend_from_slice(b",\"bytes_out\":");
     number(out, record.bytes_out);
@@ -201,17 +271,28 @@ fn is_error_code(word: &[u8]) -> bool {
         && word.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
 }
 
+/// `cmd` and `sub` of every row of the catalog as they stand in a line, `argc` to come; rendered once.
+static KNOWN: LazyLock<Box<[Box<[u8]>]>> = LazyLock::new(|| {
+    let one = |(_, entry): (CommandId, &'static Entry)| {
+        let mut out = Vec::new();
+        known_name(&mut out, entry.name, entry.sub);
+        out.extend_from_slice(ARGC);
+        out.into()
+    };
+    catalog::iter().map(one).collect()
+});
+const ARGC: &[u8] = b",\"argc\":";
+
+/// Appends a command's name, up to the number of its words.
 fn name(out: &mut Vec<u8>, name: Name<'_>) {
     match name {
-        Name::Known(id) => {
-            let entry = id.entry();
-            known_name(out, entry.name, entry.sub);
-        }
+        Name::Known(id) => out.extend_from_slice(KNOWN.get(id.index()).map_or(ARGC, |known| known)),
         Name::Unknown(command, sub) => {
             unknown_name(out, "cmd", command);
             if let Some(sub) = sub {
                 unknown_name(out, "sub", sub);
             }
+            out.extend_from_slice(ARGC);
         }
     }
 }
@@ -255,6 +336,21 @@ fn unknown_name(out: &mut Vec<u8>, field: &str, bytes: &[u8]) {
 fn keys(out: &mut Vec<u8>, list: KeyList<'_>) {
     if list.undeterminable {
         out.extend_from_slice(b",\"keys\":null");
+        return;
+    }
+    // One plain key, as most commands have.
+    if list.total == 1
+        && let Some((key, false)) = list.iter().next()
+        && key.len() <= KEY_MAX
+        && all_plain(key)
+    {
+        out.extend_from_slice(b",\"keys\":[\"");
+        out.extend_from_slice(key);
+        out.extend_from_slice(b"\"]");
+        return;
+    }
+    if list.total == 0 && list.bytes.is_empty() {
+        out.extend_from_slice(b",\"keys\":[]");
         return;
     }
     out.extend_from_slice(b",\"keys\":[");

@@ -18,7 +18,7 @@ const fn plain(byte: u8) -> bool {
 }
 
 /// Whether every byte stands for itself. Written without an early exit, so that it is compiled to vector code.
-fn all_plain(bytes: &[u8]) -> bool {
+pub(super) fn all_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |plain_so_far, &byte| plain_so_far & plain(byte))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     counters::Counters,
-    encode::{ConnectionFacts, MAX_LINE, command_back, command_front, reply},
+    encode::{ConnectionFacts, MAX_LINE, command, command_front, reply},
     event::ProcessEvent,
     json::{number, number_field, text_field},
     stamp::Stamp,
@@ -273,8 +273,7 @@ impl Recorder {
     pub fn command(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
         self.line(now, "command", |out| {
             out.extend_from_slice(facts.fragment());
-            command_front(out, record);
-            command_back(out, record);
+            command(out, record);
         });
         self.counters.command(record);
     }

@@ -189,8 +189,8 @@ impl SinkPort {
         }
         let idle = {
             let mut queue = lock(&self.shared.queue);
-            queue.pending.push(self.index, &block);
             self.shared.submitted.fetch_add(block.len() as u64, Ordering::Relaxed);
+            queue.pending.push(self.index, &mut block);
             std::mem::take(&mut queue.idle)
         };
         if idle {
@@ -322,11 +322,18 @@ impl Shared {
 }
 
 impl Batch {
-    fn push(&mut self, port: usize, block: &[u8]) {
-        self.bytes.extend_from_slice(block);
+    /// Takes the block's bytes; what is left in it is to be cleared.
+    fn push(&mut self, port: usize, block: &mut Vec<u8>) {
+        let added = block.len();
+        if self.bytes.is_empty() {
+            // The usual case: the thread has taken all there was, so nothing is copied.
+            std::mem::swap(&mut self.bytes, block);
+        } else {
+            self.bytes.extend_from_slice(block);
+        }
         match self.runs.last_mut() {
-            Some((last, length)) if *last == port => *length = length.saturating_add(block.len()),
-            _ => self.runs.push((port, block.len())),
+            Some((last, length)) if *last == port => *length = length.saturating_add(added),
+            _ => self.runs.push((port, added)),
         }
     }
 

@@ -153,6 +153,19 @@ pub fn blocks(words: &Words<'_>) -> bool {
     }
 }
 
+/// The index of the only word that can be a key, where the specification says so whatever the words are (GET, SET, INCR
+/// and most others): the short way round [`find`], which says the same.
+#[must_use]
+pub const fn only(entry: &Entry) -> Option<usize> {
+    match (entry.layout, entry.keys) {
+        (
+            Layout::Specified,
+            [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, limit: 0 | 1, .. }, flags }],
+        ) if *flags & super::bits::key_flags::NOT_KEY == 0 => Some(*at as usize),
+        _ => None,
+    }
+}
+
 /// Writes the indices of the words that are keys to `out` (cleared first), in the order Redis reports them.
 ///
 /// `words` is a whole request, or one that is [`settled`]. Positions beyond its end are left out: Redis answers such a

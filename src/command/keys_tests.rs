@@ -2,7 +2,10 @@
 //! `tests/catalog_keys.rs`.
 
 use super::*;
-use crate::command::catalog::{self, tests::with_words};
+use crate::{
+    command::catalog::{self, tests::with_words},
+    resp::Span,
+};
 use proptest::prelude::*;
 
 fn split(line: &str) -> Vec<Vec<u8>> {
@@ -222,4 +225,23 @@ proptest! {
             })?;
         }
     }
+}
+
+#[test]
+fn the_short_way_to_the_only_key_finds_what_the_long_way_finds() {
+    let line = b"abcdef";
+    let spans: Vec<Span> = (0..6).map(|at| Span { start: at, end: at + 1 }).collect();
+    let mut with_one = 0;
+    for (_, entry) in catalog::iter() {
+        let Some(at) = only(entry) else { continue };
+        with_one += 1;
+        for count in 1..=6 {
+            let words = Words::new(line, &spans[..count], u32::try_from(count).unwrap());
+            let mut found = Vec::new();
+            assert_eq!(find(entry, &words, &mut found), Keys::Exact, "{}", entry.full_name);
+            let short: Vec<u32> = words.get(at).map(|_| u32::try_from(at).unwrap()).into_iter().collect();
+            assert_eq!(found, short, "{} of {count} words", entry.full_name);
+        }
+    }
+    assert!(with_one > 100, "only {with_one} commands have one key");
 }

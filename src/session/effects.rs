@@ -451,6 +451,15 @@ impl Core {
             self.slots.push(slot);
             return;
         }
+        if let Some(at) = keys::only(entry)
+            && entry.secrets == command::secrets::Secrets::None
+        {
+            match words.get(at) {
+                Some(key) => self.slots.push_with_keys(slot, std::iter::once(key), 1),
+                None => self.slots.push(slot),
+            }
+            return;
+        }
         let found = keys::find(entry, words, &mut self.keys);
         slot.marks.set(Marks::KEYS_UNKNOWN, found == keys::Keys::Undeterminable);
         let secret = |index: u32| command::secrets::is_secret(entry, words, index as usize);
