@@ -212,11 +212,12 @@ fn denied_exec_ends_the_transaction() {
 #[test]
 fn exec_with_arguments_never_goes_up() {
     let mut script = Script::new();
-    script.say("EXEC x").up(b"").down(b"-ERR wrong number of arguments for 'exec' command\r\n");
+    let wrong = b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
+    script.say("EXEC x").up(b"").down(wrong);
     script.say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
     script.up.clear();
     script.say("EXEC x").sent(&["DISCARD"]).redis(b"+OK\r\n");
-    script.down(b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n");
+    script.down(wrong);
     script.say("SET a 1").redis(b"+OK\r\n");
     assert_eq!(script.records().last().unwrap()["context"], "top");
 }
@@ -264,9 +265,20 @@ fn a_record_names_the_confirmed_database() {
 
 #[test]
 fn a_select_that_is_not_canonical_is_answered_here() {
-    for line in ["SELECT +1", "SELECT 01", "SELECT 1\0", "SELECT x", "SELECT -1"] {
+    let (value, index) =
+        (&b"-ERR value is not an integer or out of range\r\n"[..], &b"-ERR DB index is out of range\r\n"[..]);
+    for (line, text) in [
+        ("SELECT +1", value),
+        ("SELECT 01", value),
+        ("SELECT 1\0", value),
+        ("SELECT x", value),
+        ("SELECT -01", value),
+        ("SELECT -9999999999", value),
+        ("SELECT -1", index),
+        ("SELECT -2147483648", index),
+    ] {
         let mut script = Script::new();
-        script.say(line).down(b"-ERR value is not an integer or out of range\r\n");
+        script.say(line).down(text);
         script.up.clear();
         script.up(b"");
     }
