@@ -186,6 +186,14 @@ impl Core {
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
+                // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
+                self.release(turn, down);
+                if !self.slots.is_empty() {
+                    // RESET ends the authentication, and a Redis with the fix of CVE-2025-21605 closes an
+                    // unauthenticated client that has more than 1 KiB of replies unsent, earlier ones among them.
+                    self.wait_for_empty = true;
+                    return Flow::Wait;
+                }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push(slot);
                 self.barrier = true;

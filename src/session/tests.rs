@@ -327,10 +327,21 @@ fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
 #[test]
 fn after_reset_nothing_goes_up_before_the_lane_is_authenticated_again() {
     let mut script = Script::new();
-    script.client(&["SELECT 4", "RESET", "GET a"].map(command).concat()).sent(&["SELECT 4", "RESET"]);
-    script.redis(b"+OK\r\n+RESET\r\n").up(b"*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n").down(b"+OK\r\n+RESET\r\n");
+    script.client(&["SELECT 4", "RESET", "GET a"].map(command).concat()).sent(&["SELECT 4"]);
+    script.redis(b"+OK\r\n").sent(&["RESET"]);
+    script.redis(b"+RESET\r\n").up(b"*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n").down(b"+OK\r\n+RESET\r\n");
     script.redis(b"+OK\r\n").sent(&["GET a"]).redis(b"$-1\r\n").down(b"$-1\r\n");
     assert_eq!(script.records().last().unwrap()["db"], 0);
+}
+
+#[test]
+fn reset_waits_for_what_is_owed_and_not_for_what_is_answered_here() {
+    let mut script = Script::new();
+    script.client(&["FLUSHALL", "RESET"].map(command).concat()).sent(&["RESET"]);
+    script.redis(b"+RESET\r\n+OK\r\n");
+    script.up.clear();
+    script.client(&["GET a", "FLUSHALL", "RESET"].map(command).concat()).sent(&["GET a"]);
+    script.redis(b"$-1\r\n").sent(&["RESET"]);
 }
 
 #[test]
