@@ -47,6 +47,7 @@ impl Core {
                 Ok(Arrival::Push { len }) => {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
+                    self.release(turn, down);
                 }
                 Ok(Arrival::Own { len, own, last }) => {
                     at = at.saturating_add(len);
@@ -352,8 +353,12 @@ impl Core {
         self.slots.pop();
     }
 
-    /// Gives the replies of the proxy's own that stand at the front now, and records their slots.
+    /// Gives the replies of the proxy's own that stand at the front now, and records their slots. Not in the middle of
+    /// a message or another push that is still coming in: it has no slot that would hold them back.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if !self.lane.at_boundary() {
+            return;
+        }
         while let Some(Slot { kind: Kind::Local(local), .. }) = self.slots.front().copied() {
             if !turn.recorder.has_room() {
                 self.short_of_room = true;

@@ -5,7 +5,10 @@ use super::{
     End,
     script::{Script, command},
 };
-use crate::resp::request::{Request, RequestLimits, RequestParser};
+use crate::resp::{
+    reply::{Class, Progress, ReplyLimits, ReplyScanner},
+    request::{Request, RequestLimits, RequestParser},
+};
 use proptest::prelude::*;
 
 /// What a client may send.
@@ -228,6 +231,52 @@ proptest! {
     }
 
     #[test]
+    fn pushes_at_any_boundary_stay_whole_and_shift_no_reply(
+        ops in prop::collection::vec(op(), 1..30),
+        redis_cuts in prop::collection::vec(1..40_usize, 1..8),
+        pushes in prop::collection::vec((0..4_usize, 0..120_usize), 1..20),
+    ) {
+        let mut script = Script::new();
+        script.say("HELLO 3").redis(b"%1\r\n+proto\r\n:3\r\n").forget().up.clear();
+        script.down.clear();
+        let (down, records) = expected(&ops);
+        let mut redis = Redis::default();
+        let mut told: Vec<u8> = Vec::new();
+        let mut feed = Vec::new();
+        for (turn, op) in ops.iter().enumerate() {
+            script.client(&op.bytes());
+            let whole = whole_commands(&script.up);
+            let gone_up: Vec<u8> = script.up.drain(..whole).collect();
+            feed.extend(each_command(&gone_up, |words| redis.answer(words)));
+            let (kind, size) = pushes[turn % pushes.len()];
+            if kind == 0 {
+                let push = push(size);
+                feed.extend_from_slice(&push);
+                told.extend_from_slice(&push);
+            }
+            let cut = redis_cuts[turn % redis_cuts.len()].min(feed.len());
+            let piece: Vec<u8> = feed.drain(..cut).collect();
+            script.redis(&piece);
+        }
+        // Behind a denial nothing may wait in the client's direction once Redis has said everything.
+        let mut turn = 0;
+        while !feed.is_empty() || !script.up.is_empty() {
+            let whole = whole_commands(&script.up);
+            let gone_up: Vec<u8> = script.up.drain(..whole).collect();
+            feed.extend(each_command(&gone_up, |words| redis.answer(words)));
+            let cut = redis_cuts[turn % redis_cuts.len()].min(feed.len());
+            let piece: Vec<u8> = feed.drain(..cut).collect();
+            script.redis(&piece);
+            turn += 1;
+        }
+        let (seen_pushes, seen_replies) = frames(&script.down);
+        prop_assert_eq!(String::from_utf8_lossy(&seen_pushes), String::from_utf8_lossy(&told));
+        prop_assert_eq!(String::from_utf8_lossy(&seen_replies), String::from_utf8_lossy(&down));
+        let seen = script.records().iter().filter(|record| record["event"] == "command").count();
+        prop_assert_eq!(seen, records);
+    }
+
+    #[test]
     fn random_bytes_never_go_up_unless_they_are_commands(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut script = Script::new();
         script.up.clear();
@@ -243,6 +292,27 @@ proptest! {
         prop_assert!(script.wants().done);
         script.records();
     }
+}
+
+/// A message of a payload of so many bytes.
+fn push(size: usize) -> Vec<u8> {
+    let payload = "m".repeat(size);
+    format!(">3\r\n$7\r\nmessage\r\n$1\r\na\r\n${size}\r\n{payload}\r\n").into_bytes()
+}
+
+/// The pushes and the replies among these frames, each in their order.
+fn frames(mut bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut scanner = ReplyScanner::new(ReplyLimits { line_max: 1 << 16, bulk_max: 1 << 20, elements_max: 1 << 20 });
+    let (mut pushes, mut replies) = (Vec::new(), Vec::new());
+    while !bytes.is_empty() {
+        let Ok(Progress::Piece { len, last: true, .. }) = scanner.next(bytes) else {
+            panic!("not whole frames: {:?}", String::from_utf8_lossy(bytes))
+        };
+        let into = if scanner.frame().class == Class::Push { &mut pushes } else { &mut replies };
+        into.extend_from_slice(&bytes[..len]);
+        bytes = &bytes[len..];
+    }
+    (pushes, replies)
 }
 
 fn whole_commands(bytes: &[u8]) -> usize {

@@ -333,6 +333,10 @@ impl Core {
         if self.streaming == Streaming::Up {
             return;
         }
+        if self.last_words.is_some() && !self.lane.at_boundary() {
+            // A message is still coming in; the text follows it.
+            return;
+        }
         if let Some(reason) = self.winding_down {
             if let Some(text) = self.last_words.take() {
                 let before = down.len();

@@ -478,6 +478,21 @@ fn a_confirmation_nobody_asked_for_is_a_desync() {
 }
 
 #[test]
+fn a_reply_of_our_own_never_falls_into_the_middle_of_a_message() {
+    let mut script = Script::new();
+    script.say("SUBSCRIBE a").redis(&confirmation("subscribe", "a", 1)).down.clear();
+    let (begun, rest) = MESSAGE.split_at(MESSAGE.len() - 3);
+    script.redis(begun).down(begun).say("FLUSHALL").say("QUIT").down(b"");
+    script.redis(rest).down(&[rest, NOPERM_FLUSHALL, b"+OK\r\n"].concat()).closed("quit", End::Flush);
+
+    let mut script = Script::new();
+    script.say("SUBSCRIBE a").redis(&confirmation("subscribe", "a", 1)).down.clear();
+    script.redis(begun).down(begun).client(b"nonsense\r\n").down(b"").redis(rest);
+    assert!(script.down.starts_with(&[rest, b"-ERR Protocol error: "].concat()));
+    script.closed("protocol", End::Flush);
+}
+
+#[test]
 fn a_cluster_may_take_a_shard_subscription_away() {
     let mut script = Script::new();
     script.say("SSUBSCRIBE s").redis(&confirmation("ssubscribe", "s", 1));
