@@ -188,6 +188,8 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         "deadline"
     };
     tracing::info!(aborted, reason, "all connections are closed");
+    // It may have come since the last look around.
+    tell_recovery(&monitor, &mut scribe);
     let us = scribe.age_us();
     scribe.write(&ProcessEvent::Stop { reason, us });
     match sink.flush_and_close(SINK_WITHIN) {
@@ -235,6 +237,10 @@ async fn look_around(house: &House, metrics: &Metrics, monitor: &SinkMonitor, sc
         }
         metrics.set_upstream_up(&service.name, service.reachable.load(Ordering::Relaxed));
     }
+    tell_recovery(monitor, scribe);
+}
+
+fn tell_recovery(monitor: &SinkMonitor, scribe: &mut Scribe) {
     if let Some(recovery) = monitor.take_recovery() {
         scribe.write(&ProcessEvent::SinkRecovered { reason: &recovery.reason, us: recovery.us });
     }

@@ -16,7 +16,8 @@ const NAME_RENDERED_MAX: usize = 384;
 pub enum ConnectionEvent<'a> {
     /// The peer is in, its upstream is connected and authenticated.
     Open,
-    /// The upstream could not be had: `reason` is a stable word (`connect`, `auth`, `timeout`), `detail` for people.
+    /// The upstream could not be had: `reason` is a stable word (`connect`, `permission`, `timeout`, `auth` …), `detail`
+    /// for people.
     UpstreamFailed {
         /// Stable word.
         reason: &'static str,

@@ -289,7 +289,7 @@ impl Recorder {
         self.counters.begins = self.counters.begins.saturating_add(1);
     }
 
-    /// A command of the proxy's own to Redis (`AUTH`, `CLIENT SETNAME`, `HELLO`), never with arguments.
+    /// A command of the proxy's own to Redis (`AUTH`, `CLIENT|SETNAME`, `DISCARD`), never with arguments.
     pub fn upstream_command(
         &mut self,
         now: Moment,
@@ -301,7 +301,11 @@ impl Recorder {
     ) {
         self.line(now, "upstream_command", |out| {
             out.extend_from_slice(facts.fragment());
-            text_field(out, "cmd", name, MAX_LINE);
+            let (command, sub) = name.split_once('|').map_or((name, None), |(command, sub)| (command, Some(sub)));
+            text_field(out, "cmd", command, MAX_LINE);
+            if let Some(sub) = sub {
+                text_field(out, "sub", sub, MAX_LINE);
+            }
             text_field(out, "outcome", outcome.word(), MAX_LINE);
             reply(out, None, error);
             number_field(out, "us", us);

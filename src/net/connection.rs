@@ -23,6 +23,7 @@ use crate::{
     tls::{
         failure::{self, Failure},
         handshake::{self, Accepted},
+        peer::{self, UnverifiedNames},
         pipe::TlsPipe,
     },
 };
@@ -71,6 +72,14 @@ impl Refusal {
     fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), hint: None, unverified: Vec::new() }
     }
+
+    /// Adds what the peer's certificate claims.
+    fn name(&mut self, names: UnverifiedNames) {
+        self.unverified.extend(names.cn.map(|cn| format!("cn:{cn}")));
+        self.unverified.extend(names.names);
+        self.unverified.extend(names.issuer.map(|issuer| format!("issuer:{issuer}")));
+        self.unverified.push(format!("sha256:{}", names.sha256));
+    }
 }
 
 impl From<Failure> for Refusal {
@@ -83,10 +92,7 @@ impl From<handshake::Refused> for Refusal {
     fn from(refused: handshake::Refused) -> Self {
         let mut refusal = Self::from(refused.failure);
         if let Some(names) = refused.unverified {
-            refusal.unverified.extend(names.cn.map(|cn| format!("cn:{cn}")));
-            refusal.unverified.extend(names.names);
-            refusal.unverified.extend(names.issuer.map(|issuer| format!("issuer:{issuer}")));
-            refusal.unverified.push(format!("sha256:{}", names.sha256));
+            refusal.name(names);
         }
         refusal
     }
@@ -153,7 +159,12 @@ async fn establish(house: &House, desk: &Rc<Desk>, seat: &Seat, arrival: Arrivin
         Ok(peer) => peer,
         Err(error) => {
             say_goodbye(&mut pipe).await;
-            return Err(Refusal::new(error.word(), error.to_string()));
+            let mut refusal = Refusal::new(error.word(), error.to_string());
+            // Whom nobody gave a role is what an operator looks for here.
+            if let Some(leaf) = pipe.peer_chain().first() {
+                refusal.name(peer::names_for_record(leaf));
+            }
+            return Err(refusal);
         }
     };
     seat.stand(Standing { peer: peer.clone(), chain: pipe.peer_chain().to_vec() });

@@ -107,7 +107,11 @@ impl Core {
             Effect::Select => {
                 let Some(db) = words.get(1).and_then(number::canonical_u64).and_then(|db| u32::try_from(db).ok())
                 else {
-                    let local = if arity { Local::NotAnInteger } else { Local::Arity };
+                    let local = match words.get(1) {
+                        _ if !arity => Local::Arity,
+                        Some(word) if is_negative(word) => Local::DbRange,
+                        _ => Local::NotAnInteger,
+                    };
                     return deny(self, RuleId::NOT_CANONICAL, local);
                 };
                 if !arity {
@@ -142,7 +146,8 @@ impl Core {
                     return if self.tx.intended {
                         self.exec_as_discard(id, Local::ExecArity, RuleId::NOT_CANONICAL.0, &source, turn, up)
                     } else {
-                        deny(self, RuleId::NOT_CANONICAL, Local::Arity)
+                        // Redis speaks of a transaction here even when there is none.
+                        deny(self, RuleId::NOT_CANONICAL, Local::ExecArity)
                     };
                 }
                 if self.tx.intended && self.tx.dirty {
@@ -180,6 +185,14 @@ impl Core {
             Effect::Reset => {
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
+                self.release(turn, down);
+                if !self.slots.is_empty() {
+                    // RESET ends the authentication, and a Redis with the fix of CVE-2025-21605 closes an
+                    // unauthenticated client that has more than 1 KiB of replies unsent, earlier ones among them.
+                    self.wait_for_empty = true;
+                    return Flow::Wait;
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push(slot);
@@ -285,7 +298,7 @@ impl Core {
                 (Some(protocol), Source::Encoded { bytes, len })
             }
             Hello::BadVersion => {
-                return self.deny(RuleId::NOT_CANONICAL, Local::NotAnInteger, resolved, words, &source, turn);
+                return self.deny(RuleId::NOT_CANONICAL, Local::HelloVersion, resolved, words, &source, turn);
             }
             Hello::NoProto => {
                 return self.deny(RuleId::NOT_CANONICAL, Local::NoProto, resolved, words, &source, turn);
@@ -473,4 +486,9 @@ const fn consume(source: &Source) -> Flow {
         Source::Input { len, .. } | Source::Encoded { len, .. } => Flow::Next(*len),
         Source::Stream { .. } => Flow::Swallow,
     }
+}
+
+/// Whether a word is a negative number that Redis would read as one (an `int`).
+fn is_negative(word: &[u8]) -> bool {
+    word.strip_prefix(b"-").and_then(number::canonical_u64).is_some_and(|value| (1..=1 << 31).contains(&value))
 }

@@ -18,6 +18,10 @@ pub(super) enum Local {
     Arity,
     /// A number that is none, or not in canonical form.
     NotAnInteger,
+    /// A database that cannot be.
+    DbRange,
+    /// A HELLO whose version is no number.
+    HelloVersion,
     /// A word that is not among those the command knows.
     Syntax,
     /// HELLO with a version that is not 2 or 3.
@@ -61,6 +65,8 @@ impl Local {
                 say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));
             }
             Self::NotAnInteger => say(out, "ERR value is not an integer or out of range"),
+            Self::DbRange => say(out, "ERR DB index is out of range"),
+            Self::HelloVersion => say(out, "ERR Protocol version is not an integer or out of range"),
             Self::Syntax => say(out, "ERR syntax error"),
             Self::NoProto => say(out, "NOPROTO unsupported protocol version"),
             Self::AuthRefused => say(

@@ -212,11 +212,12 @@ fn denied_exec_ends_the_transaction() {
 #[test]
 fn exec_with_arguments_never_goes_up() {
     let mut script = Script::new();
-    script.say("EXEC x").up(b"").down(b"-ERR wrong number of arguments for 'exec' command\r\n");
+    let wrong = b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
+    script.say("EXEC x").up(b"").down(wrong);
     script.say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
     script.up.clear();
     script.say("EXEC x").sent(&["DISCARD"]).redis(b"+OK\r\n");
-    script.down(b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n");
+    script.down(wrong);
     script.say("SET a 1").redis(b"+OK\r\n");
     assert_eq!(script.records().last().unwrap()["context"], "top");
 }
@@ -264,9 +265,20 @@ fn a_record_names_the_confirmed_database() {
 
 #[test]
 fn a_select_that_is_not_canonical_is_answered_here() {
-    for line in ["SELECT +1", "SELECT 01", "SELECT 1\0", "SELECT x", "SELECT -1"] {
+    let (value, index) =
+        (&b"-ERR value is not an integer or out of range\r\n"[..], &b"-ERR DB index is out of range\r\n"[..]);
+    for (line, text) in [
+        ("SELECT +1", value),
+        ("SELECT 01", value),
+        ("SELECT 1\0", value),
+        ("SELECT x", value),
+        ("SELECT -01", value),
+        ("SELECT -9999999999", value),
+        ("SELECT -1", index),
+        ("SELECT -2147483648", index),
+    ] {
         let mut script = Script::new();
-        script.say(line).down(b"-ERR value is not an integer or out of range\r\n");
+        script.say(line).down(text);
         script.up.clear();
         script.up(b"");
     }
@@ -315,10 +327,21 @@ fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
 #[test]
 fn after_reset_nothing_goes_up_before_the_lane_is_authenticated_again() {
     let mut script = Script::new();
-    script.client(&["SELECT 4", "RESET", "GET a"].map(command).concat()).sent(&["SELECT 4", "RESET"]);
-    script.redis(b"+OK\r\n+RESET\r\n").up(b"*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n").down(b"+OK\r\n+RESET\r\n");
+    script.client(&["SELECT 4", "RESET", "GET a"].map(command).concat()).sent(&["SELECT 4"]);
+    script.redis(b"+OK\r\n").sent(&["RESET"]);
+    script.redis(b"+RESET\r\n").up(b"*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n").down(b"+OK\r\n+RESET\r\n");
     script.redis(b"+OK\r\n").sent(&["GET a"]).redis(b"$-1\r\n").down(b"$-1\r\n");
     assert_eq!(script.records().last().unwrap()["db"], 0);
+}
+
+#[test]
+fn reset_waits_for_what_is_owed_and_not_for_what_is_answered_here() {
+    let mut script = Script::new();
+    script.client(&["FLUSHALL", "RESET"].map(command).concat()).sent(&["RESET"]);
+    script.redis(b"+RESET\r\n+OK\r\n");
+    script.up.clear();
+    script.client(&["GET a", "FLUSHALL", "RESET"].map(command).concat()).sent(&["GET a"]);
+    script.redis(b"$-1\r\n").sent(&["RESET"]);
 }
 
 #[test]

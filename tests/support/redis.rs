@@ -1,8 +1,12 @@
 //! A private Redis for one test: own directory, Unix socket only, ended by its process id when dropped.
 
+#![allow(clippy::print_stderr, reason = "what a failed test's Redis said must be seen")]
+
 use super::wire::Wire;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -98,6 +102,52 @@ impl Redis {
         self.dir.path()
     }
 
+    /// Its password, if it has one.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.password.as_deref()
+    }
+
+    /// How often it has run, failed or rejected each command, by the name it counts it under.
+    pub fn calls(&self) -> HashMap<String, u64> {
+        let stats = self.connect().call(&["INFO", "commandstats"]).text();
+        let count = |rest: &str, key: &str| -> u64 {
+            let found = rest.split(',').find_map(|field| field.strip_prefix(key)).expect("a counter of commandstats");
+            found.parse().unwrap()
+        };
+        stats
+            .lines()
+            .filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':'))
+            // What failed is among the calls, what was rejected is not.
+            .map(|(name, rest)| (name.to_owned(), count(rest, "calls=") + count(rest, "rejected_calls=")))
+            .collect()
+    }
+
+    /// The same of one command; 0 if it never came.
+    pub fn calls_of(&self, command: &str) -> u64 {
+        self.calls().get(command).copied().unwrap_or(0)
+    }
+
+    /// How many of its clients wait in a blocking command.
+    pub fn blocked(&self) -> u64 {
+        let clients = self.connect().call(&["INFO", "clients"]).text();
+        let line = clients.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        line.expect("INFO clients names blocked_clients").trim().parse().unwrap()
+    }
+
+    /// Lets it listen on loopback too, on a port that is free, and says where.
+    pub fn listen_on_loopback(&self) -> SocketAddr {
+        let mut wire = self.connect();
+        wire.call(&["CONFIG", "SET", "bind", "127.0.0.1"]).expect_ok();
+        for _ in 0..100 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // Somebody else may have taken it in the meantime; Redis says so.
+            if wire.call(&["CONFIG", "SET", "port", &free.port().to_string()]).error().is_none() {
+                return free;
+            }
+        }
+        panic!("redis-server found no free port; its log:\n{}", self.log());
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -140,6 +190,9 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the log of {}:\n{}", self.socket.display(), self.log());
+        }
         // Errors mean that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

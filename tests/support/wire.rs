@@ -141,6 +141,21 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
+    /// The bytes of the next reply.
+    ///
+    /// # Panics
+    /// If the connection closes, or nothing comes.
+    pub fn raw_reply(&mut self) -> Vec<u8> {
+        loop {
+            let mut cursor = Cursor { input: &self.buffer, at: 0 };
+            if cursor.value().is_some() {
+                let end = cursor.at;
+                return self.buffer.drain(..end).collect();
+            }
+            assert!(self.fill(), "the connection was closed after {}", self.buffer.escape_ascii());
+        }
+    }
+
     /// Waits for the end of the connection, and returns what came before it besides replies already taken.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}

@@ -1,0 +1,125 @@
+//! What a test says of a configuration; the rest is the least that works.
+
+use super::redis::Redis;
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// One service before one Redis.
+#[derive(Clone)]
+pub struct Service {
+    pub name: &'static str,
+    /// Of the Redis, as the configuration writes it.
+    pub address: String,
+    /// Bytes of the password file; `None` says `auth = "none"`.
+    pub password: Option<Vec<u8>>,
+    /// Further entries of `upstream`, each behind a comma.
+    pub upstream: &'static str,
+    /// Further entries of the listener, likewise.
+    pub listen: &'static str,
+    /// Further lines of the service, its tables among them.
+    pub lines: &'static str,
+}
+
+impl Service {
+    /// A service called `name` before `redis`, with its password.
+    pub fn before(name: &'static str, redis: &Redis) -> Self {
+        Self {
+            name,
+            address: format!("unix:{}", redis.socket().display()),
+            password: redis.password().map(<[u8]>::to_vec),
+            upstream: "",
+            listen: "",
+            lines: "",
+        }
+    }
+}
+
+/// A configuration.
+#[derive(Clone)]
+pub struct Setup {
+    pub services: Vec<Service>,
+    /// `admission.allow`, a list.
+    pub allow: &'static str,
+    /// Whole tables `[[role]]`.
+    pub roles: &'static str,
+    /// Keys of `[limits]`.
+    pub limits: &'static str,
+    /// Keys of `[log]`.
+    pub log: &'static str,
+    /// Whole tables.
+    pub more: &'static str,
+    /// Further keys of `[audit]`.
+    pub audit: &'static str,
+    /// Records go to standard output instead of a file.
+    pub to_stdout: bool,
+    /// The file of the records is on a full disk.
+    pub disk_full: bool,
+    /// Most open files of the process.
+    pub files: Option<u32>,
+}
+
+impl Setup {
+    /// One service called `cache` before `redis`, and one role, for certificates that say `app`.
+    pub fn before(redis: &Redis) -> Self {
+        Self {
+            services: vec![Service::before("cache", redis)],
+            allow: "[\"127.0.0.0/8\"]",
+            roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
+            limits: "",
+            log: "",
+            more: "",
+            audit: "",
+            to_stdout: false,
+            disk_full: false,
+            files: None,
+        }
+    }
+
+    /// The same, changed.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Writes it into a folder of certificates, and says where.
+    pub(super) fn write(&self, dir: &Path) -> PathBuf {
+        let mut text = String::new();
+        for service in &self.services {
+            let Service { name, address, password, upstream, listen, lines } = service;
+            let auth = password.as_ref().map_or("auth = \"none\"".to_owned(), |password| {
+                write_secret(&dir.join(format!("{name}.password")), password);
+                format!("password_file = \"{name}.password\"")
+            });
+            write!(
+                text,
+                "[[service]]\nname = \"{name}\"\nlisten = [{{ address = \"127.0.0.1:0\"{listen} }}]\n\
+                 upstream = {{ address = \"{address}\", {auth}{upstream} }}\n{lines}\n"
+            )
+            .unwrap();
+        }
+        let Self { allow, roles, limits, audit, log, more, .. } = self;
+        let crl = if dir.join("ca.crl").exists() { "\"ca.crl\"" } else { "" };
+        let output = if self.to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
+        write!(
+            text,
+            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n\
+             [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
+             [audit]\noutput = [{output}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
+        )
+        .unwrap();
+        let path = dir.join("ravelin.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// Writes `bytes` to a file that only its owner can read.
+pub fn write_secret(path: &Path, bytes: impl AsRef<[u8]>) {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(bytes.as_ref()).unwrap();
+}
