@@ -70,7 +70,7 @@ impl Core {
         up: &mut Gather<'_>,
         down: &mut Gather<'_>,
     ) -> Flow {
-        if self.over_budget(turn, down) {
+        if self.over_budget(turn) {
             self.over_budget_since = Some(turn.now.mono_us);
             return Flow::Wait;
         }

@@ -284,16 +284,17 @@ impl Core {
             && turn.memory.held.saturating_sub(self.charged).saturating_add(bytes as u64) <= turn.memory.max
     }
 
-    /// Whether the budget for unanswered commands and unread replies is spent.
-    pub(super) fn over_budget(&self, turn: &Turn<'_>, down: &Gather<'_>) -> bool {
-        self.slots.bytes().saturating_add(turn.down_pending).saturating_add(down.len()) > self.config.unanswered_max
+    /// Whether the budget for unanswered commands and unread replies is spent. Replies of this very turn do not count:
+    /// the client has not had the chance to read them, and nobody would call again when it has.
+    pub(super) fn over_budget(&self, turn: &Turn<'_>) -> bool {
+        self.slots.bytes().saturating_add(turn.down_pending) > self.config.unanswered_max
     }
 
     /// Releases what can be released, and notices that the end has come.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if !matches!(self.phase, Phase::Closing | Phase::Done) {
             self.release(turn, down);
-            if self.over_budget_since.is_some() && !self.over_budget(turn, down) {
+            if self.over_budget_since.is_some() && !self.over_budget(turn) {
                 self.over_budget_since = None;
             }
         }

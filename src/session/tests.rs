@@ -805,6 +805,16 @@ fn a_client_that_never_reads_is_closed_when_its_budget_is_spent() {
 }
 
 #[test]
+fn a_client_that_reads_its_denials_is_not_held_up_by_a_small_budget() {
+    let mut setup = Setup::default();
+    setup.config.unanswered_max = 64 << 10;
+    let mut script = Script::with(setup);
+    script.client(&command("FLUSHALL").repeat(20_000));
+    assert!(script.wants().read_down, "nothing is owed and everything was read");
+    script.down(&NOPERM_FLUSHALL.repeat(20_000));
+}
+
+#[test]
 fn a_budget_that_is_spent_is_given_back_by_replies() {
     let mut script = Script::new();
     script.client(&command("GET a").repeat(40_000));

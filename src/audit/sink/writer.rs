@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Write},
     sync::{Arc, PoisonError, atomic::Ordering},
+    thread,
     time::Duration,
 };
 
@@ -26,11 +27,20 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let mut queue = lock(&self.shared.queue);
+            let mut woken = false;
             while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
                 queue.idle = true;
                 queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                woken = true;
             }
             queue.idle = false;
+            if woken {
+                // Whoever woke us may share our processor and have more: on a busy one this lets a worker finish its
+                // round, so that one write carries more lines; on an idle one it returns at once.
+                drop(queue);
+                thread::yield_now();
+                queue = lock(&self.shared.queue);
+            }
             std::mem::swap(&mut queue.pending, &mut batch);
             let next = queue.next.take();
             let last = queue.closing && batch.bytes.is_empty();
