@@ -220,7 +220,7 @@ impl Lane {
         let frame = self.scanner.frame();
         let resp2 = self.protocol == Protocol::Resp2;
         let front = self.tickets.front();
-        let said = frame.word.get(..usize::from(frame.word_len)).unwrap_or_default();
+        let said = frame.word();
         // In RESP3 what is not an answer is a push; in RESP2 it is an array, and only while something is subscribed or
         // about to be: an LRANGE of [message, a, b] looks exactly like a message.
         let may_be_unasked = match frame.class {
@@ -254,7 +254,7 @@ impl Lane {
         if frame.class == Class::Push {
             return Ok(Coming::Push);
         }
-        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let head = frame.head();
         if frame.class == Class::Error && head.starts_with(b"ERR max number of clients reached") {
             return Err(Desync::MaxClients);
         }

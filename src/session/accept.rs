@@ -10,7 +10,7 @@ use super::{
 use crate::{
     command::{self, Resolved, keys},
     policy::{RuleId, Verdict},
-    resp::{Words, encode, request::Request},
+    resp::{encode, request::Request},
 };
 
 /// Where the bytes of a command are.
@@ -200,7 +200,7 @@ impl Session {
         let resolved = match command::resolve(&words) {
             // A name has at most 64 bytes; behind this many the deciding word is none.
             Resolved::More if words.whole() == 0 && rest.len() > 256 => Resolved::NotAName,
-            Resolved::More if rest.len() > 512 => match command::resolve(&only_name(&words)) {
+            Resolved::More if rest.len() > 512 => match command::resolve(&words.first_only()) {
                 Resolved::Known(container) => Resolved::UnknownSubcommand(container),
                 other => other,
             },
@@ -224,9 +224,4 @@ impl Session {
             flow => flow,
         }
     }
-}
-
-/// The words of a request up to its name.
-fn only_name<'w>(words: &Words<'w>) -> Words<'w> {
-    words.first_only()
 }

@@ -100,7 +100,7 @@ impl Core {
     /// Redis' own words stand (it refused DISCARD for a reason of its own).
     fn discard_text(&self, local: Local) -> Option<Result<Local, &'static str>> {
         let frame = self.lane.frame();
-        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let head = frame.head();
         match frame.class {
             Class::Status => Some(Ok(local)),
             Class::Error if head.starts_with(b"ERR DISCARD without MULTI") => Some(Err("ERR EXEC without MULTI")),
@@ -111,10 +111,7 @@ impl Core {
     /// `-NOAUTH` to a forwarded command: somebody changed Redis' users under us. Closes the pair, loudly.
     fn lost_authentication(&mut self, turn: &mut Turn<'_>) -> bool {
         let frame = self.lane.frame();
-        if frame.class != Class::Error
-            || error_code(frame.head.get(..usize::from(frame.head_len)).unwrap_or_default()) != b"NOAUTH"
-            || self.config.greeting.credential.is_none()
-        {
+        if frame.class != Class::Error || frame.error_code() != b"NOAUTH" || self.config.greeting.credential.is_none() {
             return false;
         }
         turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Alarm { reason: "upstream-noauth" });
@@ -152,7 +149,7 @@ impl Core {
     /// A command of the proxy's own was answered.
     fn own_answer(&mut self, own: Own, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         let frame = self.lane.frame();
-        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let head = frame.head();
         let failed = frame.class == Class::Error;
         let ok = frame.class == Class::Status && head == b"OK";
         let code = error_code(head);
@@ -194,7 +191,7 @@ impl Core {
         let effect = slot.command().map_or(Effect::Plain, |id| id.entry().effect);
         let frame = self.lane.frame();
         let (class, element_count) = (frame.class, frame.element_count);
-        let head = frame.head.get(..usize::from(frame.head_len)).unwrap_or_default();
+        let head = frame.head();
         let failed = class == Class::Error;
         let queued = class == Class::Status && head == b"QUEUED" && self.tx.confirmed;
         let code = error_code(head);
@@ -321,7 +318,7 @@ impl Core {
         let text = self.discard_text(local);
         let frame = self.lane.frame();
         let failed = frame.class == Class::Error;
-        let code = error_code(frame.head.get(..usize::from(frame.head_len)).unwrap_or_default());
+        let code = frame.error_code();
         let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
         let own_outcome = if failed { Outcome::Error } else { Outcome::Ran };
         turn.recorder.upstream_command(turn.now, &self.facts, "DISCARD", own_outcome, failed.then_some(code), us);

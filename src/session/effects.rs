@@ -97,8 +97,9 @@ impl Core {
             };
         }
         match entry.effect {
-            Effect::Plain | Effect::State | Effect::Script => self.forward(id, words, source, reply, false, turn, up),
-            Effect::Shutdown => self.forward(id, words, source, reply, false, turn, up),
+            Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {
+                self.forward(id, words, source, reply, false, turn, up)
+            }
             Effect::Blocking => self.forward(id, words, source, reply, true, turn, up),
             Effect::BlockingOption => {
                 let may_block = keys::blocks(words);

@@ -169,6 +169,8 @@ impl Session {
     pub fn renew(&mut self, peer: AuthenticatedPeer) {
         let core = &mut self.core;
         if peer.policy() == core.peer.policy() {
+            // One that an earlier reload brought, and that still waits, is out of date as well.
+            core.renewed = None;
             return;
         }
         core.tx.deny();

@@ -762,6 +762,14 @@ fn a_new_policy_judges_what_comes_after_the_replies_to_what_the_old_one_judged()
 }
 
 #[test]
+fn a_reload_that_takes_another_back_before_it_was_in_force_leaves_the_policy_as_it_was() {
+    let mut script = Script::new();
+    script.say("GET a").renew(&[]).renew(&Setup::default().deny).redis(b"$-1\r\n").up.clear();
+    script.down.clear();
+    script.say("FLUSHALL").up(b"").down(NOPERM_FLUSHALL);
+}
+
+#[test]
 fn a_new_policy_spoils_an_open_transaction_and_the_same_policy_does_not() {
     let mut script = Script::new();
     script.say("MULTI").redis(b"+OK\r\n").say("SET a 1").redis(b"+QUEUED\r\n").renew(&["SET"]).up.clear();
