@@ -23,6 +23,8 @@ mod script;
 mod slots;
 mod state;
 #[cfg(test)]
+mod strict_tests;
+#[cfg(test)]
 mod tests;
 mod transaction;
 
