@@ -34,7 +34,8 @@ impl Core {
             if rest.is_empty() {
                 break;
             }
-            if !turn.recorder.has_room() {
+            // What passes on a replication stream needs no record.
+            if !turn.recorder.has_room() && self.streaming != Streaming::Replica {
                 self.short_of_room = true;
                 break;
             }
@@ -48,6 +49,23 @@ impl Core {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
                     self.release(turn, down);
+                }
+                Ok(Arrival::Line { len }) => {
+                    // CLIENT REPLY OFF silences these too, unlike pushes (`prepareClientToWrite`).
+                    if self.replies != Replies::Off {
+                        self.pass(at, len, down);
+                    }
+                    at = at.saturating_add(len);
+                    self.release(turn, down);
+                }
+                Ok(Arrival::Stream { len, begins }) => {
+                    if begins {
+                        self.barrier = false;
+                        self.streaming = Streaming::Replica;
+                    }
+                    self.pass(at, len, down);
+                    self.reply_out = self.reply_out.saturating_add(len as u64);
+                    at = at.saturating_add(len);
                 }
                 Ok(Arrival::Own { len, own, last }) => {
                     at = at.saturating_add(len);
@@ -294,6 +312,8 @@ impl Core {
                     self.greet(false, turn, up);
                 }
             }
+            // Refused, or its lines follow. (A replication stream that begins has no reply.)
+            Effect::Monitor | Effect::Replication => self.barrier = false,
             Effect::Plain
             | Effect::State
             | Effect::Blocking
@@ -304,8 +324,6 @@ impl Core {
             | Effect::ReplyMode
             | Effect::Subscribe(_)
             | Effect::Unsubscribe(_)
-            | Effect::Monitor
-            | Effect::Replication
             | Effect::ReplicationConfig
             | Effect::Shutdown
             | Effect::Script
