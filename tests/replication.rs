@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "patience is measured, not decided by")]
+#![allow(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 
 mod support;
 
@@ -230,7 +231,7 @@ fn a_replica_follows_through_a_cut_link_and_ends_up_equal() {
     let (tunnel, replica) = (&pair.tunnel, &pair.replica);
     let link = |state: &str| info(replica, "master_link_status").as_deref() == Some(state);
     thread::scope(|scope| {
-        let (cut, halved) = mpsc::channel();
+        let (cut, halved) = mpsc::sync_channel(1);
         scope.spawn(move || {
             halved.recv().unwrap();
             tunnel.cut();
@@ -329,6 +330,8 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
     let connections = pair.proxy.records("connection_open");
     let of_replica = connections.iter().filter(|record| record["service"] == "replication").count();
     assert_eq!(of_replica, 1, "one connection was enough");
+    let offered = pair.proxy.records("command").iter().any(|record| record["cmd"] == "REPLCONF" && record["argc"] == 7);
+    assert!(offered, "the replica spoke of a third capability besides eof and psync2");
     assert_eq!(pair.proxy.records("command").iter().filter(|record| record["verdict"] == "deny").count(), 0);
     // And what was agreed upon lets it go on where it was.
     pair.attach();

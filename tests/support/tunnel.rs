@@ -33,7 +33,7 @@ impl Tunnel {
         let (target, tls) = (proxy.addresses[index], proxy.tls(Some(issued), rustls::ALL_VERSIONS));
         let connector = TlsConnector::from(tls);
         let (open, links) = watch::channel(true);
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
