@@ -1,7 +1,8 @@
 //! The table of what is known of each command, and the lookup in it.
 //!
-//! [`super::table`] is what a Redis 7.0.15 says of itself, [`super::facts`] what was read in its source. The two are
-//! joined here at compile time: a command without a hand-written row is a compile error, not a gap.
+//! [`super::table`] is what Redis 7.0.15 says of itself, and what Redis 8.6 and Valkey 9.1 say of the commands that came
+//! later; [`super::facts`] is what was read in their sources. The two are joined here at compile time: a command without
+//! a hand-written row is a compile error, not a gap.
 
 use super::facts::{FACTS, Fact};
 use super::keys::KeySpec;
@@ -23,6 +24,7 @@ pub(super) struct Row {
     flags: u32,
     categories: u32,
     keys: &'static [KeySpec],
+    since: Option<&'static str>,
 }
 
 /// Writes a generated row on one line.
@@ -37,7 +39,15 @@ pub(super) const fn row(
     categories: u32,
     keys: &'static [KeySpec],
 ) -> Row {
-    Row { name, sub, full_name, container, arity, flags, categories, keys }
+    Row { name, sub, full_name, container, arity, flags, categories, keys, since: None }
+}
+
+impl Row {
+    /// Marks a row as one that the reference server does not know.
+    pub(super) const fn since(mut self, releases: &'static str) -> Self {
+        self.since = Some(releases);
+        self
+    }
 }
 
 const COUNT: usize = ROWS.len();
@@ -71,6 +81,7 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
         effect: fact.effect,
         begin: fact.begin,
         secrets: fact.secrets,
+        since: row.since,
         source: fact.source,
     }
 }
@@ -227,7 +238,7 @@ const fn upper(word: u64) -> u64 {
     word ^ (lower >> 2)
 }
 
-/// An open-addressing table: a power of two, a third full, so that the first probe is nearly always the last.
+/// An open-addressing table: a power of two, two fifths full, so that the first probe is nearly always the last.
 const SLOTS: usize = 1024;
 
 /// What the lookup needs of a row, in one half of a cache line: its key's fields, and what is asked for.

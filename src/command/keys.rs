@@ -373,7 +373,7 @@ struct StreamOptions {
     block: bool,
 }
 
-/// `XREAD [COUNT n] [BLOCK ms] STREAMS key … id …`, `XREADGROUP GROUP group consumer … [NOACK] …` (`xreadCommand`).
+/// `XREAD [COUNT n] [BLOCK ms] STREAMS key … id …`, `XREADGROUP GROUP group consumer … [NOACK] [CLAIM ms] …` (`xreadCommand`).
 /// Everything behind STREAMS is a key or an id, whatever it is called.
 fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
     let argc = words.declared();
@@ -392,6 +392,9 @@ fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
             3
         } else if group && word_is(word, "NOACK") {
             1
+        } else if group && word_is(word, "CLAIM") {
+            // Since Redis 8.4; a syntax error before.
+            2
         } else if word_is(word, "STREAMS") {
             return Some(StreamOptions { first: at + 1, block });
         } else {

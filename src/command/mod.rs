@@ -55,6 +55,8 @@ pub struct Entry {
     pub begin: bool,
     /// Which arguments are secrets.
     pub secrets: secrets::Secrets,
+    /// For a command that Redis 7.0 does not know: the releases that brought it (`Redis 8.0.0, Valkey 9.0.0`).
+    pub since: Option<&'static str>,
     /// Where the hand-written columns (effect, begin, secrets, layout) come from: Redis' function.
     pub source: &'static str,
 }

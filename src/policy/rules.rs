@@ -158,6 +158,7 @@ const TWINS: &[(&str, &str)] = &[
     ("cluster|slaves", "cluster|replicas"),
     ("sync", "psync"),
     ("hmset", "hset"),
+    ("slowlog|get", "commandlog|get"),
 ];
 
 struct Compiler {

@@ -123,7 +123,7 @@ fn denied_lists_each_command_once_under_the_rule_that_speaks() {
     assert_eq!(
         listed,
         [
-            ("builtin/unsupported", vec!["script|debug"]),
+            ("builtin/unsupported", vec!["cluster|syncslots", "script|debug"]),
             ("deny:CONFIG|SET", vec!["config|set"]),
             ("deny:CONFIG", vec!["config", "config|get", "config|help", "config|resetstat", "config|rewrite"]),
         ]

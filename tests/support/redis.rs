@@ -17,6 +17,75 @@ use tempfile::TempDir;
 /// The release the catalog was generated from and Debian 12 ships.
 pub const VERSION: &str = "7.0.15";
 
+/// Names the server that the tests run against; without it `redis-server` from the path.
+pub const SERVER: &str = "RAVELIN_TEST_SERVER";
+
+/// The program of the server.
+pub fn program() -> PathBuf {
+    std::env::var_os(SERVER).map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    Redis,
+    Valkey,
+    Redict,
+}
+
+/// Which server it is, as the program itself says (`--version`): INFO of the forks says 7.2.4 for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub vendor: Vendor,
+    pub major: u32,
+    pub minor: u32,
+    pub patch: u32,
+}
+
+impl Release {
+    /// Asked once for all tests of a binary.
+    ///
+    /// # Panics
+    /// If the server cannot be run or says something else.
+    pub fn of_server() -> Self {
+        static RELEASE: std::sync::OnceLock<Release> = std::sync::OnceLock::new();
+        *RELEASE.get_or_init(|| {
+            let program = program();
+            let said = Command::new(&program).arg("--version").output().unwrap_or_else(|error| {
+                panic!(
+                    "{} cannot be run ({error}): this test needs a real Redis; install redis-server",
+                    program.display()
+                )
+            });
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let read = || {
+                let vendor = match said.split(' ').next()? {
+                    "Redis" => Vendor::Redis,
+                    "Valkey" => Vendor::Valkey,
+                    "Redict" => Vendor::Redict,
+                    _ => return None,
+                };
+                let mut numbers = said.split_once("v=")?.1.split(' ').next()?.split('.').map(|part| part.parse().ok());
+                Some(Self { vendor, major: numbers.next()??, minor: numbers.next()??, patch: numbers.next()?? })
+            };
+            read().unwrap_or_else(|| panic!("{} --version says {said:?}", program.display()))
+        })
+    }
+
+    /// Whether it has what Redis has since this release. The forks are of 7.2.
+    pub fn since(self, major: u32, minor: u32) -> bool {
+        match self.vendor {
+            Vendor::Redis => (self.major, self.minor) >= (major, minor),
+            Vendor::Valkey | Vendor::Redict => (major, minor) <= (7, 2),
+        }
+    }
+
+    /// Whether it is the one the catalog was generated from.
+    pub fn is_reference(self) -> bool {
+        self.vendor == Vendor::Redis && format!("{}.{}.{}", self.major, self.minor, self.patch) == VERSION
+    }
+}
+
 /// A running `redis-server` that nothing else can reach.
 pub struct Redis {
     child: Child,
@@ -52,13 +121,13 @@ impl Redis {
         if let Some(password) = password {
             writeln!(config, "requirepass {}", quoted(password)).unwrap();
         }
-        for line in lines {
+        for line in lines.iter().filter(|line| understood(line)) {
             writeln!(config, "{line}").unwrap();
         }
         let config_path = dir.path().join("redis.conf");
         fs::write(&config_path, config).unwrap();
         let log = File::create(dir.path().join("redis.log")).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(program())
             .arg(&config_path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -197,6 +266,12 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether this server knows such a line: what these turn on was always on before there was a way to turn it off.
+fn understood(line: &str) -> bool {
+    let later = line.starts_with("enable-debug-command") || line.starts_with("enable-module-command");
+    !later || Release::of_server().since(7, 0)
 }
 
 /// Any bytes as one word of `redis.conf` (`sdssplitargs`: double quotes with `\xHH`).
