@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
+    net::TcpListener,
     process::Command,
     sync::mpsc,
     thread,
@@ -25,8 +26,8 @@ use std::{
 };
 use support::{
     process::{PASSWORD, PATIENCE, Proxy},
-    redis::Redis,
-    setup::{Service, Setup},
+    redis::{Redis, Release},
+    setup::{Service, Setup, write_secret},
     tunnel::Tunnel,
 };
 
@@ -54,34 +55,14 @@ fn doors(master: &Redis, inline: bool) -> Setup {
 /// What is written into the master meanwhile must be in its backlog.
 const MASTER: &[&str] = &["repl-backlog-size 64mb"];
 
-/// Whether this server needs to be told that DEBUG is for tests, and whether as a replica it speaks lines.
-struct Version {
-    major: u32,
-    minor: u32,
-    valkey: bool,
-}
-
-impl Version {
-    fn of(redis: &Redis) -> Self {
-        let info = redis.connect().call(&["INFO", "server"]).text();
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let valkey = field("valkey_version:");
-        let mut parts =
-            valkey.or_else(|| field("redis_version:")).unwrap().split('.').map(|part| part.parse().unwrap());
-        Self { major: parts.next().unwrap(), minor: parts.next().unwrap(), valkey: valkey.is_some() }
-    }
+/// Up to 5 a replica speaks lines before its stream begins.
+fn speaks_lines() -> bool {
+    !Release::of_server().since(6, 0)
 }
 
 /// A server for tests of replication: DEBUG is on.
 fn server(lines: &[&str], password: Option<&str>) -> Redis {
-    let output = Command::new("redis-server").arg("--version").output().expect("redis-server");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let major: u32 = text.split("v=").nth(1).and_then(|rest| rest.split('.').next()).unwrap().parse().unwrap();
-    let mut all = lines.to_vec();
-    if major >= 7 {
-        all.push("enable-debug-command yes");
-    }
-    Redis::with(&all, password.map(str::as_bytes))
+    Redis::with(&[lines, &["enable-debug-command yes"]].concat(), password.map(str::as_bytes))
 }
 
 /// A field of INFO, or of one of its sections.
@@ -122,8 +103,7 @@ impl Pair {
     fn furnished(master_lines: &[&str], replica_lines: &[&str], furnish: impl FnOnce(&Redis)) -> Self {
         let master = server(&[MASTER, master_lines].concat(), Some(PASSWORD));
         furnish(&master);
-        let version = Version::of(&master);
-        let proxy = Proxy::with(&doors(&master, version.major < 6));
+        let proxy = Proxy::with(&doors(&master, speaks_lines()));
         let tunnel = Tunnel::to(&proxy, 1, &proxy.pki.client("replica").unwrap());
         let replica = server(replica_lines, None);
         Self { master, proxy, tunnel, replica }
@@ -256,8 +236,10 @@ fn a_replica_follows_through_a_cut_link_and_ends_up_equal() {
     for story in synced {
         assert_eq!(story.first().map(String::as_str), Some("PING ran"), "{story:?}");
         assert!(story.iter().any(|line| line == "REPLCONF ran"), "{story:?}");
-        let tail = &story[story.len() - 3..];
-        assert_eq!(tail, ["PSYNC begin", "PSYNC ran", "close client-closed"], "{story:?}");
+        let [.., begin, end, close] = &story[..] else { panic!("{story:?}") };
+        assert_eq!([begin, end], ["PSYNC begin", "PSYNC ran"], "{story:?}");
+        // A link that is cut with bytes on it ends in a reset.
+        assert!(["close client-closed", "close client-gone"].contains(&&close[..]), "{story:?}");
     }
     let closes: Vec<Value> = pair.proxy.records("connection_close");
     let all_bytes = closes.iter().filter_map(|record| record["bytes_out"].as_u64()).sum::<u64>();
@@ -301,10 +283,9 @@ fn hundreds_of_megabytes_arrive_whole_from_a_file_and_take_no_memory_in_the_prox
 
 #[test]
 fn a_payload_of_unknown_length_arrives_whole() {
-    let probe = server(&[], None);
-    // From 2.8.18 on; this server may be older.
-    if probe.connect().call(&["CONFIG", "SET", "repl-diskless-sync", "yes"]).error().is_some() {
-        assert!(probe.version().starts_with("2.8."), "{}", probe.version());
+    let release = Release::of_server();
+    if (release.major, release.minor, release.patch) < (2, 8, 18) {
+        // Older ones write a file first, always.
         return;
     }
     let (pair, more) = transfer(&["repl-diskless-sync yes", "repl-diskless-sync-delay 0"], &[], 50_000, 256);
@@ -319,9 +300,8 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
     let known = ["repl-rdb-channel", "dual-channel-replication-enabled"]
         .into_iter()
         .find(|name| probe.connect().call(&["CONFIG", "GET", name]).elements().len() == 2);
-    let version = Version::of(&probe);
     let Some(known) = known else {
-        assert!(version.major < 8, "Redis {}.{}", version.major, version.minor);
+        assert!(Release::of_server().major < 8, "{:?}", Release::of_server());
         return;
     };
     let both = format!("{known} yes");
@@ -342,15 +322,14 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
     pair.await_link();
     write_for(&pair.master, Duration::from_millis(100), || {});
     pair.expect_equal();
-    assert!(count(&pair.master, "sync_partial_ok") >= 1, "valkey: {}", version.valkey);
+    assert!(count(&pair.master, "sync_partial_ok") >= 1);
 }
 
 #[test]
 fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_says() {
     let master = server(MASTER, Some(PASSWORD));
-    let inline = Version::of(&master).major < 6;
     for (option, up) in [("", false), (", client_auth = \"ignore\"", true)] {
-        let setup = doors(&master, inline).with(|setup| setup.services[1].upstream = option);
+        let setup = doors(&master, speaks_lines()).with(|setup| setup.services[1].upstream = option);
         let mut proxy = Proxy::with(&setup);
         let tunnel = Tunnel::to(&proxy, 1, &proxy.pki.client("replica").unwrap());
         let replica = server(&["masterauth a-replicas-own-idea"], None);
@@ -400,6 +379,86 @@ fn the_command_lines_backup_comes_through() {
     let restored = server(&["dbfilename backup.rdb", &format!("dir {}", proxy.path("").display())], None);
     let digest = |redis: &Redis| redis.connect().call(&["DEBUG", "DIGEST"]).text();
     assert_eq!(digest(&restored), digest(&master));
+}
+
+/// The documentation's configuration, with this machine's paths.
+#[test]
+fn the_documented_configuration_is_understood() {
+    let text = include_str!("../deploy/docs/replication.md");
+    let (_, block) = text.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let master = server(MASTER, Some(PASSWORD));
+    let proxy = Proxy::start(&master);
+    let at = |name: &str| proxy.path(name).display().to_string();
+    let here = block
+        .replace("/etc/ravelin/redis-password", &at("cache.password"))
+        .replace("/etc/ravelin/tls/tls", &at("server"))
+        .replace("/etc/ravelin/tls/ca", &at("ca"))
+        .replace("/run/redis/redis-server.sock", &master.socket().display().to_string())
+        .replace("socket_owner = \"redis\"\n", "");
+    assert!(!here.contains("/etc/ravelin/"), "{here}");
+    let file = proxy.path("documented.toml");
+    fs::write(&file, here).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ravelin")).arg("check").arg("-c").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("PSYNC"), "it warns of what it opens: {said}");
+}
+
+/// From 6.0 on Redis itself can hold the link to what a link needs.
+#[test]
+fn a_user_of_redis_that_may_only_replicate_is_enough() {
+    if !Release::of_server().since(6, 0) {
+        return;
+    }
+    let master = server(MASTER, Some(PASSWORD));
+    master
+        .connect()
+        .call(&["ACL", "SETUSER", "link", "on", ">for-replicas", "+psync", "+replconf", "+ping"])
+        .expect_ok();
+    let setup = doors(&master, false).with(|setup| {
+        setup.services[1].upstream = ", username = \"link\"";
+        setup.services[1].password = Some(b"for-replicas".to_vec());
+    });
+    let proxy = Proxy::with(&setup);
+    let tunnel = Tunnel::to(&proxy, 1, &proxy.pki.client("replica").unwrap());
+    let pair = Pair { master, proxy, tunnel, replica: server(&[], None) };
+    pair.attach();
+    pair.await_link();
+    write_for(&pair.master, Duration::from_millis(100), || {});
+    pair.expect_equal();
+}
+
+/// With stunnel in client mode where the other tests have a forwarder of their own.
+#[test]
+#[ignore = "needs stunnel, which the gate does not fetch: cargo test --test replication -- --ignored"]
+fn a_replica_behind_stunnel_follows() {
+    let pair = Pair::furnished(&[], &[], |_| {});
+    let issued = pair.proxy.pki.client("replica").unwrap();
+    write_secret(&pair.proxy.path("replica.crt"), &issued.chain);
+    write_secret(&pair.proxy.path("replica.key"), &issued.key);
+    let at = |name: &str| pair.proxy.path(name).display().to_string();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "foreground = yes\npid =\n[redis-master]\nclient = yes\naccept = 127.0.0.1:{port}\nconnect = {}\ncert = {}\n\
+         key = {}\nCAfile = {}\nverifyChain = yes\ncheckHost = localhost\n",
+        pair.proxy.addresses[1],
+        at("replica.crt"),
+        at("replica.key"),
+        at("ca.crt")
+    );
+    fs::write(at("stunnel.conf"), config).unwrap();
+    let log = fs::File::create(at("stunnel.log")).unwrap();
+    let mut stunnel = Command::new("stunnel").arg(at("stunnel.conf")).stderr(log).spawn().expect("stunnel");
+    pair.replica.connect().call(&["SLAVEOF", "127.0.0.1", &port.to_string()]).expect_ok();
+    pair.await_link();
+    write_for(&pair.master, Duration::from_secs(3), || {});
+    pair.expect_equal();
+    stunnel.kill().unwrap();
+    stunnel.wait().unwrap();
+    until("the end of the link", || {
+        pair.proxy.records("command").iter().any(|record| record["cmd"] == "PSYNC" && record["outcome"] == "ran")
+    });
 }
 
 #[test]
