@@ -346,6 +346,79 @@ fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_
 }
 
 #[test]
+fn acknowledgements_reach_the_master() {
+    let release = Release::of_server();
+    let fsyncs = release.since(7, 2);
+    let pair = Pair::start(&[], if fsyncs { &["appendonly yes"] } else { &[] });
+    let mut wire = pair.master.connect();
+    wire.call(&["SET", "a", "1"]).expect_ok();
+    // The replica says so once a second unasked, and at once when WAIT asks.
+    let offset = count(&pair.master, "master_repl_offset");
+    until("the master to know", || {
+        let replica = info(&pair.master, "slave0").unwrap_or_default();
+        let known = replica.split(',').find_map(|field| field.strip_prefix("offset="));
+        known.is_some_and(|known| known.parse::<u64>().unwrap() >= offset)
+    });
+    if release.since(3, 0) {
+        assert_eq!(wire.call(&["WAIT", "1", "10000"]).integer(), 1);
+    }
+    if fsyncs {
+        wire.call(&["SET", "a", "2"]).expect_ok();
+        let reply = wire.call(&["WAITAOF", "0", "1", "10000"]);
+        assert_eq!(reply.elements()[1].integer(), 1, "FACK comes through");
+    }
+}
+
+#[test]
+fn a_reload_that_takes_the_right_away_ends_the_link_and_another_does_not() {
+    let pair = Pair::start(&[], &[]);
+    let closed =
+        |proxy: &Proxy| proxy.records("connection_close").iter().any(|record| record["service"] == "replication");
+    let setup = pair.proxy.setup();
+    pair.proxy
+        .configure(&setup.clone().with(|setup| setup.services[1].lines = "[service.policy]\ndeny = [\"@read\"]\n"));
+    assert_eq!(pair.proxy.reload()["result"], "swapped");
+    write_for(&pair.master, Duration::from_millis(100), || {});
+    pair.expect_equal();
+    assert!(!closed(&pair.proxy), "the link still stands");
+    pair.proxy
+        .configure(&setup.with(|setup| setup.services[1].lines = "[service.policy]\ndeny = [\"PSYNC\", \"SYNC\"]\n"));
+    assert_eq!(pair.proxy.reload()["result"], "swapped");
+    pair.proxy.await_record("connection_close", |record| record["reason"] == "revoked");
+    // It comes back and is told.
+    pair.proxy.await_record("command", |record| record["cmd"] == "PSYNC" && record["outcome"] == "denied");
+}
+
+#[test]
+fn a_replica_that_does_not_read_holds_the_stream_up_and_fills_no_memory_here() {
+    let master = server(&[MASTER, &["rdbcompression no"]].concat(), Some(PASSWORD));
+    populate(&master, 200_000, 256);
+    let proxy = Proxy::with(&doors(&master, false));
+    let issued = proxy.pki.client("replica").unwrap();
+    let socket = std::net::TcpStream::connect(proxy.addresses[1]).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = proxy.shake_with(&proxy.tls(Some(&issued), rustls::ALL_VERSIONS), socket).unwrap();
+    let idle = peak_memory(proxy.pid());
+    let read = || {
+        let io = fs::read_to_string(format!("/proc/{}/io", proxy.pid())).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse::<u64>().unwrap()
+    };
+    let begun = read();
+    client.send(&["PSYNC", "?", "-1"]);
+    assert!(String::from_utf8(client.take(12)).unwrap().trim_start().starts_with("+FULLRESYNC"));
+    until("the proxy to stall", || {
+        let before = read();
+        thread::sleep(Duration::from_millis(300));
+        before > begun + (64 << 10) && read() == before
+    });
+    assert!(read() - begun < 32 << 20, "what sockets hold, not the whole payload");
+    let more = peak_memory(proxy.pid()).saturating_sub(idle);
+    assert!(more < 16 * 1024, "{more} KiB");
+    drop(client);
+    proxy.await_record("command", |record| record["cmd"] == "PSYNC" && record["outcome"] == "ran");
+}
+
+#[test]
 fn the_door_for_applications_goes_on_denying_replication() {
     let master = server(MASTER, Some(PASSWORD));
     let proxy = Proxy::with(&doors(&master, false));

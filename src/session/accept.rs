@@ -210,7 +210,8 @@ impl Session {
             Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words)),
             _ => (None, false),
         };
-        let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow);
+        let allowed =
+            id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow) && !self.core.lane.monitoring();
         if allowed && !settled {
             if self.core.may_hold(rest.len(), turn) {
                 return self.starve();

@@ -60,8 +60,7 @@ impl Core {
                 }
                 Ok(Arrival::Stream { len, begins }) => {
                     if begins {
-                        self.barrier = false;
-                        self.streaming = Streaming::Replica;
+                        self.begin_replication();
                     }
                     self.pass(at, len, down);
                     self.reply_out = self.reply_out.saturating_add(len as u64);

@@ -181,7 +181,8 @@ impl Session {
         core.tx.deny();
         core.wait_for_empty = true;
         core.renewed = Some(peer);
-        if core.slots.is_empty() {
+        // The slot of a replication stream is open for as long as the connection; nothing is judged behind it.
+        if core.slots.is_empty() || core.streaming == Streaming::Replica {
             core.put_in_force();
         }
     }

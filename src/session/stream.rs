@@ -18,7 +18,7 @@ use super::{
     local::Local,
     machine::Session,
     options::{self, ReplicationConfig},
-    state::{Core, Replies},
+    state::{Core, Replies, Streaming},
 };
 use crate::{
     command::{self, CommandId, Effect, Resolved, catalog},
@@ -114,6 +114,13 @@ impl Core {
             }
             _ => self.lane.expect(ticket),
         }
+    }
+
+    /// Redis has granted SYNC or PSYNC: from here on acknowledgements are taken and nothing is waited for.
+    pub(super) fn begin_replication(&mut self) {
+        self.barrier = false;
+        self.streaming = Streaming::Replica;
+        self.put_in_force();
     }
 
     /// Whether a stream is open, or asked for, that this policy denies.

@@ -344,6 +344,35 @@ fn drain_and_a_reload_that_takes_the_right_away_end_streams() {
 }
 
 #[test]
+fn a_reload_that_leaves_the_right_to_it_lets_a_stream_go_on() {
+    let mut script = replicating();
+    script.renew(&["GET"]).say("REPLCONF ACK 1").sent(&["REPLCONF ACK 1"]).redis(b"x").down(b"x");
+    script.renew(&["SET"]).renew(&["GET", "PSYNC"]).wait_us(0).closed("revoked", End::Flush);
+    // It comes while Redis still prepares its answer.
+    let mut script = open();
+    script.say("PSYNC ? -1").renew(&["GET"]).up.clear();
+    script.redis(full_resync().as_bytes()).say("REPLCONF ACK 1").sent(&["REPLCONF ACK 1"]);
+    let mut script = monitoring();
+    script.renew(&["GET"]).say("PING").sent(&["PING"]).redis(b"+PONG\r\n").say("RESET").redis(b"+RESET\r\n+OK\r\n");
+    script.say("GET a");
+    assert!(script.down.ends_with(b"-NOPERM this user has no permissions to run the 'get' command\r\n"));
+}
+
+#[test]
+fn a_large_command_on_a_monitoring_connection_is_swallowed_at_once() {
+    let mut script = monitoring();
+    let mut bytes = b"*5\r\n$4\r\nMSET\r\n$1\r\nk\r\n$500000\r\n".to_vec();
+    script.client(&bytes);
+    script.down(WHILE_MONITORING);
+    bytes = [&b"x".repeat(500_000)[..], b"\r\n$1\r\nl\r\n$1\r\n1\r\n", &command("PING")].concat();
+    for piece in bytes.chunks(10_000) {
+        script.client(piece);
+        assert_eq!(script.memory.held, 0);
+    }
+    script.sent(&["PING"]);
+}
+
+#[test]
 fn silence_ends_no_stream() {
     for line in ["MONITOR", "PSYNC ? -1"] {
         let mut setup = Setup { deny: Vec::new(), ..Setup::default() };
