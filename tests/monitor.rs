@@ -14,9 +14,9 @@ use std::{
 use support::{
     client::Client,
     process::{PASSWORD, Proxy},
-    redis::Redis,
+    redis::{Redis, Release},
     setup::Setup,
-    wire::{Reply, Wire},
+    wire::{Reply, Wire, encode},
 };
 
 /// A proxy whose policy denies nothing.
@@ -114,6 +114,25 @@ fn reset_ends_the_lines_and_the_connection_is_an_ordinary_one_again() {
     assert_eq!(client.call(&["GET", "a"]), Reply::Bulk(b"1".to_vec()));
     redis.connect().call(&["SET", "a", "2"]).expect_ok();
     assert_eq!(client.call(&["GET", "a"]), Reply::Bulk(b"2".to_vec()), "no line came between");
+}
+
+#[test]
+fn client_reply_off_silences_the_lines_as_in_redis() {
+    let (redis, proxy) = pair();
+    if !Release::of_server().since(6, 2) {
+        // Without RESET nothing tells that nothing came.
+        return;
+    }
+    let mut other = redis.connect();
+    let (mut through, mut direct) = (proxy.client(), redis.connect());
+    let silent = [&["CLIENT", "REPLY", "OFF"][..], &["MONITOR"]].map(encode).concat();
+    through.send_raw(&silent);
+    direct.send_raw(&silent);
+    proxy.await_record("command", |record| record["cmd"] == "MONITOR");
+    other.call(&["SET", "a", "1"]).expect_ok();
+    through.send(&["RESET"]);
+    direct.send(&["RESET"]);
+    assert_eq!((through.reply(), direct.reply()), (Reply::Status("RESET".into()), Reply::Status("RESET".into())));
 }
 
 #[test]

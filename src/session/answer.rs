@@ -107,10 +107,19 @@ impl Core {
     fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
         let Some(slot) = self.slots.front() else { return };
         let replaced = matches!(slot.kind, Kind::AsDiscard(local) if self.discard_text(local).is_some());
-        if !slot.marks.has(Marks::SILENT) && !replaced {
+        let silent = slot.marks.has(Marks::SILENT) && !self.ends_silence(slot);
+        if !silent && !replaced {
             self.pass(at, len, down);
             self.reply_out = self.reply_out.saturating_add(len as u64);
         }
+    }
+
+    /// RESET that works ends CLIENT REPLY OFF before it is answered, so `+RESET` is heard (Redis' `resetCommand`). One that
+    /// CLIENT REPLY SKIP skips is not.
+    fn ends_silence(&self, slot: &Slot) -> bool {
+        self.replies == Replies::Off
+            && self.lane.frame().class == Class::Status
+            && slot.command().is_some_and(|id| id.entry().effect == Effect::Reset)
     }
 
     /// What the client is told in the place of Redis' answer to the DISCARD that went up for its EXEC. `None` when

@@ -405,10 +405,16 @@ fn skip_silences_the_next_request_and_an_empty_one_counts() {
 }
 
 #[test]
-fn reset_ends_client_reply_off() {
+fn reset_ends_client_reply_off_and_is_heard_itself() {
     let mut script = Script::new();
     script.say("CLIENT REPLY OFF").say("RESET").redis(b"+RESET\r\n+OK\r\n").say("PING").redis(b"+PONG\r\n");
+    script.down(b"+RESET\r\n+PONG\r\n");
+    let mut script = Script::new();
+    script.say("CLIENT REPLY SKIP").say("RESET").redis(b"+RESET\r\n+OK\r\n").say("PING").redis(b"+PONG\r\n");
     script.down(b"+PONG\r\n");
+    let mut script = Script::new();
+    script.say("CLIENT REPLY OFF").say("RESET").redis(b"-ERR unknown command\r\n").say("PING").redis(b"+PONG\r\n");
+    script.down(b"");
 }
 
 // ── publish and subscribe ───────────────────────────────────────────────────────────────────────────────────────────
