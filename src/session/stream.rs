@@ -27,7 +27,7 @@ use crate::{
     resp::{Words, encode, request::Request},
 };
 
-/// Longest acknowledgement: `REPLCONF ACK` and `FACK` with two numbers of 20 digits take 98 bytes.
+/// Longest acknowledgement: `REPLCONF ACK` and `FACK` with two numbers of 20 digits take 91 bytes.
 const ACKNOWLEDGEMENT_MAX: usize = 128;
 
 impl Core {
@@ -139,6 +139,13 @@ impl Core {
     fn end_stream(&mut self, detail: &str) {
         self.finish(CloseReason::Protocol, detail, End::Flush);
     }
+
+    /// More has gone up on the stream that the front slot began.
+    fn count_sent(&mut self, bytes: usize) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.add_bytes(bytes);
+        }
+    }
 }
 
 impl Session {
@@ -195,15 +202,6 @@ impl Session {
                     return input.len();
                 }
             }
-        }
-    }
-}
-
-impl Core {
-    /// More has gone up on the stream that the front slot began.
-    fn count_sent(&mut self, bytes: usize) {
-        if let Some(slot) = self.slots.back_mut() {
-            slot.add_bytes(bytes);
         }
     }
 }

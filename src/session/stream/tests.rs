@@ -483,6 +483,31 @@ proptest! {
     }
 
     #[test]
+    fn no_chunking_changes_what_a_monitor_sees_and_no_reply_falls_into_a_line(
+        texts in prop::collection::vec("[ -~]{0,80}", 1..20),
+        cuts in prop::collection::vec(1..60_usize, 1..12),
+        asked in 0..40_usize,
+    ) {
+        let mut script = monitoring();
+        let lines: Vec<String> = texts.iter().map(|text| format!("+{}.5 [0 x] {text}\r\n", texts.len())).collect();
+        let bytes = lines.concat().into_bytes();
+        let (mut rest, mut turn) = (&bytes[..], 0);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            rest = later;
+            script.redis(piece);
+            if turn == asked {
+                script.say("GET a");
+            }
+            turn += 1;
+        }
+        let seen = String::from_utf8(std::mem::take(&mut script.down)).unwrap();
+        let denial = std::str::from_utf8(WHILE_MONITORING).unwrap();
+        prop_assert_eq!(seen.split_inclusive('\n').filter(|line| *line == denial).count(), usize::from(turn > asked));
+        prop_assert_eq!(seen.replace(denial, "").into_bytes(), bytes);
+    }
+
+    #[test]
     fn random_bytes_of_a_replica_go_up_only_as_acknowledgements(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut script = replicating();
         script.client(&bytes);
