@@ -213,7 +213,7 @@ impl Session {
         };
         let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow);
         if allowed && !settled {
-            if self.core.may_hold(rest.len(), turn) {
+            if self.core.may_hold(rest.len().saturating_add(self.parser.memory()), turn) {
                 return self.starve();
             }
             self.core.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, &words, &source, turn);

@@ -117,6 +117,8 @@ pub(super) struct Core {
     pub(super) starved: bool,
     /// Bytes the last call of `downstream` left unconsumed.
     pub(super) leftover: usize,
+    /// Bytes the parser holds besides, for the words of the command that is not whole.
+    pub(super) parsed: usize,
     /// How much of [`super::MemoryBudget`] this session has taken.
     pub(super) charged: u64,
     /// Bytes of the reply that is coming in which the client was sent, and the reply's own.
@@ -171,6 +173,7 @@ impl Core {
             last_words: None,
             starved: true,
             leftover: 0,
+            parsed: 0,
             charged: 0,
             reply_out: 0,
             regreeting: false,
@@ -273,7 +276,8 @@ impl Core {
 
     /// Takes this session's share of the worker's memory for held commands, or gives it back.
     pub(super) fn charge(&mut self, turn: &mut Turn<'_>) {
-        let due = if self.leftover as u64 > self.config.stream_from { self.leftover as u64 } else { 0 };
+        let held = self.leftover.saturating_add(self.parsed) as u64;
+        let due = if held > self.config.stream_from { held } else { 0 };
         turn.memory.held = turn.memory.held.saturating_sub(self.charged).saturating_add(due);
         self.charged = due;
     }

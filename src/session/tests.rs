@@ -586,7 +586,7 @@ fn a_command_that_cannot_be_judged_is_held_and_beyond_the_limit_denied() {
     script.up.clear();
     let small = mset(500_000);
     script.client(&small[..400_000]).up(b"");
-    assert_eq!(script.memory.held, 400_000);
+    assert_eq!(script.memory.held, 400_000 + 4 * 8, "its bytes, and room for the places of four words");
     script.client(&small[400_000..]).up(&small);
     assert_eq!(script.memory.held, 0);
     script.redis(b"+OK\r\n").down(b"+OK\r\n");
@@ -595,6 +595,23 @@ fn a_command_that_cannot_be_judged_is_held_and_beyond_the_limit_denied() {
         script.client(chunk);
     }
     script.sent(&["GET k"]).down(b"-NOPERM the 'mset' command is too large to be judged before it is forwarded\r\n");
+    assert_eq!(script.memory.held, 0);
+}
+
+/// A word takes six bytes on the wire and eight here.
+#[test]
+fn a_held_command_of_many_empty_words_is_charged_for_their_places_too() {
+    let mut script = Script::new();
+    script.client(b"*1000000\r\n$3\r\nDEL\r\n");
+    let mut sent = 0;
+    while script.down.is_empty() {
+        let words = b"$0\r\n\r\n".repeat(4096);
+        sent += words.len();
+        script.client(&words);
+        let taken = sent + script.session.parser.memory();
+        assert!(script.memory.held == 0 || taken <= 1 << 20, "{taken} bytes are held");
+    }
+    assert!(script.down.starts_with(b"-NOPERM the 'del' command is too large"));
     assert_eq!(script.memory.held, 0);
 }
 
