@@ -50,7 +50,7 @@ impl Tools {
     pub fn new(recorder: Recorder, memory_max: u64, clock: Clock) -> Self {
         Self {
             recorder,
-            memory: MemoryBudget { held: 0, max: memory_max },
+            memory: MemoryBudget::new(memory_max),
             clock,
             cipher: Scratch::new(),
             plain: Vec::with_capacity(PLAIN_BYTES),

@@ -202,11 +202,11 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             self.tell(cx, tools, event);
             busy = true;
         }
+        self.flush(cx);
         if self.has_come(tools) {
             self.tell(cx, tools, Event::Resume);
             busy = true;
         }
-        self.flush(cx);
         // Replies first: they free slots and release barriers for the commands that are read next.
         busy |= self.read_up(cx, tools);
         busy |= self.read_down(cx, tools);
@@ -233,6 +233,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             && wants.wake_at_us.is_some_and(|at| at <= self.now.get_or_insert_with(|| tools.clock.now()).mono_us);
         due || wants.written.is_some_and(|written| tools.recorder.written() >= written)
             || (wants.room && tools.recorder.has_room())
+            || (wants.flushed && self.down.as_ref().is_none_or(|down| down.pending() == 0))
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) {

@@ -109,7 +109,6 @@ impl Session {
         if self.core.client_ended && self.core.streaming == Streaming::Up {
             self.core.break_stream(CloseReason::ClientClosed);
         }
-        self.core.charge(turn);
         self.core.settle(turn, down);
         consumed
     }
@@ -198,9 +197,12 @@ impl Session {
         let open = core.phase == Phase::Open;
         Wants {
             read_down: open && core.may_accept() && !core.short_of_room && core.takes_input(),
-            read_up: matches!(core.phase, Phase::Open | Phase::Greeting) && !core.short_of_room,
+            read_up: matches!(core.phase, Phase::Open | Phase::Greeting)
+                && !core.short_of_room
+                && !core.keeps_replies(),
             written: core.begun.as_ref().filter(|begun| begun.target > 0).map(|begun| begun.target),
             room: core.short_of_room,
+            flushed: open && core.unread,
             wake_at_us: core.deadline(),
             down: core.down,
             up: core.up,

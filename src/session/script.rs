@@ -102,7 +102,7 @@ impl Script {
 
     pub(super) fn with(setup: Setup) -> Self {
         let mut recorder = Recorder::new(0, setup.room);
-        let mut memory = MemoryBudget { held: 0, max: setup.memory_max };
+        let mut memory = MemoryBudget::new(setup.memory_max);
         let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
         let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
         let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
@@ -167,7 +167,8 @@ impl Script {
         for _ in 0..1000 {
             let wants = self.session.wants();
             let written = wants.written.is_some_and(|target| self.recorder.written() >= target);
-            if written || (wants.room && self.recorder.has_room()) {
+            let flushed = wants.flushed && self.down_pending == 0;
+            if written || flushed || (wants.room && self.recorder.has_room()) {
                 self.call(&[], |session, _, turn, up, down| {
                     session.resume(turn, up, down);
                     0

@@ -99,6 +99,7 @@ const OPEN: Wants = Wants {
     read_up: true,
     written: None,
     room: false,
+    flushed: false,
     wake_at_us: None,
     down: End::Open,
     up: End::Open,
