@@ -105,7 +105,7 @@ impl Session {
         let consumed = self.accept_all(input, turn, up, down).min(input.len());
         self.core.leftover = input.len().saturating_sub(consumed);
         // What a whole command leaves behind is given back at rest, when nobody could take it off the account.
-        self.core.parsed = if self.core.leftover == 0 { 0 } else { self.parser.memory() };
+        self.core.parsed = if self.core.leftover == 0 { 0 } else { self.places() };
         if self.core.client_ended && self.core.streaming == Streaming::Up {
             self.core.break_stream(CloseReason::ClientClosed);
         }

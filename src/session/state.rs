@@ -121,7 +121,7 @@ pub(super) struct Core {
     pub(super) starved: bool,
     /// Bytes the last call of `downstream` left unconsumed.
     pub(super) leftover: usize,
-    /// Bytes the parser holds besides, for the words of the command that is not whole.
+    /// Bytes that the words of the command that is not whole take besides.
     pub(super) parsed: usize,
     /// How much of [`super::MemoryBudget`] this session has taken: of `held`, of `owed`.
     pub(super) charged: (u64, u64),
@@ -291,7 +291,7 @@ impl Core {
         let held = if held > self.config.stream_from { held } else { 0 };
         let owed = if owed > OWED_FREE { owed } else { 0 };
         self.set_charge((held, owed), turn);
-        self.unread = turn.down_pending as u64 > OWED_FREE || self.keeps_replies();
+        self.unread = turn.down_pending as u64 > OWED_FREE || (self.keeps_replies() && !self.short_of_room);
     }
 
     pub(super) fn set_charge(&mut self, due: (u64, u64), turn: &mut Turn<'_>) {

@@ -586,7 +586,7 @@ fn a_command_that_cannot_be_judged_is_held_and_beyond_the_limit_denied() {
     script.up.clear();
     let small = mset(500_000);
     script.client(&small[..400_000]).up(b"");
-    assert_eq!(script.memory.held, 400_000 + 4 * 8, "its bytes, and room for the places of four words");
+    assert_eq!(script.memory.held, 400_000 + 4 * 16, "its bytes, and room for four words");
     script.client(&small[400_000..]).up(&small);
     assert_eq!(script.memory.held, 0);
     script.redis(b"+OK\r\n").down(b"+OK\r\n");
@@ -608,7 +608,7 @@ fn a_held_command_of_many_empty_words_is_charged_for_their_places_too() {
         let words = b"$0\r\n\r\n".repeat(4096);
         sent += words.len();
         script.client(&words);
-        let taken = sent + script.session.parser.memory();
+        let taken = sent + 2 * script.session.parser.memory();
         assert!(script.memory.held == 0 || taken <= 1 << 20, "{taken} bytes are held");
     }
     assert!(script.down.starts_with(b"-NOPERM the 'del' command is too large"));
@@ -900,6 +900,19 @@ fn replies_of_our_own_that_nobody_reads_are_kept_as_slots() {
     script.down_pending = 0;
     script.redis(b"").down(&[&NOPERM_FLUSHALL.repeat(10_000)[..], b"$1\r\nb\r\n"].concat());
     assert!(script.wants().read_up && !script.wants().flushed);
+}
+
+#[test]
+fn replies_kept_for_want_of_room_wait_for_room_and_for_nothing_else() {
+    let mut script = Script::with(Setup { room: 64 << 10, ..Setup::default() });
+    script.say("GET a").client(&command("FLUSHALL").repeat(1000)).sink_writes = false;
+    script.redis(b"$1\r\na\r\n");
+    let wants = script.wants();
+    assert!(wants.room && !wants.flushed, "{wants:?}");
+    for _ in 0..10 {
+        script.sink_recovers().sink_writes = false;
+    }
+    script.down(&[b"$1\r\na\r\n", &NOPERM_FLUSHALL.repeat(1000)[..]].concat());
 }
 
 #[test]
