@@ -21,7 +21,7 @@ mod ends;
 
 use super::{
     clock::micros,
-    desk::{Control, Desk, Order, Tools},
+    desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
     outbox::Outbox,
     side::{Downstream, Intake, Machine},
 };
@@ -302,7 +302,12 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             return false;
         }
         tools.plain.clear();
-        let into = if self.down_rest.is_empty() { &mut tools.plain } else { &mut self.down_rest };
+        let into = if self.down_rest.is_empty() {
+            &mut tools.plain
+        } else {
+            grow_gently(&mut self.down_rest);
+            &mut self.down_rest
+        };
         let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else { return false };
         match intake {
             Intake::Bytes(_) => {
@@ -438,6 +443,14 @@ where
             pump.contain();
             Poll::Ready(())
         })
+    }
+}
+
+/// Makes room for one read. A vector that doubled would take twice what a held command is charged for, and three times
+/// as much while it moves.
+fn grow_gently(rest: &mut Vec<u8>) {
+    if rest.capacity().saturating_sub(rest.len()) < PLAIN_BYTES {
+        rest.reserve_exact(PLAIN_BYTES.max(rest.len() / 8));
     }
 }
 
