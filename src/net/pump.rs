@@ -467,4 +467,6 @@ fn without(mut rest: Vec<u8>, consumed: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod flow_tests;
+#[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ mod options;
 mod properties;
 mod records;
 #[cfg(test)]
-mod script;
+pub(crate) mod script;
 mod slots;
 mod state;
 #[cfg(test)]

@@ -22,9 +22,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) struct Setup {
+pub(crate) struct Setup {
     pub(super) deny: Vec<&'static str>,
-    pub(super) config: SessionConfig,
+    pub(crate) config: SessionConfig,
     /// Whether the greeting is answered before the script begins.
     pub(super) greeted: bool,
     pub(super) room: usize,
@@ -77,7 +77,7 @@ pub(super) struct Script {
 
 pub(super) const GREETING_UP: &[u8] = b"*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n";
 
-pub(super) fn peer(deny: &[&str]) -> AuthenticatedPeer {
+pub(crate) fn peer(deny: &[&str]) -> AuthenticatedPeer {
     let admitted =
         Admission::new(&["127.0.0.0/8".parse().unwrap()], &[]).admit("127.0.0.1:4711".parse().unwrap()).unwrap();
     let identity = Identity { cn: Some("app".to_owned()), not_after: i64::MAX / 2, ..Identity::default() };
