@@ -74,6 +74,13 @@ impl Entry {
         let arity = i64::from(self.arity);
         if arity >= 0 { argc == arity } else { argc >= -arity }
     }
+
+    /// Whether a connection that shows MONITOR's lines takes this command, of `argc` words. Redis refuses only what
+    /// touches keys; of the rest these three make sense there, and none has a status that looks like a line.
+    #[must_use]
+    pub fn taken_while_monitoring(&self, argc: usize) -> bool {
+        matches!(self.effect, Effect::Quit | Effect::Reset) || (self.name == "PING" && argc == 1)
+    }
 }
 
 /// What a command does to the state of its connection, as far as session and lane must know. Closed: both match it
@@ -111,11 +118,11 @@ pub enum Effect {
     Subscribe(PubSub),
     /// One confirmation per name, or per live subscription without names.
     Unsubscribe(PubSub),
-    /// MONITOR: the connection becomes a stream.
+    /// MONITOR: the connection becomes a stream of lines, until RESET.
     Monitor,
-    /// SYNC, PSYNC: the connection becomes a replication stream.
+    /// SYNC, PSYNC: the connection becomes a replication stream, for good.
     Replication,
-    /// REPLCONF: one reply, none for REPLCONF ACK.
+    /// REPLCONF: one reply. (REPLCONF ACK, which has none, is taken on a replication stream only.)
     ReplicationConfig,
     /// SHUTDOWN: the close, or one error.
     Shutdown,

@@ -35,6 +35,8 @@ impl RuleId {
     pub const NOT_CANONICAL: Self = Self(5);
     /// `builtin/held-command`: too large to hold until it can be judged.
     pub const HELD_COMMAND: Self = Self(6);
+    /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
+    pub const IN_STREAM: Self = Self(7);
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 7;
+    pub const BUILTIN: u16 = 8;
 }

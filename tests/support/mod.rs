@@ -5,9 +5,11 @@
 
 pub mod books;
 pub mod client;
+pub mod flow;
 pub mod probes;
 pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod tunnel;
 pub mod wire;
