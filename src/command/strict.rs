@@ -19,6 +19,27 @@
 //! | other connections | CLIENT KILL, PAUSE, UNBLOCK | a NUL; an id or time that is not `string2ll`'s |
 //! | the server | SHUTDOWN, FAILOVER, REPLICAOF, FLUSHALL, CONFIG SET's names, DEBUG's first word … | a NUL |
 //!
+//! Which command it is decides most of all. How Redis finds it, and what is done here; `tests/strict_framing.rs` has an
+//! end-to-end case for each row, and counts them:
+//!
+//! | item | Redis | here |
+//! |---|---|---|
+//! | case | ASCII letters of either case are equal | the same |
+//! | blanks around a name | part of it: `FLUSHALL ` is unknown | `builtin/not-a-name` |
+//! | NUL in a name | hashed whole and compared up to it: `FLUSHALL\0x` is FLUSHALL for one tail in 256 | `builtin/not-a-name` |
+//! | NUL in a subcommand | the same for one tail in 7; up to 6.2 every tail | `builtin/unknown-command` |
+//! | other bytes in a name | whatever `rename-command` or a module has chosen | `builtin/not-a-name` outside `[A-Za-z0-9._:-]{1,64}` |
+//! | `CONFIG\|SET` | no name on the wire | `builtin/not-a-name` |
+//! | aliases | SLAVEOF is REPLICAOF, SUBSTR is GETRANGE, RESTORE-ASKING is RESTORE … | each has its row; presets deny them together, `check` warns of a twin left open |
+//! | renamed commands | a name nobody can know | `builtin/unknown-command` |
+//! | commands of modules | `BF.ADD`, `FT.SEARCH` | `builtin/unknown-command` |
+//! | unknown subcommands | an error, or a later release's | `builtin/unknown-command` |
+//! | wrong number of words | an error; EXEC's ends the transaction or keeps it, by release | an error; those that change state are answered here |
+//! | several pairs of CONFIG SET | all are set, from 7.0 on | denied whole or allowed whole, every name shown or hidden by itself |
+//! | flags of COMMAND | differ by release | the catalog alone decides, whatever the server says of itself |
+//! | scripts | run any command that is not `noscript` | denied by the default preset; `check` warns where they are open |
+//! | MONITOR, SLOWLOG | do not show admin commands and AUTH | the record is written here, of every command |
+//!
 //! What is canonical and wrong (`EVAL s -1`, `XREAD STREAMS a b 0`) goes up: every server refuses it in its own words.
 //! So does every word that decides none of these: `INCRBY k +1`, the options of SET and ZADD, the LIMIT of SORT.
 //!
