@@ -10,7 +10,9 @@ use ravelin::command::strict::PREFIXES_MAX;
 use rustls::ClientConfig;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::TcpStream,
+    path::Path,
     sync::Arc,
 };
 use support::{
@@ -209,6 +211,34 @@ impl Stand {
         }
         let said = client.rest();
         if said == expected { Ok(()) } else { Err(format!("{:?} came", said.escape_ascii().to_string())) }
+    }
+}
+
+/// The table in `resp/mod.rs` names a test for each row; they are all there.
+#[test]
+fn every_test_that_the_docs_name_is_there() {
+    let mut sources = String::new();
+    let mut folders =
+        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let docs = include_str!("../src/resp/mod.rs");
+    let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
+    assert_eq!(rows.len(), 9, "as many as there are mistakes");
+    for row in rows {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = shown.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "no test {name}");
+        }
     }
 }
 

@@ -564,6 +564,12 @@ fn check(seen: &Seen, record: &Value, marker: Option<&Value>) -> Result<(), Stri
     if record["verdict"] == "answer" {
         return ensure(seen.ran == 0 && seen.before == seen.after, "answered here, and something ran");
     }
+    if name == "hello"
+        && seen.reply.as_ref().is_some_and(|reply| reply.error().is_none())
+        && let (Some(asked), Some(shown)) = (seen.case.words.get(1), seen.after.get("resp"))
+    {
+        ensure(asked == shown.as_bytes(), "the protocol is another one than the session's")?;
+    }
     if !is(REPLIES_DIFFER)
         && let Some(direct) = &seen.direct
     {
