@@ -168,8 +168,8 @@ pub const fn only(entry: &Entry) -> Option<usize> {
 
 /// Writes the indices of the words that are keys to `out` (cleared first), in the order Redis reports them.
 ///
-/// `words` is a whole request, or one that is [`settled`]. Positions beyond its end are left out: Redis answers such a
-/// request with an error of arity.
+/// `words` is a whole request, or one that is [`settled`]; of another only keys that have come are found. Positions
+/// beyond its end are left out: Redis answers such a request with an error of arity.
 pub fn find(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Keys {
     out.clear();
     let found = match entry.layout {
@@ -254,9 +254,7 @@ fn specified(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Option<()>
     for spec in entry.keys {
         match stretch(spec, words) {
             Stretch::Known { first, last, step } => {
-                for at in (first..=last).step_by(step) {
-                    push(out, at)?;
-                }
+                push_all(words, (first..=last).step_by(step), out)?;
             }
             Stretch::None => {}
             Stretch::Unread | Stretch::Undeterminable => return None,
@@ -268,6 +266,12 @@ fn specified(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Option<()>
 fn push(out: &mut Vec<u32>, at: usize) -> Option<()> {
     out.push(u32::try_from(at).ok()?);
     Some(())
+}
+
+/// Of a request that is denied before it is whole only the words that have come: a header of twenty bytes may declare
+/// millions.
+fn push_all(words: &Words<'_>, at: impl Iterator<Item = usize>, out: &mut Vec<u32>) -> Option<()> {
+    at.take_while(|at| *at < words.whole()).try_for_each(|at| push(out, at))
 }
 
 /// Whether `word` is the option `option`, letter for letter but for case. Redis' `strcasecmp` stops at a NUL; a word
@@ -325,7 +329,7 @@ fn migrate(words: &Words<'_>, out: &mut Vec<u32>) -> Option<()> {
         } else if word_is(word, "AUTH2") {
             3
         } else if word_is(word, "KEYS") && words.get(KEY)?.is_empty() && at + 1 < argc {
-            return (at + 1..argc).try_for_each(|at| push(out, at));
+            return push_all(words, at + 1..argc, out);
         } else {
             return None;
         };
@@ -414,7 +418,7 @@ fn stream_keys(words: &Words<'_>, group: bool, out: &mut Vec<u32>) -> Option<()>
     if count == 0 || !count.is_multiple_of(2) {
         return None;
     }
-    (first..first + count / 2).try_for_each(|at| push(out, at))
+    push_all(words, first..first + count / 2, out)
 }
 
 #[cfg(test)]

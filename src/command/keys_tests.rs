@@ -132,6 +132,23 @@ fn a_command_is_settled_as_soon_as_no_later_word_can_matter() {
     }
 }
 
+/// What a peer declares is not what a peer has sent.
+#[test]
+fn keys_are_never_more_than_the_words_that_have_come() {
+    for name in ["del", "mset", "migrate", "xread", "sunionstore", "touch", "watch"] {
+        let start: Vec<&[u8]> = match name {
+            "migrate" => vec![b"migrate", b"h", b"1", b"", b"0", b"1", b"KEYS", b"a"],
+            "xread" => vec![b"xread", b"STREAMS", b"a"],
+            name => vec![name.as_bytes(), b"a"],
+        };
+        with_words(&start, 1 << 24, |words| {
+            let mut out = Vec::new();
+            find(catalog::by_full_name(name).unwrap().entry(), words, &mut out);
+            assert!(out.len() <= words.whole() && out.capacity() < 64, "{name}: room for {}", out.capacity());
+        });
+    }
+}
+
 #[test]
 fn blocks_is_true_where_block_stands_among_the_options() {
     for (line, expected) in [

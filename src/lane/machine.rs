@@ -142,6 +142,12 @@ impl Lane {
         self.tickets.len()
     }
 
+    /// Bytes of memory that what is owed takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.tickets.len().saturating_mul(size_of::<Ticket>())
+    }
+
     /// Whether any subscription is live.
     #[must_use]
     pub const fn subscribed(&self) -> bool {

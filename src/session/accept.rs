@@ -182,6 +182,12 @@ impl Session {
         }
     }
 
+    /// Bytes that the words of the command being read take besides their own: the parser's places, and as many for the
+    /// places of its keys.
+    pub(super) const fn places(&self) -> usize {
+        self.parser.memory().saturating_mul(2)
+    }
+
     /// Nothing but more of the client's bytes can help.
     const fn starve(&mut self) -> Flow {
         self.core.starved = true;
@@ -213,7 +219,7 @@ impl Session {
         let allowed =
             id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow) && !self.core.lane.monitoring();
         if allowed && !settled {
-            if self.core.may_hold(rest.len(), turn) {
+            if self.core.may_hold(rest.len().saturating_add(self.places()), turn) {
                 return self.starve();
             }
             self.core.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, &words, &source, turn);

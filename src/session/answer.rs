@@ -7,7 +7,7 @@ use super::{
     local::{Local, say},
     records::Answer,
     slots::{self, Kind, Marks, NO_RULE, Slot},
-    state::{Core, Phase, Replies, Streaming},
+    state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
 };
 use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
@@ -39,6 +39,9 @@ impl Core {
                 self.short_of_room = true;
                 break;
             }
+            if self.keeps_replies() {
+                break;
+            }
             match self.lane.next(rest) {
                 Err(desync) => {
                     self.desync(desync, turn, down);
@@ -48,7 +51,7 @@ impl Core {
                 Ok(Arrival::Push { len }) => {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
-                    self.release(turn, down);
+                    self.release(UNREAD_MAX, turn, down);
                 }
                 Ok(Arrival::Line { len }) => {
                     // CLIENT REPLY OFF silences these too, unlike pushes (`prepareClientToWrite`).
@@ -79,7 +82,7 @@ impl Core {
                     at = at.saturating_add(len);
                     if closes {
                         self.close_front(turn, up, down);
-                        self.release(turn, down);
+                        self.release(UNREAD_MAX, turn, down);
                     }
                 }
                 Ok(Arrival::Reply { len, first, last }) => {
@@ -90,7 +93,7 @@ impl Core {
                     at = at.saturating_add(len);
                     if last {
                         self.close_front(turn, up, down);
-                        self.release(turn, down);
+                        self.release(UNREAD_MAX, turn, down);
                     }
                 }
             }
@@ -378,13 +381,17 @@ impl Core {
 
     /// Gives the replies of the proxy's own that stand at the front now, and records their slots. Not in the middle of
     /// a message or another push that is still coming in: it has no slot that would hold them back.
-    pub(super) fn release(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+    /// Not beyond `unread_max` bytes that wait for the client either: what it does not read is kept as slots.
+    pub(super) fn release(&mut self, unread_max: usize, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if !self.lane.at_boundary() {
             return;
         }
         while let Some(Slot { kind: Kind::Local(local), .. }) = self.slots.front().copied() {
             if !turn.recorder.has_room() {
                 self.short_of_room = true;
+                return;
+            }
+            if turn.down_pending.saturating_add(down.len()) > unread_max {
                 return;
             }
             let Some(slot) = self.slots.front().copied() else { return };
@@ -411,6 +418,8 @@ impl Core {
             Phase::Closing | Phase::Done => return,
             Phase::Open => {}
         }
+        // No more will come that these would have to stay in order with.
+        self.release(usize::MAX, turn, down);
         // Slots whose bytes never reached the kernel cannot have run.
         let mut left = u64::try_from(unsent).unwrap_or(u64::MAX);
         for slot in self.slots.iter_mut().rev() {

@@ -8,7 +8,7 @@ use super::{
     local::Local,
     options::{self, Hello, ReplyMode},
     slots::{Kind, Marks, Slot},
-    state::{Begun, BegunBytes, Core, Replies},
+    state::{Begun, BegunBytes, Core, Replies, UNREAD_MAX},
 };
 use crate::{
     audit::record::ConnectionEvent,
@@ -71,7 +71,7 @@ impl Core {
         down: &mut Gather<'_>,
     ) -> Flow {
         if self.over_budget(turn) {
-            self.over_budget_since = Some(turn.now.mono_us);
+            self.spend_budget(turn);
             return Flow::Wait;
         }
         let id = match resolved {
@@ -191,7 +191,7 @@ impl Core {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
                 // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
-                self.release(turn, down);
+                self.release(UNREAD_MAX, turn, down);
                 if !self.slots.is_empty() {
                     // RESET ends the authentication, and a Redis with the fix of CVE-2025-21605 closes an
                     // unauthenticated client that has more than 1 KiB of replies unsent, earlier ones among them.

@@ -104,10 +104,11 @@ impl Session {
         }
         let consumed = self.accept_all(input, turn, up, down).min(input.len());
         self.core.leftover = input.len().saturating_sub(consumed);
+        // What a whole command leaves behind is given back at rest, when nobody could take it off the account.
+        self.core.parsed = if self.core.leftover == 0 { 0 } else { self.places() };
         if self.core.client_ended && self.core.streaming == Streaming::Up {
             self.core.break_stream(CloseReason::ClientClosed);
         }
-        self.core.charge(turn);
         self.core.settle(turn, down);
         consumed
     }
@@ -202,9 +203,12 @@ impl Session {
         let open = core.phase == Phase::Open;
         Wants {
             read_down: open && core.may_accept() && !core.short_of_room && core.takes_input(),
-            read_up: matches!(core.phase, Phase::Open | Phase::Greeting) && !core.short_of_room,
+            read_up: matches!(core.phase, Phase::Open | Phase::Greeting)
+                && !core.short_of_room
+                && !core.keeps_replies(),
             written: core.begun.as_ref().filter(|begun| begun.target > 0).map(|begun| begun.target),
             room: core.short_of_room,
+            flushed: open && core.unread,
             wake_at_us: core.deadline(),
             down: core.down,
             up: core.up,
