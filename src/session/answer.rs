@@ -59,7 +59,7 @@ impl Core {
                         self.pass(at, len, down);
                     }
                     at = at.saturating_add(len);
-                    self.release(turn, down);
+                    self.release(UNREAD_MAX, turn, down);
                 }
                 Ok(Arrival::Stream { len, begins }) => {
                     if begins {

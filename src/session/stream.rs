@@ -18,7 +18,7 @@ use super::{
     local::Local,
     machine::Session,
     options::{self, ReplicationConfig},
-    state::{Core, Replies, Streaming},
+    state::{Core, Replies, Streaming, UNREAD_MAX},
 };
 use crate::{
     command::{self, CommandId, Effect, Resolved, catalog},
@@ -54,7 +54,7 @@ impl Core {
             return self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn);
         };
         // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
-        self.release(turn, down);
+        self.release(UNREAD_MAX, turn, down);
         if !self.slots.is_empty() {
             self.wait_for_empty = true;
             return Flow::Wait;
