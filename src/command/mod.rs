@@ -5,6 +5,7 @@ pub mod catalog;
 mod facts;
 pub mod keys;
 pub mod secrets;
+pub mod strict;
 mod table;
 
 use crate::resp::Words;
@@ -55,6 +56,10 @@ pub struct Entry {
     pub begin: bool,
     /// Which arguments are secrets.
     pub secrets: secrets::Secrets,
+    /// What must hold for words that decide a database, the connection's state or the server's.
+    pub rules: &'static [strict::Rule],
+    /// Whether words of this command decide something, so that [`strict::fault`] has to be asked.
+    pub deciding: bool,
     /// For a command that Redis 7.0 does not know: the releases that brought it (`Redis 8.0.0, Valkey 9.0.0`).
     pub since: Option<&'static str>,
     /// Where the hand-written columns (effect, begin, secrets, layout) come from: Redis' function.

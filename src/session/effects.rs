@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     audit::record::ConnectionEvent,
-    command::{self, CommandId, Effect, Resolved, keys},
+    command::{
+        self, CommandId, Effect, Resolved, keys,
+        strict::{self, Fault},
+    },
     lane::{Closes, Ticket},
     policy::{RuleId, Verdict},
     resp::{Words, encode, number},
@@ -98,6 +101,15 @@ impl Core {
             } else {
                 deny(self, rule, Local::Denied)
             };
+        }
+        if entry.deciding
+            && let Some(fault) = strict::fault(entry, words, &mut self.keys)
+        {
+            let local = match fault {
+                Fault::Number => Local::NotAnInteger,
+                Fault::Word => Local::Syntax,
+            };
+            return deny(self, RuleId::NOT_CANONICAL, local);
         }
         match entry.effect {
             Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {

@@ -25,6 +25,8 @@ mod slots;
 mod state;
 mod stream;
 #[cfg(test)]
+mod strict_tests;
+#[cfg(test)]
 mod tests;
 mod transaction;
 
