@@ -18,17 +18,19 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::Command,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 use support::{
+    client::Client,
     process::{PASSWORD, PATIENCE, Proxy},
     redis::{Redis, Release},
     setup::{Service, Setup, write_secret},
     tunnel::Tunnel,
+    wire::encode,
 };
 
 /// The list the documentation tells an operator to write.
@@ -52,8 +54,11 @@ fn doors(master: &Redis, inline: bool) -> Setup {
     })
 }
 
-/// What is written into the master meanwhile must be in its backlog.
-const MASTER: &[&str] = &["repl-backlog-size 64mb"];
+/// What is written into the master meanwhile must be in its backlog; and no test waits for more replicas to come.
+fn master(lines: &[&str]) -> Redis {
+    let common: &[&str] = &["repl-backlog-size 64mb", "repl-diskless-sync-delay 0"];
+    server(&[&common[..if has_diskless() { 2 } else { 1 }], lines].concat(), Some(PASSWORD))
+}
 
 /// Old replicas speak lines until their stream begins: 2.8 and 3.2 do, 5.0 does not.
 fn speaks_lines() -> bool {
@@ -112,7 +117,7 @@ impl Pair {
     }
 
     fn furnished(master_lines: &[&str], replica_lines: &[&str], furnish: impl FnOnce(&Redis)) -> Self {
-        let master = server(&[MASTER, master_lines].concat(), Some(PASSWORD));
+        let master = master(master_lines);
         furnish(&master);
         let proxy = Proxy::with(&doors(&master, speaks_lines()));
         let tunnel = Tunnel::to(&proxy, 1, &proxy.pki.client("replica").unwrap());
@@ -298,7 +303,7 @@ fn a_payload_of_unknown_length_arrives_whole() {
     if !has_diskless() {
         return;
     }
-    let (pair, more) = transfer(&["repl-diskless-sync yes", "repl-diskless-sync-delay 0"], &[], 50_000, 256);
+    let (pair, more) = transfer(&["repl-diskless-sync yes"], &[], 50_000, 256);
     assert!(more < 16 * 1024, "{more} KiB for a payload that only passes");
     assert!(pair.master.log().contains("sockets"), "{}", pair.master.log());
 }
@@ -315,7 +320,7 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
         return;
     };
     let both = format!("{known} yes");
-    let diskless = ["repl-diskless-sync yes", "repl-diskless-sync-delay 0", &both];
+    let diskless = ["repl-diskless-sync yes", &both];
     let (pair, _) = transfer(&diskless, &[&both], 10_000, 64);
     let connections = pair.proxy.records("connection_open");
     let of_replica = connections.iter().filter(|record| record["service"] == "replication").count();
@@ -337,7 +342,7 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
 
 #[test]
 fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_says() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     for (option, up) in [("", false), (", client_auth = \"ignore\"", true)] {
         let setup = doors(&master, speaks_lines()).with(|setup| setup.services[1].upstream = option);
         let mut proxy = Proxy::with(&setup);
@@ -399,15 +404,49 @@ fn a_reload_that_takes_the_right_away_ends_the_link_and_another_does_not() {
     pair.proxy.await_record("command", |record| record["cmd"] == "PSYNC" && record["outcome"] == "denied");
 }
 
+/// A replica's certificate, and a client of this test's own behind it.
+fn impostor(proxy: &Proxy) -> Client {
+    let issued = proxy.pki.client("replica").unwrap();
+    let socket = TcpStream::connect(proxy.addresses[1]).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    proxy.shake_with(&proxy.tls(Some(&issued), rustls::ALL_VERSIONS), socket).unwrap()
+}
+
+#[test]
+fn whoever_says_more_than_a_replica_does_is_cut_off_and_nothing_of_it_runs() {
+    let lines: &[&str] = if has_diskless() { &["repl-diskless-sync yes", "repl-diskless-sync-delay 2"] } else { &[] };
+    let master = master(lines);
+    let proxy = Proxy::with(&doors(&master, false));
+    let mut client = impostor(&proxy);
+    if has_diskless() {
+        client.call(&["REPLCONF", "capa", "eof", "capa", "psync2"]).expect_ok();
+    }
+    client.send(&["PSYNC", "?", "-1"]);
+    let mut answer = client.take(1);
+    while !answer.ends_with(b"\r\n") {
+        answer.extend(client.take(1));
+    }
+    let newlines = answer.iter().take_while(|byte| **byte == b'\n').count();
+    assert!(answer[newlines..].starts_with(b"+FULLRESYNC "), "{}", answer.escape_ascii());
+    assert!(newlines > 0 || !has_diskless(), "while it waits for other replicas the master shows that it is alive");
+    client.send_raw(
+        &[encode(&["REPLCONF", "ACK", "1"]), encode(&["SET", "smuggled", "1"]), b"PING\r\n".to_vec()].concat(),
+    );
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"+OK\r\n") && !rest.windows(4).any(|bytes| bytes == b"-ERR"), "no reply is mixed in");
+    let denied = proxy.await_record("command", |record| record["outcome"] == "denied");
+    assert_eq!((denied["cmd"].as_str(), denied["rule"].as_str()), (Some("SET"), Some("builtin/in-stream")), "{denied}");
+    let close = proxy.await_record("connection_close", |record| record["reason"] == "protocol");
+    assert_eq!(close["detail"], "a replica sent a command that is no acknowledgement", "{close}");
+    assert_eq!(master.connect().call(&["EXISTS", "smuggled"]).integer(), 0);
+}
+
 #[test]
 fn a_replica_that_does_not_read_holds_the_stream_up_and_fills_no_memory_here() {
-    let master = server(&[MASTER, from_a_file()].concat(), Some(PASSWORD));
+    let master = master(from_a_file());
     populate(&master, 1_000_000, 64);
     let proxy = Proxy::with(&doors(&master, false));
-    let issued = proxy.pki.client("replica").unwrap();
-    let socket = std::net::TcpStream::connect(proxy.addresses[1]).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = proxy.shake_with(&proxy.tls(Some(&issued), rustls::ALL_VERSIONS), socket).unwrap();
+    let mut client = impostor(&proxy);
     let idle = peak_memory(proxy.pid());
     // The master reads its file as fast as somebody takes it, and little else.
     let read = || {
@@ -432,17 +471,15 @@ fn a_replica_that_does_not_read_holds_the_stream_up_and_fills_no_memory_here() {
 
 #[test]
 fn the_door_for_applications_goes_on_denying_replication() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     let proxy = Proxy::with(&doors(&master, false));
     let mut client = proxy.client();
     for words in [&["PSYNC", "?", "-1"][..], &["SYNC"], &["REPLCONF", "capa", "eof"], &["MONITOR"]] {
         assert!(client.call(words).error().unwrap().starts_with("NOPERM "), "{words:?}");
     }
     let app = proxy.pki.client("app").unwrap();
-    let mut elsewhere = proxy.shake_with(
-        &proxy.tls(Some(&app), rustls::ALL_VERSIONS),
-        std::net::TcpStream::connect(proxy.addresses[1]).unwrap(),
-    );
+    let mut elsewhere =
+        proxy.shake_with(&proxy.tls(Some(&app), rustls::ALL_VERSIONS), TcpStream::connect(proxy.addresses[1]).unwrap());
     let refused = elsewhere.as_mut().map_or(true, |wire| wire.rest().is_empty());
     assert!(refused, "an application has no role at the replicas' door");
     proxy.await_record("handshake_failure", |record| record["reason"] == "no-role");
@@ -451,7 +488,7 @@ fn the_door_for_applications_goes_on_denying_replication() {
 /// `redis-cli --rdb` asks for a payload and nothing behind it.
 #[test]
 fn the_command_lines_backup_comes_through() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     populate(&master, 1000, 64);
     // It writes SYNC on a line.
     let proxy = Proxy::with(&doors(&master, true));
@@ -472,7 +509,7 @@ fn the_documented_configuration_is_understood() {
     let text = include_str!("../deploy/docs/replication.md");
     let (_, block) = text.split_once("```toml\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     let proxy = Proxy::start(&master);
     let at = |name: &str| proxy.path(name).display().to_string();
     let here = block
@@ -496,7 +533,7 @@ fn a_user_of_redis_that_may_only_replicate_is_enough() {
     if !Release::of_server().since(6, 0) {
         return;
     }
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     master
         .connect()
         .call(&["ACL", "SETUSER", "link", "on", ">for-replicas", "+psync", "+replconf", "+ping"])
