@@ -11,8 +11,11 @@ use support::stage::{Actor, Seen, Stage};
 use support::wire::{Reply, encode};
 
 /// Rows that are shown to answer once, but whose change to the connection nobody can see from outside.
-const UNSEEN: &[(&str, &str)] =
-    &[("asking", "the flag is shown nowhere and lives for one command; seeing it takes a slot that is being moved")];
+const UNSEEN: &[(&str, &str)] = &[
+    ("asking", "the flag is shown nowhere and lives for one command; seeing it takes a slot that is being moved"),
+    ("client|capa", "what a client can is shown by redirections of a failover only"),
+    ("client|import-source", "the flag needs a server in import mode"),
+];
 
 fn id_of(words: &[&str]) -> CommandId {
     let command = catalog::by_full_name(words[0]).unwrap_or_else(|| panic!("{words:?} is no command"));
@@ -37,6 +40,10 @@ fn run(wanted: impl Fn(&Entry) -> bool, mut check: impl FnMut(&mut Stage, &Probe
         let row = id_of(&probe.words).entry();
         if wanted(row) {
             let stage = if probe.cluster { &mut cluster } else { &mut standalone };
+            if row.since.is_some() && !stage.knows(row.full_name) {
+                expect_unknown(stage, &probe);
+                continue;
+            }
             if !probe.cluster {
                 stage.furnish();
             }
@@ -45,6 +52,16 @@ fn run(wanted: impl Fn(&Entry) -> bool, mut check: impl FnMut(&mut Stage, &Probe
         }
     }
     assert!(ran > 0, "no probe ran");
+}
+
+/// A command that came later than this server: one error, and the connection is as before.
+fn expect_unknown(stage: &mut Stage, probe: &Probe) {
+    let mut actor = stage.actor();
+    let before = stage.seen(&actor);
+    let replies = actor.replies_to(&probe.words);
+    let [Reply::Error(text)] = &replies[..] else { panic!("{:?}: {replies:?}", probe.words) };
+    assert!(text.contains("unknown"), "{:?}: {text}", probe.words);
+    assert_eq!(stage.seen(&actor).state(), before.state(), "{:?}", probe.words);
 }
 
 fn expect_one(replies: &[Reply], probe: &Probe) {
@@ -84,6 +101,9 @@ fn plain_commands_answer_once_and_leave_the_connection_as_it_was() {
 fn containers_alone_are_errors_of_arity() {
     let mut stage = Stage::standalone();
     for (_, row) in catalog::iter().filter(|(_, row)| row.container && row.name != "COMMAND") {
+        if row.since.is_some() && !stage.knows(row.full_name) {
+            continue;
+        }
         let mut actor = stage.actor();
         let before = stage.seen(&actor);
         let replies = actor.replies_to(&[row.name]);
@@ -129,6 +149,8 @@ fn witness(stage: &mut Stage, actor: &mut Actor, row: &Entry, before: &Seen, aft
     match row.full_name {
         "client|setname" => assert_eq!((before.get("name"), after.get("name")), ("", "somebody")),
         "client|no-evict" => assert_eq!(flags('e'), (false, true)),
+        "client|no-touch" => assert_eq!(flags('T'), (false, true)),
+        "client|setinfo" => assert_eq!((before.get("lib-name"), after.get("lib-name")), ("", "x")),
         "client|tracking" => assert_eq!(flags('t'), (false, true)),
         "readonly" => assert_eq!(flags('r'), (false, true)),
         "readwrite" => assert_eq!(flags('r'), (true, false)),
@@ -268,8 +290,11 @@ fn transaction(stage: &mut Stage, row: &'static Entry) {
             assert_eq!(actor.wire.call(&["EXISTS", "s"]).integer(), 0);
         }
         _ => {
-            assert!(actor.wire.call(&[row.name]).error().unwrap().contains("nested"));
-            assert_eq!(stage.seen(&actor).get("multi"), "1", "a second MULTI changes nothing");
+            // Valkey 9 refuses it as a command that has no place in a transaction.
+            let refused = actor.wire.call(&[row.name]).error().unwrap().to_owned();
+            assert!(refused.contains("nested") || refused.contains("not allowed inside a transaction"), "{refused}");
+            // Valkey 9 empties the queue of a transaction that it will not run.
+            assert_ne!(stage.seen(&actor).get("multi"), "-1", "a second MULTI leaves the transaction open");
         }
     }
 }
@@ -423,6 +448,11 @@ fn shutdown(stage: &mut Stage, row: &'static Entry) {
 fn unsupported(stage: &mut Stage, row: &'static Entry) {
     let mut actor = stage.actor();
     match row.full_name {
+        // Between nodes that move slots; but for one of its subcommands it never answers (`clusterCommandSyncSlots`).
+        "cluster|syncslots" => {
+            let replies = actor.replies_to(&["CLUSTER", "SYNCSLOTS", "FINISH"]);
+            assert!(matches!(replies[..], [Reply::Error(_)]), "no cluster here: {replies:?}");
+        }
         "script|debug" => {
             actor.wire.call(&[row.name, "DEBUG", "YES"]).expect_ok();
             // From here on the connection speaks the debugger's protocol, and ends with the script.
@@ -440,7 +470,9 @@ fn a_push_is_never_the_reply_but_for_subscriptions() {
     let mut actor = stage.actor();
     actor.wire.call(&["HELLO", "3"]);
     let replies = actor.replies_to(&["DEBUG", "PROTOCOL", "push"]);
-    assert!(matches!(replies[..], [Reply::Push(_), Reply::Bulk(_)]), "{replies:?}");
+    // Before the reply up to 7.0, behind it from 7.2 on.
+    let pushed = replies.iter().filter(|reply| matches!(reply, Reply::Push(_))).count();
+    assert_eq!((pushed, replies.len()), (1, 2), "{replies:?}");
     actor.wire.call(&["CLIENT", "TRACKING", "ON", "BCAST"]).expect_ok();
     stage.watcher.call(&["SET", "other", "1"]).expect_ok();
     let replies = actor.replies_to(&["SET", "own", "1"]);

@@ -148,7 +148,10 @@ fn keys_are_those_getkeys_reports_for_every_command() {
     let mut wire = redis.connect();
     let mut differing = Vec::new();
     let mut compared = 0;
-    for (_, row) in catalog::iter().filter(|(_, row)| row.layout == Layout::Specified && !row.container) {
+    let mut known =
+        |row: &Entry| row.since.is_none() || wire.call(&["COMMAND", "INFO", row.full_name]).elements() != [Reply::Null];
+    let rows: Vec<_> = catalog::iter().map(|(_, row)| row).filter(|row| known(row)).collect();
+    for row in rows.into_iter().filter(|row| row.layout == Layout::Specified && !row.container) {
         for line in generated(row) {
             if line.len() == 1 {
                 // GETKEYS takes no command of one word; such a command has no room for a key either.

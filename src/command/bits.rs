@@ -27,7 +27,7 @@ bits! {
     NOSCRIPT = "noscript", BLOCKING = "blocking", LOADING = "loading", STALE = "stale", SKIP_MONITOR = "skip_monitor",
     SKIP_SLOWLOG = "skip_slowlog", ASKING = "asking", FAST = "fast", NO_AUTH = "no_auth",
     MAY_REPLICATE = "may_replicate", NO_MANDATORY_KEYS = "no_mandatory_keys", NO_ASYNC_LOADING = "no_async_loading",
-    NO_MULTI = "no_multi", MOVABLEKEYS = "movablekeys", ALLOW_BUSY = "allow_busy",
+    NO_MULTI = "no_multi", MOVABLEKEYS = "movablekeys", ALLOW_BUSY = "allow_busy", MODULE = "module",
 }
 
 bits! {

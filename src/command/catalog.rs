@@ -1,10 +1,12 @@
 //! The table of what is known of each command, and the lookup in it.
 //!
-//! [`super::table`] is what a Redis 7.0.15 says of itself, [`super::facts`] what was read in its source. The two are
-//! joined here at compile time: a command without a hand-written row is a compile error, not a gap.
+//! [`super::table`] is what Redis 7.0.15 says of itself, and what Redis 8.6 and Valkey 9.1 say of the commands that came
+//! later; [`super::facts`] is what was read in their sources. The two are joined here at compile time: a command without
+//! a hand-written row is a compile error, not a gap.
 
 use super::facts::{FACTS, Fact};
-use super::keys::KeySpec;
+use super::keys::{self, KeySpec};
+use super::strict;
 use super::table::ROWS;
 use super::{Categories, CommandId, Entry, Flags, Resolved};
 use crate::resp::Words;
@@ -23,6 +25,7 @@ pub(super) struct Row {
     flags: u32,
     categories: u32,
     keys: &'static [KeySpec],
+    since: Option<&'static str>,
 }
 
 /// Writes a generated row on one line.
@@ -37,7 +40,15 @@ pub(super) const fn row(
     categories: u32,
     keys: &'static [KeySpec],
 ) -> Row {
-    Row { name, sub, full_name, container, arity, flags, categories, keys }
+    Row { name, sub, full_name, container, arity, flags, categories, keys, since: None }
+}
+
+impl Row {
+    /// Marks a row as one that the reference server does not know.
+    pub(super) const fn since(mut self, releases: &'static str) -> Self {
+        self.since = Some(releases);
+        self
+    }
 }
 
 const COUNT: usize = ROWS.len();
@@ -58,6 +69,7 @@ static ENTRIES: [Entry; COUNT] = {
 const fn join(row: &Row, fact: &Fact) -> Entry {
     assert!(same(row.full_name.as_bytes(), fact.full_name.as_bytes()), "facts.rs and table.rs differ in order");
     assert!(!fact.source.is_empty(), "a hand-written row names no source");
+    let rules = strict::rules_of(row.full_name);
     Entry {
         name: row.name,
         sub: row.sub,
@@ -71,12 +83,15 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
         effect: fact.effect,
         begin: fact.begin,
         secrets: fact.secrets,
+        rules,
+        deciding: !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys),
+        since: row.since,
         source: fact.source,
     }
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated at compile time only")]
-const fn same(left: &[u8], right: &[u8]) -> bool {
+pub(super) const fn same(left: &[u8], right: &[u8]) -> bool {
     let mut at = 0;
     while at < left.len() && at < right.len() && left[at] == right[at] {
         at += 1;
@@ -227,7 +242,7 @@ const fn upper(word: u64) -> u64 {
     word ^ (lower >> 2)
 }
 
-/// An open-addressing table: a power of two, a third full, so that the first probe is nearly always the last.
+/// An open-addressing table: a power of two, two fifths full, so that the first probe is nearly always the last.
 const SLOTS: usize = 1024;
 
 /// What the lookup needs of a row, in one half of a cache line: its key's fields, and what is asked for.

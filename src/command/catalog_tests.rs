@@ -147,9 +147,15 @@ fn what_administers_has_a_begin_line_or_a_reason() {
     const ONLY_LOOK: &[&str] = &[
         "client|list",
         "cluster|count-failure-reports",
+        "cluster|getslotmigrations",
         "cluster|replicas",
         "cluster|slaves",
+        // Never goes up.
+        "cluster|syncslots",
+        "commandlog|get",
+        "commandlog|len",
         "config|get",
+        "hotkeys|get",
         "lastsave",
         "latency|doctor",
         "latency|graph",

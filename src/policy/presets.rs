@@ -68,7 +68,7 @@ const HARDENED: Preset = Preset {
         Group {
             name: "destruction",
             why: "empties or exchanges whole databases, or takes keys out of this one",
-            deny: &["FLUSHALL", "FLUSHDB", "SWAPDB", "MOVE"],
+            deny: &["FLUSHALL", "FLUSHDB", "SWAPDB", "MOVE", "TRIMSLOTS"],
         },
         Group {
             name: "server-control",
@@ -82,7 +82,9 @@ const HARDENED: Preset = Preset {
                 "DEBUG",
                 "PFDEBUG",
                 "PFSELFTEST",
+                "XIDMPRECORD",
                 "CLUSTER",
+                "CLIENT|IMPORT-SOURCE",
             ],
         },
         Group {
@@ -107,7 +109,7 @@ const HARDENED: Preset = Preset {
         Group {
             name: "reconnaissance",
             why: "tells what others do and store, or wipes the traces of it",
-            deny: &["SLOWLOG", "LATENCY", "MEMORY", "OBJECT"],
+            deny: &["SLOWLOG", "COMMANDLOG", "LATENCY", "MEMORY", "OBJECT", "HOTKEYS"],
         },
         Group {
             name: "availability",

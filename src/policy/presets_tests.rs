@@ -22,23 +22,29 @@ const ALLOWED: &[(&str, &str)] = &[
          zrevrangebyscore zrevrank zscan zscore zunion zunionstore",
     ),
     (
+        "the same, of releases after 7.0",
+        "delex delifeq digest hexpire hexpireat hexpiretime hgetdel hgetex hpersist hpexpire hpexpireat hpexpiretime \
+         hpttl hsetex httl msetex vadd vcard vdim vemb vgetattr vinfo vismember vlinks vrandmember vrange vrem vsetattr \
+         vsim",
+    ),
+    (
         "streams and their groups, which queues are built of",
         "xack xadd xautoclaim xclaim xdel xgroup xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy \
          xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups xinfo|help xinfo|stream xlen xpending xrange xread \
-         xreadgroup xrevrange xsetid xtrim",
+         xreadgroup xrevrange xsetid xtrim xackdel xcfgset xdelex",
     ),
     (
         "blocking pops, which queues wait on; they hold their own connection only",
         "blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin",
     ),
-    ("holds its own connection only; its answer is how a writer learns of durability", "wait"),
+    ("holds its own connection only; its answer is how a writer learns of durability", "wait waitaof"),
     (
         "messages between applications; the socket.io adapter counts subscribers by PUBSUB",
         "publish spublish subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe pubsub pubsub|channels \
          pubsub|help pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub",
     ),
     ("transactions", "multi exec discard watch unwatch"),
-    ("the polite ways through the keys, and their number", "scan randomkey dbsize"),
+    ("the polite ways through the keys, and their number", "scan clusterscan randomkey dbsize"),
     ("ioredis and BullMQ read it before anything else", "info"),
     (
         "client libraries and redis-cli ask for it on connecting; it tells of Redis, not of this one's data",
@@ -46,8 +52,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "the client's own connection",
-        "client client|caching client|getname client|getredir client|help client|id client|info client|setname \
-         client|trackinginfo echo ping select readonly readwrite asking",
+        "client client|caching client|capa client|getname client|getredir client|help client|id client|info \
+         client|no-touch client|setinfo client|setname client|trackinginfo echo ping select readonly readwrite asking",
     ),
     ("kept or answered by the proxy, which owns what they change", "auth hello reset quit client|reply"),
     ("tells nothing of data or server", "time lolwut"),

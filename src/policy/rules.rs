@@ -33,6 +33,7 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/unsupported",
     "builtin/not-canonical",
     "builtin/held-command",
+    "builtin/in-stream",
 ];
 
 impl Policy {
@@ -157,6 +158,7 @@ const TWINS: &[(&str, &str)] = &[
     ("cluster|slaves", "cluster|replicas"),
     ("sync", "psync"),
     ("hmset", "hset"),
+    ("slowlog|get", "commandlog|get"),
 ];
 
 struct Compiler {

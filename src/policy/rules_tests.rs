@@ -107,6 +107,7 @@ fn rule_names_have_an_id_each_and_the_builtin_ones_are_fixed() {
         (RuleId::UNSUPPORTED, "builtin/unsupported"),
         (RuleId::NOT_CANONICAL, "builtin/not-canonical"),
         (RuleId::HELD_COMMAND, "builtin/held-command"),
+        (RuleId::IN_STREAM, "builtin/in-stream"),
         (RuleId(RuleId::BUILTIN), "deny:GET"),
         (RuleId(RuleId::BUILTIN + 1), "deny:SET"),
     ] {
@@ -122,7 +123,7 @@ fn denied_lists_each_command_once_under_the_rule_that_speaks() {
     assert_eq!(
         listed,
         [
-            ("builtin/unsupported", vec!["script|debug"]),
+            ("builtin/unsupported", vec!["cluster|syncslots", "script|debug"]),
             ("deny:CONFIG|SET", vec!["config|set"]),
             ("deny:CONFIG", vec!["config", "config|get", "config|help", "config|resetstat", "config|rewrite"]),
         ]

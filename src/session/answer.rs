@@ -34,7 +34,8 @@ impl Core {
             if rest.is_empty() {
                 break;
             }
-            if !turn.recorder.has_room() {
+            // What passes on a replication stream needs no record.
+            if !turn.recorder.has_room() && self.streaming != Streaming::Replica {
                 self.short_of_room = true;
                 break;
             }
@@ -51,6 +52,22 @@ impl Core {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
                     self.release(UNREAD_MAX, turn, down);
+                }
+                Ok(Arrival::Line { len }) => {
+                    // CLIENT REPLY OFF silences these too, unlike pushes (`prepareClientToWrite`).
+                    if self.replies != Replies::Off {
+                        self.pass(at, len, down);
+                    }
+                    at = at.saturating_add(len);
+                    self.release(UNREAD_MAX, turn, down);
+                }
+                Ok(Arrival::Stream { len, begins }) => {
+                    if begins {
+                        self.begin_replication();
+                    }
+                    self.pass(at, len, down);
+                    self.reply_out = self.reply_out.saturating_add(len as u64);
+                    at = at.saturating_add(len);
                 }
                 Ok(Arrival::Own { len, own, last }) => {
                     at = at.saturating_add(len);
@@ -93,10 +110,19 @@ impl Core {
     fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
         let Some(slot) = self.slots.front() else { return };
         let replaced = matches!(slot.kind, Kind::AsDiscard(local) if self.discard_text(local).is_some());
-        if !slot.marks.has(Marks::SILENT) && !replaced {
+        let silent = slot.marks.has(Marks::SILENT) && !self.ends_silence(slot);
+        if !silent && !replaced {
             self.pass(at, len, down);
             self.reply_out = self.reply_out.saturating_add(len as u64);
         }
+    }
+
+    /// RESET that works ends CLIENT REPLY OFF before it is answered, so `+RESET` is heard (Redis' `resetCommand`). One that
+    /// CLIENT REPLY SKIP skips is not.
+    fn ends_silence(&self, slot: &Slot) -> bool {
+        self.replies == Replies::Off
+            && self.lane.frame().class == Class::Status
+            && slot.command().is_some_and(|id| id.entry().effect == Effect::Reset)
     }
 
     /// What the client is told in the place of Redis' answer to the DISCARD that went up for its EXEC. `None` when
@@ -297,6 +323,8 @@ impl Core {
                     self.greet(false, turn, up);
                 }
             }
+            // Refused, or its lines follow. (A replication stream that begins has no reply.)
+            Effect::Monitor | Effect::Replication => self.barrier = false,
             Effect::Plain
             | Effect::State
             | Effect::Blocking
@@ -307,8 +335,6 @@ impl Core {
             | Effect::ReplyMode
             | Effect::Subscribe(_)
             | Effect::Unsubscribe(_)
-            | Effect::Monitor
-            | Effect::Replication
             | Effect::ReplicationConfig
             | Effect::Shutdown
             | Effect::Script

@@ -3,6 +3,7 @@
 //! * [`machine`]: the states of a connection and its entry points; `state`: all it knows, and how it ends.
 //! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
+//! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
@@ -22,6 +23,9 @@ mod records;
 pub(crate) mod script;
 mod slots;
 mod state;
+mod stream;
+#[cfg(test)]
+mod strict_tests;
 #[cfg(test)]
 mod tests;
 mod transaction;

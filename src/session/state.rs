@@ -82,6 +82,8 @@ pub(super) enum Streaming {
     /// It went up in part and will never be whole: once what is owed before it has been answered, the upstream is
     /// closed without finishing it.
     Broken,
+    /// None either: the connection is a replication stream, whose client only acknowledges.
+    Replica,
 }
 
 /// All of a session but its parser, whose words are borrowed while this is changed.
@@ -95,7 +97,7 @@ pub(super) struct Core {
     pub(super) lane: Lane,
     pub(super) slots: Queue,
     pub(super) phase: Phase,
-    /// A state change behind which nothing is judged until it is answered (HELLO, RESET).
+    /// A state change behind which nothing is judged until it is answered (HELLO, RESET, what begins a stream).
     pub(super) barrier: bool,
     /// The next command waits until every slot is closed (a `begin` line behind an unconfirmed SELECT).
     pub(super) wait_for_empty: bool,
@@ -252,9 +254,11 @@ impl Core {
         self.wind_down(reason);
     }
 
-    /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription.
+    /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription, a stream.
     pub(super) fn waits_upstream(&self) -> bool {
-        self.lane.subscribed() || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
+        self.lane.subscribed()
+            || self.lane.monitoring()
+            || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
     }
 
     /// Nothing more is accepted; the first reason given stays.
@@ -439,6 +443,10 @@ impl Core {
         };
         match self.phase {
             Phase::Greeting => Some(self.greeted_at.saturating_add(self.config.greeting_timeout_us)),
+            // Due at once: a reload took away the right to the stream that is open.
+            Phase::Open if self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream() => {
+                Some(self.opened.mono_us)
+            }
             Phase::Open => {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
@@ -455,6 +463,8 @@ impl Core {
         }
         if self.phase == Phase::Greeting || self.regreeting {
             self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
+        } else if self.winding_down == Some(CloseReason::Revoked) {
+            // `settle` ends it.
         } else if let Some(since) = self.over_budget_since {
             let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
             if turn.down_pending > 0 && taken <= self.taken {

@@ -11,4 +11,5 @@ pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod tunnel;
 pub mod wire;

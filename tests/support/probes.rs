@@ -334,6 +334,63 @@ evalsha {sha} 0
 evalsha_ro {sha} 0
 fcall f 0
 fcall_ro f 0
+client capa redirect
+client import-source off
+client no-touch on
+client setinfo lib-name x
+! c cluster cancelslotmigrations # there are none
+c cluster flushslot 1
+c cluster getslotmigrations
+! c cluster migrateslots slotsrange 1 1 node {node} # a node does not migrate to itself
+! c cluster migration import 1 1 # the slot is its own
+c cluster myshardid
+c cluster slot-stats slotsrange 0 1
+! c clusterscan 0 # nobody serves the slot
+commandlog get 1 slow
+commandlog help
+commandlog len slow
+commandlog reset slow
+delex s
+delifeq s 10
+digest s
+hexpire h 100 fields 1 f
+hexpireat h 9999999999 fields 1 f
+hexpiretime h fields 1 f
+hgetdel h fields 1 f
+hgetex h fields 1 f
+hotkeys get
+hotkeys help
+hotkeys reset
+hotkeys start metrics 1 cpu
+hotkeys stop
+hpersist h fields 1 f
+hpexpire h 100000 fields 1 f
+hpexpireat h 9999999999999 fields 1 f
+hpexpiretime h fields 1 f
+hpttl h fields 1 f
+hsetex h fields 1 f 2
+httl h fields 1 f
+msetex 1 s v
+script show {sha}
+c trimslots ranges 1 0 1
+vadd v values 2 1 2 b
+vcard v
+vdim v
+vemb v a
+vgetattr v a
+vinfo v
+vismember v a
+vlinks v a
+vrandmember v
+vrange v - +
+vrem v a
+vsetattr v a {}
+vsim v ele a
+xackdel x g ids 1 1-1
+xcfgset x idmp-duration 10
+xdelex x ids 1 1-1
+xidmprecord x p i 1-1
+waitaof 0 1 0
 ";
 
 /// One line of [`PROBES`].

@@ -17,11 +17,87 @@ use tempfile::TempDir;
 /// The release the catalog was generated from and Debian 12 ships.
 pub const VERSION: &str = "7.0.15";
 
+/// Names the server that the tests run against; without it `redis-server` from the path.
+pub const SERVER: &str = "RAVELIN_TEST_SERVER";
+
+/// The program of the server.
+pub fn program() -> PathBuf {
+    std::env::var_os(SERVER).map_or_else(|| PathBuf::from("redis-server"), PathBuf::from)
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    Redis,
+    Valkey,
+    Redict,
+}
+
+/// Which server it is, as the program itself says (`--version`): INFO of the forks says 7.2.4 for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub vendor: Vendor,
+    pub major: u32,
+    pub minor: u32,
+    pub patch: u32,
+}
+
+impl Release {
+    /// Asked once for all tests of a binary.
+    ///
+    /// # Panics
+    /// If the server cannot be run or says something else.
+    pub fn of_server() -> Self {
+        static RELEASE: std::sync::OnceLock<Release> = std::sync::OnceLock::new();
+        *RELEASE.get_or_init(|| {
+            let program = program();
+            let said = Command::new(&program).arg("--version").output().unwrap_or_else(|error| {
+                panic!(
+                    "{} cannot be run ({error}): this test needs a real Redis; install redis-server",
+                    program.display()
+                )
+            });
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let read = || {
+                let vendor = match said.split(' ').next()? {
+                    "Redis" => Vendor::Redis,
+                    "Valkey" => Vendor::Valkey,
+                    "Redict" => Vendor::Redict,
+                    _ => return None,
+                };
+                let mut numbers = said.split_once("v=")?.1.split(' ').next()?.split('.').map(|part| part.parse().ok());
+                Some(Self { vendor, major: numbers.next()??, minor: numbers.next()??, patch: numbers.next()?? })
+            };
+            read().unwrap_or_else(|| panic!("{} --version says {said:?}", program.display()))
+        })
+    }
+
+    /// Whether it has what Redis has since this release. The forks are of 7.2.
+    pub fn since(self, major: u32, minor: u32) -> bool {
+        match self.vendor {
+            Vendor::Redis => (self.major, self.minor) >= (major, minor),
+            Vendor::Valkey | Vendor::Redict => (major, minor) <= (7, 2),
+        }
+    }
+
+    /// Whether UNSUBSCRIBE without a subscription is one `-NOSUB` instead of confirmations.
+    pub fn says_nosub(self) -> bool {
+        self.vendor == Vendor::Valkey && (self.major, self.minor) == (8, 0)
+    }
+
+    /// Whether it is the one the catalog was generated from.
+    pub fn is_reference(self) -> bool {
+        self.vendor == Vendor::Redis && format!("{}.{}.{}", self.major, self.minor, self.patch) == VERSION
+    }
+}
+
 /// A running `redis-server` that nothing else can reach.
 pub struct Redis {
     child: Child,
     socket: PathBuf,
     password: Option<Vec<u8>>,
+    /// What it had asked itself when it was ready (Valkey 9 reads its own configuration).
+    own_calls: HashMap<String, u64>,
     // Last: removed after the server is gone.
     dir: TempDir,
 }
@@ -52,13 +128,13 @@ impl Redis {
         if let Some(password) = password {
             writeln!(config, "requirepass {}", quoted(password)).unwrap();
         }
-        for line in lines {
+        for line in lines.iter().filter(|line| understood(line)) {
             writeln!(config, "{line}").unwrap();
         }
         let config_path = dir.path().join("redis.conf");
         fs::write(&config_path, config).unwrap();
         let log = File::create(dir.path().join("redis.log")).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(program())
             .arg(&config_path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -67,8 +143,11 @@ impl Redis {
             .unwrap_or_else(|error| {
                 panic!("redis-server cannot be started ({error}): this test needs a real Redis; install redis-server")
             });
-        let mut redis = Self { child, socket, password: password.map(<[u8]>::to_vec), dir };
+        let mut redis = Self { child, socket, password: password.map(<[u8]>::to_vec), own_calls: HashMap::new(), dir };
         redis.await_readiness();
+        let mut own = redis.calls();
+        own.retain(|name, _| !["auth", "ping", "info"].contains(&name.as_str()));
+        redis.own_calls = own;
         redis
     }
 
@@ -111,20 +190,30 @@ impl Redis {
     pub fn calls(&self) -> HashMap<String, u64> {
         let stats = self.connect().call(&["INFO", "commandstats"]).text();
         let count = |rest: &str, key: &str| -> u64 {
-            let found = rest.split(',').find_map(|field| field.strip_prefix(key)).expect("a counter of commandstats");
-            found.parse().unwrap()
+            let found = rest.split(',').find_map(|field| field.strip_prefix(key));
+            // Before 6.2 nobody counted what was rejected.
+            found.map_or(0, |found| found.parse().unwrap())
         };
-        stats
-            .lines()
-            .filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':'))
+        let mut counted: HashMap<String, u64> = HashMap::new();
+        for (name, rest) in stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':')) {
             // What failed is among the calls, what was rejected is not.
-            .map(|(name, rest)| (name.to_owned(), count(rest, "calls=") + count(rest, "rejected_calls=")))
-            .collect()
+            let calls = count(rest, "calls=") + count(rest, "rejected_calls=");
+            let own = self.own_calls.get(name).copied().unwrap_or(0);
+            if calls > own {
+                counted.insert(name.to_owned(), calls - own);
+            }
+        }
+        counted
     }
 
     /// The same of one command; 0 if it never came.
     pub fn calls_of(&self, command: &str) -> u64 {
-        self.calls().get(command).copied().unwrap_or(0)
+        self.calls().get(&counted_as(command)).copied().unwrap_or(0)
+    }
+
+    /// The protocols it speaks, as HELLO names them; before 6.0 there is no HELLO.
+    pub fn protocols(&self) -> &'static [&'static str] {
+        if Release::of_server().since(6, 0) { &["2", "3"] } else { &["2"] }
     }
 
     /// How many of its clients wait in a blocking command.
@@ -146,6 +235,18 @@ impl Redis {
             }
         }
         panic!("redis-server found no free port; its log:\n{}", self.log());
+    }
+
+    /// One with a password that listens on loopback, and where: also one that cannot be told so later (before 6.2).
+    pub fn on_loopback(password: impl AsRef<[u8]>) -> (Self, SocketAddr) {
+        if Release::of_server().since(6, 2) {
+            let redis = Self::with_password(password);
+            let address = redis.listen_on_loopback();
+            return (redis, address);
+        }
+        // Let go and taken again by the server; on a busy machine somebody else may come in between, and the test says so.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        (Self::with(&["bind 127.0.0.1", &format!("port {}", free.port())], Some(password.as_ref())), free)
     }
 
     /// Its process id.
@@ -197,6 +298,18 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The name under which this server counts a command (`config|get`): before 7.0 subcommands have no counters of their own.
+pub fn counted_as(full_name: &str) -> String {
+    let counted = if Release::of_server().since(7, 0) { full_name } else { full_name.split('|').next().unwrap() };
+    counted.to_owned()
+}
+
+/// Whether this server knows such a line: what these turn on was always on before there was a way to turn it off.
+fn understood(line: &str) -> bool {
+    let later = line.starts_with("enable-debug-command") || line.starts_with("enable-module-command");
+    !later || Release::of_server().since(7, 0)
 }
 
 /// Any bytes as one word of `redis.conf` (`sdssplitargs`: double quotes with `\xHH`).
