@@ -10,7 +10,10 @@ use super::{
     transaction::Transaction,
 };
 use crate::{
-    audit::{encode::ConnectionFacts, record::ConnectionEvent},
+    audit::{
+        encode::ConnectionFacts,
+        record::{ConnectionEvent, Outcome},
+    },
     lane::{Lane, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
@@ -357,6 +360,15 @@ impl Core {
     pub(super) fn record_rest(&mut self, turn: &mut Turn<'_>, force: bool) {
         if self.phase != Phase::Closing {
             return;
+        }
+        while let Some(own) = self.lane.owed_own() {
+            if !force && !turn.recorder.has_room() {
+                self.short_of_room = true;
+                return;
+            }
+            let us = turn.now.mono_us.saturating_sub(self.greeted_at);
+            turn.recorder.upstream_command(turn.now, &self.facts, own.name(), Outcome::Unanswered, None, us);
+            self.lane.give_up();
         }
         while !self.slots.is_empty() {
             if !force && !turn.recorder.has_room() {

@@ -61,6 +61,15 @@ fn redis_closing_during_the_greeting_is_told_to_the_client() {
     script.closed("upstream-auth", End::Flush);
 }
 
+#[test]
+fn words_of_our_own_that_are_never_answered_are_recorded() {
+    let mut script = ungreeted();
+    script.redis(b"-NOAUTH x\r\n").client_end(false).closed("client-gone", End::Abort);
+    script.recorded(&["^PING error", "^AUTH unanswered"]);
+    let mut script = Script::new();
+    script.forget().say("RESET").redis(b"+RESET\r\n").redis_end(0).recorded(&["RESET ran", "^AUTH unanswered"]);
+}
+
 // ── commands, denials, order ────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
