@@ -227,7 +227,13 @@ impl Core {
             && !self.barrier
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
-            && (!self.wait_for_empty || self.slots.is_empty())
+            && (!self.wait_for_empty || self.slots.is_empty() || self.is_in_command())
+    }
+
+    /// Whether the front of the input belongs to a command that has its slot already: it was judged, and what waits for
+    /// all slots to close would wait for that one too.
+    fn is_in_command(&self) -> bool {
+        self.begun.is_some() || matches!(self.streaming, Streaming::Up | Streaming::Swallowed)
     }
 
     /// Whether input is of any use: while winding down only what a begun command still needs.

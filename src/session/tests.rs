@@ -771,6 +771,27 @@ fn a_new_policy_judges_what_comes_after_the_replies_to_what_the_old_one_judged()
 }
 
 #[test]
+fn a_new_policy_does_not_hold_up_a_command_that_was_judged_and_has_not_all_gone_up() {
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.up.clear();
+    script.client(&["BLPOP q 0", "FLUSHALL"].map(command).concat()).renew(&[]).up(b"");
+    script.sink_recovers().sent(&["BLPOP q 0"]).redis(b"*-1\r\n").sent(&["FLUSHALL"]);
+    let bytes = [set(300_000), command("GET k")].concat();
+    let mut script = Script::new();
+    script.up.clear();
+    script.client(&bytes[..100_000]).renew(&["GET"]).client(&bytes[100_000..]).up(&set(300_000));
+    script.redis(b"+OK\r\n").up(b"");
+    script.down(b"+OK\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+    // Its bytes are swallowed all the same.
+    let denied = command(&format!("FLUSHALL {}", "x".repeat(300_000)));
+    let mut script = Script::new();
+    script.up.clear();
+    script.say("GET a").client(&denied[..100_000]).renew(&[]).client(&denied[100_000..]).redis(b"$-1\r\n");
+    script.say("FLUSHALL").sent(&["GET a", "FLUSHALL"]);
+}
+
+#[test]
 fn a_reload_that_takes_another_back_before_it_was_in_force_leaves_the_policy_as_it_was() {
     let mut script = Script::new();
     script.say("GET a").renew(&[]).renew(&Setup::default().deny).redis(b"$-1\r\n").up.clear();
