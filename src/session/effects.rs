@@ -125,6 +125,7 @@ impl Core {
                 self.slots.push_with_number(slot, db);
                 if self.tx.intended {
                     self.tx.queued = self.tx.queued.saturating_add(1);
+                    self.tx.selects_queued = true;
                 }
                 self.selects_open = self.selects_open.saturating_add(1);
                 self.send(source, reply, up)
@@ -155,7 +156,13 @@ impl Core {
                     return self.exec_as_discard(id, Local::ExecAborted, super::slots::NO_RULE, &source, turn, up);
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
-                self.slots.push(slot);
+                if self.tx.selects_queued {
+                    // Any number: that there is one says that its answer may change the database.
+                    self.slots.push_with_number(slot, 0);
+                    self.selects_open = self.selects_open.saturating_add(1);
+                } else {
+                    self.slots.push(slot);
+                }
                 self.tx.end();
                 self.send(source, Ticket { closes: Closes::Elements, own: None }, up)
             }

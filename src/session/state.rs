@@ -98,7 +98,7 @@ pub(super) struct Core {
     pub(super) barrier: bool,
     /// The next command waits until every slot is closed (a `begin` line behind an unconfirmed SELECT).
     pub(super) wait_for_empty: bool,
-    /// SELECTs that have gone up and are not answered.
+    /// SELECTs that have gone up and are not answered, and EXECs that run one.
     pub(super) selects_open: u32,
     /// The confirmed database.
     pub(super) db: u32,

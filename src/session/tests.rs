@@ -658,6 +658,16 @@ fn a_begin_line_names_the_confirmed_database() {
     script.redis(b"+OK\r\n").sent(&["BLPOP q 0"]);
     assert_eq!(script.records()[1]["event"], "begin");
     assert_eq!(script.records()[1]["db"], 5);
+    // The database that a transaction selects is known when EXEC has been answered.
+    script.redis(b"*-1\r\n").forget();
+    script.client(&["MULTI", "SELECT 6", "EXEC", "BLPOP q 0"].map(command).concat());
+    script.redis(b"+OK\r\n+QUEUED\r\n").sent(&["MULTI", "SELECT 6", "EXEC"]);
+    script.redis(b"*1\r\n+OK\r\n").sent(&["BLPOP q 0"]).redis(b"*-1\r\n");
+    let databases: Vec<_> = script.records().iter().map(|record| record["db"].as_u64().unwrap()).collect();
+    assert_eq!(databases, [5, 5, 5, 6, 6], "{:#?}", script.records());
+    // Inside it nothing waits for that.
+    script.forget().client(&["MULTI", "SELECT 7", "FLUSHDB", "EXEC"].map(command).concat());
+    script.redis(b"+OK\r\n+QUEUED\r\n").sent(&["MULTI", "SELECT 7", "FLUSHDB", "EXEC"]);
 }
 
 #[test]
