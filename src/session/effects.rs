@@ -277,8 +277,8 @@ impl Core {
         if self.tx.intended {
             return self.deny(RuleId::IN_TRANSACTION, Local::InTransaction, resolved, words, &source, turn);
         }
-        let (protocol, source) = match options::hello(words) {
-            Hello::Plain(protocol) => (protocol, source),
+        let (protocol, source, argc) = match options::hello(words) {
+            Hello::Plain(protocol) => (protocol, source, words.declared()),
             Hello::WithAuth { protocol, name } => {
                 let accepted = self.config.ignore_client_auth;
                 let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
@@ -303,7 +303,7 @@ impl Core {
                         return self.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, words, &source, turn);
                     }
                 };
-                (Some(protocol), Source::Encoded { bytes, len })
+                (Some(protocol), Source::Encoded { bytes, len }, list.len())
             }
             Hello::BadVersion => {
                 return self.deny(RuleId::NOT_CANONICAL, Local::HelloVersion, resolved, words, &source, turn);
@@ -315,7 +315,7 @@ impl Core {
                 return self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn);
             }
         };
-        let slot = self.open_slot(id, words.declared(), &source, Kind::Upstream, turn);
+        let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
         self.slots.push(slot);
         self.hello = protocol;
         self.barrier = true;

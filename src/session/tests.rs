@@ -330,7 +330,11 @@ fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
     let mut script = Script::with(setup);
     script.say("AUTH guess").say("AUTH u guess").up(b"").down(b"+OK\r\n+OK\r\n");
     script.say("HELLO 3 AUTH u guess SETNAME x").up(b"*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$1\r\nx\r\n");
-    assert!(!format!("{:?}", script.records()).contains("guess"));
+    script.redis(b"%0\r\n");
+    let records = script.records();
+    assert!(!format!("{records:?}").contains("guess"));
+    let hello = records.last().unwrap();
+    assert_eq!((&hello["argc"], &hello["bytes_in"]), (&4.into(), &42.into()), "of what went up: {hello}");
 }
 
 #[test]
