@@ -5,9 +5,12 @@
 
 pub mod books;
 pub mod client;
+pub mod ledger;
+pub mod load;
 pub mod probes;
 pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod tap;
 pub mod wire;

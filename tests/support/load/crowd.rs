@@ -44,8 +44,8 @@ pub struct Crowd {
     pub unruly: bool,
     /// Clients stop where they are.
     pub stop: AtomicBool,
-    /// What clients saw that they must not see.
-    pub faults: Mutex<Vec<String>>,
+    /// What clients saw that they must not see, and from where.
+    pub faults: Mutex<Vec<(String, String)>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
     next_mark: AtomicU64,
 }
@@ -87,8 +87,12 @@ impl Crowd {
     /// One client after another, until it is enough.
     pub fn clients(&self, mut dice: Dice) {
         while !self.stop.load(SeqCst) {
+            let mut src = String::new();
             let end = match self.connect() {
-                Ok(stream) => self.converse(stream, &mut dice),
+                Ok(stream) => {
+                    src = stream.sock.local_addr().map_or_else(|_| String::new(), |src| src.to_string());
+                    self.converse(stream, &mut dice)
+                }
                 Err(error) if self.unruly => {
                     self.count("client: not let in", 1);
                     // A proxy that drains lets nobody in.
@@ -101,15 +105,15 @@ impl Crowd {
             match end {
                 End::Left(way) => self.count(way, 1),
                 End::Closed if self.unruly => self.count("client: closed by the other side", 1),
-                End::Closed => self.fault("the connection was closed".to_owned()),
-                End::Fault(text) => self.fault(text),
+                End::Closed => self.fault(src, "the connection was closed".to_owned()),
+                End::Fault(text) => self.fault(src, text),
             }
         }
     }
 
-    fn fault(&self, text: String) {
+    fn fault(&self, src: String, text: String) {
         self.stop.store(true, SeqCst);
-        self.faults.lock().unwrap().push(text);
+        self.faults.lock().unwrap().push((src, text));
     }
 
     fn connect(&self) -> io::Result<Stream> {
@@ -317,9 +321,10 @@ fn abort(stream: &Stream) {
 
 fn ended(error: &io::Error, doing: &str) -> End {
     match error.kind() {
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted => {
-            End::Closed
-        }
+        ErrorKind::ConnectionReset
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionAborted => End::Closed,
         _ => End::Fault(format!("{doing}: {error}")),
     }
 }
