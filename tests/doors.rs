@@ -214,6 +214,15 @@ fn two_services_leak_neither_identity_nor_policy_nor_credential() {
 
 #[test]
 fn a_users_name_is_who_the_proxy_acts_as() {
+    if !support::redis::Release::of_server().since(6, 0) {
+        // A Redis without users takes one word for AUTH: whoever names a user there is told so and lets nobody in.
+        let redis = redis();
+        let mut setup = Setup::before(&redis);
+        setup.services[0].upstream = ", username = \"billing\"";
+        let record = unavailable(&setup);
+        assert_eq!(record["reason"], "auth", "{record}");
+        return;
+    }
     let redis = Redis::with(&["user billing on >pw-of-billing ~* &* +@all", "user default off"], None);
     let mut setup = Setup::before(&redis);
     setup.services[0].password = Some(b"pw-of-billing\n".to_vec());
@@ -247,7 +256,10 @@ fn a_password_redis_does_not_take_lets_nobody_in() {
     setup.services[0].password = Some(b"another".to_vec());
     let record = unavailable(&setup);
     assert_eq!(record["reason"], "auth", "{record}");
-    assert!(record["detail"].as_str().unwrap().contains("WRONGPASS"), "{record}");
+    // ERR before 6.0. From 8.0 on the answer to AUTH may be lost behind the answer to the PING before it, and ours is
+    // the next one: whatever it says, nobody is let in.
+    let said = record["detail"].as_str().unwrap();
+    assert!(["WRONGPASS", "ERR", "NOAUTH"].iter().any(|code| said.ends_with(code)), "{record}");
     assert_eq!(redis.calls_of("get"), 0);
 }
 
@@ -302,16 +314,17 @@ fn readiness_knows_of_a_redis_that_is_not_trusted_before_any_client_asks() {
 
 #[test]
 fn a_redis_on_loopback_is_as_good_as_one_on_a_socket() {
-    let redis = redis();
+    let (redis, address) = Redis::on_loopback(PASSWORD);
     let mut setup = Setup::before(&redis);
-    setup.services[0].address = redis.listen_on_loopback().to_string();
+    setup.services[0].address = address.to_string();
     let proxy = Proxy::with(&setup);
     let mut client = proxy.client();
     let value = vec![b'x'; 1 << 20];
     client.call(&[b"SET", &b"big"[..], &value]).expect_ok();
     assert_eq!(client.call(&["GET", "big"]), support::wire::Reply::Bulk(value));
     assert!(client.call(&["FLUSHALL"]).error().unwrap().starts_with("NOPERM"));
-    assert!(redis.connect().call(&["CLIENT", "LIST"]).text().contains("laddr=127.0.0.1:"));
+    let peer = if support::redis::Release::of_server().since(6, 2) { "laddr=127.0.0.1:" } else { "addr=127.0.0.1:" };
+    assert!(redis.connect().call(&["CLIENT", "LIST"]).text().contains(peer));
     drop(redis);
     assert_eq!(client.rest(), b"");
     proxy.await_record("connection_close", |record| record["reason"] == "upstream-closed");
