@@ -105,6 +105,11 @@ impl Ledger {
         self.due(name).ran += times;
     }
 
+    /// Commands whose answer never came.
+    pub fn uncertain(&self) -> u64 {
+        self.due.values().map(|due| due.open).sum()
+    }
+
     /// Compares one connection's records with what was sent to Redis on its behalf.
     ///
     /// # Errors
@@ -126,6 +131,9 @@ impl Ledger {
             let mut words = None;
             if line.event != "begin" && line.went_up() {
                 match next(sent, at)? {
+                    Some((found, _)) if line.outcome == "incomplete" => {
+                        return Err(format!("all of it was sent: {} of {line:?}", show(&found)));
+                    }
                     Some((found, end)) if !cut => {
                         compare(line, &found, end - at)?;
                         at = end;
@@ -371,7 +379,9 @@ impl Model {
                 self.queued.push(Queued { name, selects, exists });
                 return Ok(());
             }
-            "unanswered" | "incomplete" => {
+            // What was never whole cannot have run.
+            "incomplete" => return Ok(()),
+            "unanswered" => {
                 ledger.due(&name).open += 1;
                 ledger.due("EXISTS").open += exists;
                 if line.cmd == "EXEC" {
