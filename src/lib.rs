@@ -66,6 +66,9 @@
 //! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
 //!   fits the worker's pen ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
 //!   in its slot, so a blocked sink stalls clients and loses nothing.
+//! * *Streams*: MONITOR, SYNC and PSYNC go up only when nothing is owed. MONITOR's lines are told from replies by their
+//!   first digit; a replication stream keeps its slot to the end of the connection and passes unlooked at downward, while
+//!   upward only acknowledgements pass ([`lane::stream`]).
 //! * *Begin lines*: a command that blocks, administers or destroys waits at the front of the input until its `begin`
 //!   line has been written.
 //! * *An error never speaks for a command that may have run*: when Redis is lost, only a command the kernel never took
@@ -82,8 +85,9 @@
 //!
 //! * No multi-threaded runtime on the path of a command, no task per command, no lock per command.
 //! * No resynchronising after a reply that cannot be framed, no replaying of a command.
-//! * No forwarding of MONITOR, SYNC, PSYNC, REPLCONF and SCRIPT DEBUG yet: they are denied whatever policy says
-//!   ([`policy::RuleId::UNSUPPORTED`]).
+//! * No forwarding of SCRIPT DEBUG: it is denied whatever policy says ([`policy::RuleId::UNSUPPORTED`]).
+//! * No second connection of a replica (`capa rdb-channel-repl`, `dual-channel`) and no `PSYNC … FAILOVER`
+//!   ([`lane::stream`], `deploy/docs/replication.md`).
 //! * Nothing under [`session`] knows that TLS exists; nothing under [`net`] knows what a command is.
 
 pub mod admin;

@@ -223,7 +223,10 @@ fn a_users_name_is_who_the_proxy_acts_as() {
         assert_eq!(record["reason"], "auth", "{record}");
         return;
     }
-    let redis = Redis::with(&["user billing on >pw-of-billing ~* &* +@all", "user default off"], None);
+    // Channels are of 6.2.
+    let channels = if support::redis::Release::of_server().since(6, 2) { "&*" } else { "" };
+    let billing = format!("user billing on >pw-of-billing ~* {channels} +@all");
+    let redis = Redis::with(&[&billing, "user default off"], None);
     let mut setup = Setup::before(&redis);
     setup.services[0].password = Some(b"pw-of-billing\n".to_vec());
     setup.services[0].upstream = ", username = \"billing\"";

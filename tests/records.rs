@@ -112,8 +112,13 @@ fn chatter(mut client: Client, number: u64, rounds: u64) {
 /// The name under which Redis counts it.
 fn counted_as(record: &Value) -> String {
     let sub = record["sub"].as_str().map_or(String::new(), |sub| format!("|{sub}"));
-    // Before 6.2 a pop that need not wait is counted as the pop it is rewritten to for replicas.
-    if record["cmd"] == "BRPOP" && !Release::of_server().since(6, 2) {
+    let release = Release::of_server();
+    // In 3.2 what a transaction runs is counted as its EXEC.
+    if record["outcome"] == "queued" && release.since(3, 2) && !release.since(4, 0) {
+        return "exec".to_owned();
+    }
+    // In 2.8 a pop that need not wait is counted as the pop it is rewritten to for replicas.
+    if record["cmd"] == "BRPOP" && !release.since(3, 0) {
         return "rpop".to_owned();
     }
     support::redis::counted_as(&(record["cmd"].as_str().unwrap().to_owned() + &sub).to_lowercase())

@@ -87,7 +87,7 @@ impl Dialogue {
             },
         };
         let mut recorder = Recorder::new(0, 4 << 20);
-        let mut memory = MemoryBudget { held: 0, max: 256 << 20 };
+        let mut memory = MemoryBudget::new(256 << 20);
         let now = start();
         let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
         let session = Session::new(Arc::new(config), peer(), facts(), &turn);

@@ -5,7 +5,8 @@
 //! a hand-written row is a compile error, not a gap.
 
 use super::facts::{FACTS, Fact};
-use super::keys::KeySpec;
+use super::keys::{self, KeySpec};
+use super::strict;
 use super::table::ROWS;
 use super::{Categories, CommandId, Entry, Flags, Resolved};
 use crate::resp::Words;
@@ -68,6 +69,7 @@ static ENTRIES: [Entry; COUNT] = {
 const fn join(row: &Row, fact: &Fact) -> Entry {
     assert!(same(row.full_name.as_bytes(), fact.full_name.as_bytes()), "facts.rs and table.rs differ in order");
     assert!(!fact.source.is_empty(), "a hand-written row names no source");
+    let rules = strict::rules_of(row.full_name);
     Entry {
         name: row.name,
         sub: row.sub,
@@ -81,13 +83,15 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
         effect: fact.effect,
         begin: fact.begin,
         secrets: fact.secrets,
+        rules,
+        deciding: !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys),
         since: row.since,
         source: fact.source,
     }
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated at compile time only")]
-const fn same(left: &[u8], right: &[u8]) -> bool {
+pub(super) const fn same(left: &[u8], right: &[u8]) -> bool {
     let mut at = 0;
     while at < left.len() && at < right.len() && left[at] == right[at] {
         at += 1;

@@ -6,8 +6,11 @@
 //!
 //! Wherever a word decides which word is a key, it must leave no room for reading it differently: a NUL in an option
 //! (Redis compares up to it), a number not in canonical form (old versions read `+1` and `01`), an option standing
-//! twice (the last one wins, `GETKEYS` says the first) make the keys [`Keys::Undeterminable`].
+//! twice (the last one wins, `GETKEYS` says the first) make the keys [`Keys::Undeterminable`], and the command is denied
+//! ([`super::strict`]). They are undeterminable as well where every server refuses the command (more keys than words, a
+//! value missing); that one goes up for its error.
 
+use super::strict::Fault;
 use super::{Effect, Entry};
 use crate::resp::{Words, number};
 
@@ -125,6 +128,10 @@ pub fn settled(entry: &Entry, words: &Words<'_>) -> bool {
         | Effect::Shutdown
         | Effect::Unsupported => return false,
     }
+    if !entry.rules.is_empty() {
+        // The word that breaks a rule may be the last.
+        return false;
+    }
     match entry.layout {
         Layout::Specified => entry.keys.iter().all(|spec| spec_is_settled(spec, words)),
         Layout::Sort
@@ -139,7 +146,7 @@ pub fn settled(entry: &Entry, words: &Words<'_>) -> bool {
 fn spec_is_settled(spec: &KeySpec, words: &Words<'_>) -> bool {
     match stretch(spec, words) {
         Stretch::Known { last, .. } => words.whole() > last,
-        Stretch::None | Stretch::Undeterminable => true,
+        Stretch::None | Stretch::Undeterminable(_) => true,
         Stretch::Unread => false,
     }
 }
@@ -148,8 +155,8 @@ fn spec_is_settled(spec: &KeySpec, words: &Words<'_>) -> bool {
 #[must_use]
 pub fn blocks(words: &Words<'_>) -> bool {
     match streams(words, true) {
-        Some(found) => found.block,
-        None => true,
+        Ok(found) => found.block,
+        Err(_) => true,
     }
 }
 
@@ -168,11 +175,57 @@ pub const fn only(entry: &Entry) -> Option<usize> {
 
 /// Writes the indices of the words that are keys to `out` (cleared first), in the order Redis reports them.
 ///
-/// `words` is a whole request, or one that is [`settled`]. Positions beyond its end are left out: Redis answers such a
-/// request with an error of arity.
+/// `words` is a whole request, or one that is [`settled`]; of another only keys that have come are found. Positions
+/// beyond its end are left out: Redis answers such a request with an error of arity.
 pub fn find(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Keys {
+    match locate(entry, words, out) {
+        Ok(()) => Keys::Exact,
+        Err(_) => {
+            out.clear();
+            Keys::Undeterminable
+        }
+    }
+}
+
+/// Whether words of this command can change which words are keys.
+pub(super) const fn depends_on_words(layout: Layout, specs: &[KeySpec]) -> bool {
+    if !matches!(layout, Layout::Specified) {
+        return true;
+    }
+    let mut at = 0;
+    #[expect(clippy::indexing_slicing, reason = "evaluated at compile time only")]
+    while at < specs.len() {
+        if !matches!((specs[at].begin, specs[at].find), (Begin::Index(_), Find::Range { limit: 0 | 1, .. })) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Whether the keys are undeterminable because a word may be read in more than one way. `scratch` is only written to.
+pub(super) fn ambiguity(entry: &Entry, words: &Words<'_>, scratch: &mut Vec<u32>) -> Option<Fault> {
+    match locate(entry, words, scratch) {
+        Err(Unknown::Ambiguous(fault)) => Some(fault),
+        Ok(()) | Err(Unknown::Refused) => None,
+    }
+}
+
+/// Why keys are undeterminable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// A word may be read in more than one way.
+    Ambiguous(Fault),
+    /// All words are clear, and no server takes them together.
+    Refused,
+}
+
+const NUMBER: Unknown = Unknown::Ambiguous(Fault::Number);
+const WORD: Unknown = Unknown::Ambiguous(Fault::Word);
+
+fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     out.clear();
-    let found = match entry.layout {
+    match entry.layout {
         Layout::Specified => specified(entry, words, out),
         Layout::Sort => sort(words, true, out),
         Layout::SortReadOnly => sort(words, false, out),
@@ -180,13 +233,6 @@ pub fn find(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Keys {
         Layout::GeoRadius(options) => geo_radius(words, usize::from(options), out),
         Layout::Streams => stream_keys(words, false, out),
         Layout::GroupStreams => stream_keys(words, true, out),
-    };
-    match found {
-        Some(()) => Keys::Exact,
-        None => {
-            out.clear();
-            Keys::Undeterminable
-        }
     }
 }
 
@@ -198,8 +244,8 @@ enum Stretch {
     None,
     /// The deciding word has not arrived.
     Unread,
-    /// The deciding word may be read in more than one way.
-    Undeterminable,
+    /// The deciding word says nothing that can be relied on.
+    Undeterminable(Unknown),
 }
 
 fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
@@ -208,12 +254,12 @@ fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
     }
     let argc = words.declared();
     let Begin::Index(begin) = spec.begin else {
-        return Stretch::Undeterminable;
+        return Stretch::Undeterminable(WORD);
     };
     let begin = usize::from(begin);
     let (first, last, step) = match spec.find {
         // A limit halves what STREAMS is followed by; XREAD has a layout of its own.
-        Find::Unknown | Find::Range { limit: 2.., .. } => return Stretch::Undeterminable,
+        Find::Unknown | Find::Range { limit: 2.., .. } => return Stretch::Undeterminable(WORD),
         Find::Range { last, step, .. } => {
             let distance = usize::from(last.unsigned_abs());
             let last = if last >= 0 { Some(begin + distance) } else { argc.checked_sub(distance) };
@@ -224,8 +270,12 @@ fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
             let Some(number) = words.get(at) else {
                 return if at < argc { Stretch::Unread } else { Stretch::None };
             };
-            let Some(count) = canonical(number) else {
-                return Stretch::Undeterminable;
+            // Beyond 32 bits some servers' own arithmetic would overflow (`lmpopGenericCommand` adds to a `long`).
+            let Some(count) = number::canonical_i64(number).and_then(|count| i32::try_from(count).ok()) else {
+                return Stretch::Undeterminable(NUMBER);
+            };
+            let Ok(count) = usize::try_from(count) else {
+                return Stretch::Undeterminable(Unknown::Refused);
             };
             let first = begin + usize::from(first);
             let Some(before_last) = count.checked_sub(1) else {
@@ -235,7 +285,7 @@ fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
             match last {
                 // More keys than words: Redis refuses it, but nothing must be able to make two of us count differently.
                 Some(last) if last < argc => (first, Some(last), step),
-                _ => return Stretch::Undeterminable,
+                _ => return Stretch::Undeterminable(Unknown::Refused),
             }
         }
     };
@@ -250,24 +300,42 @@ fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
     }
 }
 
-fn specified(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Option<()> {
+fn specified(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     for spec in entry.keys {
         match stretch(spec, words) {
             Stretch::Known { first, last, step } => {
-                for at in (first..=last).step_by(step) {
-                    push(out, at)?;
-                }
+                push_all(words, (first..=last).step_by(step), out)?;
             }
             Stretch::None => {}
-            Stretch::Unread | Stretch::Undeterminable => return None,
+            Stretch::Unread => return Err(WORD),
+            Stretch::Undeterminable(why) => return Err(why),
         }
     }
-    Some(())
+    Ok(())
 }
 
-fn push(out: &mut Vec<u32>, at: usize) -> Option<()> {
-    out.push(u32::try_from(at).ok()?);
-    Some(())
+fn push(out: &mut Vec<u32>, at: usize) -> Result<(), Unknown> {
+    out.push(u32::try_from(at).map_err(|_| Unknown::Refused)?);
+    Ok(())
+}
+
+/// The word at `at`, whose place among the options is within the request.
+fn option<'w>(words: &Words<'w>, at: usize) -> Result<&'w [u8], Unknown> {
+    words.get(at).ok_or(WORD)
+}
+
+/// The word at `at` is a number, or is missing.
+fn option_number(words: &Words<'_>, at: usize) -> Result<(), Unknown> {
+    match words.get(at) {
+        Some(word) => number::canonical_i64(word).map(|_| ()).ok_or(NUMBER),
+        None => Err(Unknown::Refused),
+    }
+}
+
+/// Of a request that is denied before it is whole only the words that have come: a header of twenty bytes may declare
+/// millions.
+fn push_all(words: &Words<'_>, at: impl Iterator<Item = usize>, out: &mut Vec<u32>) -> Result<(), Unknown> {
+    at.take_while(|at| *at < words.whole()).try_for_each(|at| push(out, at))
 }
 
 /// Whether `word` is the option `option`, letter for letter but for case. Redis' `strcasecmp` stops at a NUL; a word
@@ -276,13 +344,8 @@ pub(super) fn word_is(word: &[u8], option: &str) -> bool {
     word.eq_ignore_ascii_case(option.as_bytes())
 }
 
-/// A number of keys, in the one way of writing it that every version reads alike.
-fn canonical(word: &[u8]) -> Option<usize> {
-    usize::try_from(number::canonical_u64(word)?).ok()
-}
-
 /// `SORT key [ASC|DESC] [ALPHA] [LIMIT a b] [BY pattern] [GET pattern …] [STORE key]` (`sortCommandGeneric`).
-fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Option<()> {
+fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Result<(), Unknown> {
     let argc = words.declared();
     if argc > 1 {
         push(out, 1)?;
@@ -290,7 +353,7 @@ fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Option<()> {
     let mut store = None;
     let mut at = 2;
     while at < argc {
-        let word = words.get(at)?;
+        let word = option(words, at)?;
         let width = if word_is(word, "ASC") || word_is(word, "DESC") || word_is(word, "ALPHA") {
             1
         } else if word_is(word, "LIMIT") {
@@ -301,44 +364,46 @@ fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Option<()> {
             store = Some(at + 1);
             2
         } else {
-            return None;
+            return Err(WORD);
         };
         at += width;
     }
     if at > argc {
-        return None;
+        return Err(Unknown::Refused);
     }
-    store.map_or(Some(()), |at| push(out, at))
+    store.map_or(Ok(()), |at| push(out, at))
 }
 
 /// `MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH pw] [AUTH2 user pw] [KEYS key …]` (`migrateCommand`).
-fn migrate(words: &Words<'_>, out: &mut Vec<u32>) -> Option<()> {
+fn migrate(words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     const KEY: usize = 3;
     let argc = words.declared();
     let mut at = 6;
     while at < argc {
-        let word = words.get(at)?;
+        let word = option(words, at)?;
         at += if word_is(word, "COPY") || word_is(word, "REPLACE") {
             1
         } else if word_is(word, "AUTH") {
             2
         } else if word_is(word, "AUTH2") {
             3
-        } else if word_is(word, "KEYS") && words.get(KEY)?.is_empty() && at + 1 < argc {
-            return (at + 1..argc).try_for_each(|at| push(out, at));
+        } else if word_is(word, "KEYS") && option(words, KEY)?.is_empty() && at + 1 < argc {
+            return push_all(words, at + 1..argc, out);
+        } else if word_is(word, "KEYS") {
+            return Err(Unknown::Refused);
         } else {
-            return None;
+            return Err(WORD);
         };
     }
     if at > argc && argc > 6 {
-        return None;
+        return Err(Unknown::Refused);
     }
-    if argc > KEY { push(out, KEY) } else { Some(()) }
+    if argc > KEY { push(out, KEY) } else { Ok(()) }
 }
 
 /// `GEORADIUS[BYMEMBER] key … [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT n [ANY]] [ASC|DESC] [STORE key|STOREDIST key]`
 /// (`georadiusGeneric`). Of several destinations the last one is written; several are undeterminable.
-fn geo_radius(words: &Words<'_>, options: usize, out: &mut Vec<u32>) -> Option<()> {
+fn geo_radius(words: &Words<'_>, options: usize, out: &mut Vec<u32>) -> Result<(), Unknown> {
     const FLAGS: [&str; 6] = ["WITHCOORD", "WITHDIST", "WITHHASH", "ANY", "ASC", "DESC"];
     let argc = words.declared();
     if argc > 1 {
@@ -347,7 +412,7 @@ fn geo_radius(words: &Words<'_>, options: usize, out: &mut Vec<u32>) -> Option<(
     let mut store = None;
     let mut at = options;
     while at < argc {
-        let word = words.get(at)?;
+        let word = option(words, at)?;
         at += if FLAGS.iter().any(|flag| word_is(word, flag)) {
             1
         } else if word_is(word, "COUNT") {
@@ -356,13 +421,13 @@ fn geo_radius(words: &Words<'_>, options: usize, out: &mut Vec<u32>) -> Option<(
             store = Some(at + 1);
             2
         } else {
-            return None;
+            return Err(WORD);
         };
     }
     if at > argc.max(options) {
-        return None;
+        return Err(Unknown::Refused);
     }
-    store.map_or(Some(()), |at| push(out, at))
+    store.map_or(Ok(()), |at| push(out, at))
 }
 
 /// What the options of XREAD and XREADGROUP say.
@@ -375,17 +440,18 @@ struct StreamOptions {
 
 /// `XREAD [COUNT n] [BLOCK ms] STREAMS key … id …`, `XREADGROUP GROUP group consumer … [NOACK] [CLAIM ms] …` (`xreadCommand`).
 /// Everything behind STREAMS is a key or an id, whatever it is called.
-fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
+fn streams(words: &Words<'_>, group: bool) -> Result<StreamOptions, Unknown> {
     let argc = words.declared();
     let mut block = false;
     let mut at = 1;
     while at < argc {
-        let word = words.get(at)?;
+        let word = option(words, at)?;
         at += if word_is(word, "COUNT") {
-            // Its number takes no part in where the keys are, but a word that is none may be an option out of place.
-            number::canonical_i64(words.get(at + 1)?)?;
+            // These numbers take no part in where the keys are, but a word that is none may be an option out of place.
+            option_number(words, at + 1)?;
             2
         } else if word_is(word, "BLOCK") {
+            option_number(words, at + 1)?;
             block = true;
             2
         } else if group && word_is(word, "GROUP") {
@@ -394,27 +460,28 @@ fn streams(words: &Words<'_>, group: bool) -> Option<StreamOptions> {
             1
         } else if group && word_is(word, "CLAIM") {
             // Since Redis 8.4; a syntax error before.
+            option_number(words, at + 1)?;
             2
         } else if word_is(word, "STREAMS") {
-            return Some(StreamOptions { first: at + 1, block });
+            return Ok(StreamOptions { first: at + 1, block });
         } else {
-            return None;
+            return Err(WORD);
         };
     }
-    None
+    Err(Unknown::Refused)
 }
 
-fn stream_keys(words: &Words<'_>, group: bool, out: &mut Vec<u32>) -> Option<()> {
+fn stream_keys(words: &Words<'_>, group: bool, out: &mut Vec<u32>) -> Result<(), Unknown> {
     let argc = words.declared();
     if argc < 4 {
-        return Some(());
+        return Ok(());
     }
     let first = streams(words, group)?.first;
-    let count = argc.checked_sub(first)?;
+    let count = argc.saturating_sub(first);
     if count == 0 || !count.is_multiple_of(2) {
-        return None;
+        return Err(Unknown::Refused);
     }
-    (first..first + count / 2).try_for_each(|at| push(out, at))
+    push_all(words, first..first + count / 2, out)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod catalog;
 mod facts;
 pub mod keys;
 pub mod secrets;
+pub mod strict;
 mod table;
 
 use crate::resp::Words;
@@ -55,6 +56,10 @@ pub struct Entry {
     pub begin: bool,
     /// Which arguments are secrets.
     pub secrets: secrets::Secrets,
+    /// What must hold for words that decide a database, the connection's state or the server's.
+    pub rules: &'static [strict::Rule],
+    /// Whether words of this command decide something, so that [`strict::fault`] has to be asked.
+    pub deciding: bool,
     /// For a command that Redis 7.0 does not know: the releases that brought it (`Redis 8.0.0, Valkey 9.0.0`).
     pub since: Option<&'static str>,
     /// Where the hand-written columns (effect, begin, secrets, layout) come from: Redis' function.
@@ -68,6 +73,13 @@ impl Entry {
         let argc = i64::try_from(argc).unwrap_or(i64::MAX);
         let arity = i64::from(self.arity);
         if arity >= 0 { argc == arity } else { argc >= -arity }
+    }
+
+    /// Whether a connection that shows MONITOR's lines takes this command, of `argc` words. Redis refuses only what
+    /// touches keys; of the rest these three make sense there, and none has a status that looks like a line.
+    #[must_use]
+    pub fn taken_while_monitoring(&self, argc: usize) -> bool {
+        matches!(self.effect, Effect::Quit | Effect::Reset) || (self.name == "PING" && argc == 1)
     }
 }
 
@@ -106,11 +118,11 @@ pub enum Effect {
     Subscribe(PubSub),
     /// One confirmation per name, or per live subscription without names.
     Unsubscribe(PubSub),
-    /// MONITOR: the connection becomes a stream.
+    /// MONITOR: the connection becomes a stream of lines, until RESET.
     Monitor,
-    /// SYNC, PSYNC: the connection becomes a replication stream.
+    /// SYNC, PSYNC: the connection becomes a replication stream, for good.
     Replication,
-    /// REPLCONF: one reply, none for REPLCONF ACK.
+    /// REPLCONF: one reply. (REPLCONF ACK, which has none, is taken on a replication stream only.)
     ReplicationConfig,
     /// SHUTDOWN: the close, or one error.
     Shutdown,

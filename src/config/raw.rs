@@ -187,7 +187,7 @@ tables! {
         max_words: i64,
         /// Most bytes of one command that are held until it can be judged, "64KiB" to "1GiB". Default "16MiB".
         held_command: NumberOrText,
-        /// Most bytes of such commands over all connections, at least `held_command`. Default "256MiB".
+        /// Most bytes of such commands over all connections, at least `held_command`; and as many for what is counted by `unanswered`. Default "256MiB".
         memory: NumberOrText,
         /// Most bytes that unanswered commands and unread replies of one connection may take, "64KiB" to "4GiB".
         /// Default "64MiB".

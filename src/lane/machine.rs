@@ -1,6 +1,9 @@
 //! Whose is each reply.
 
-use super::tickets::{Closes, Own, Subscriptions, Ticket};
+use super::{
+    stream::{Mode, Stream},
+    tickets::{Closes, Own, Subscriptions, Ticket},
+};
 use crate::{
     command::PubSub,
     resp::reply::{Class, Frame, Inspect, Progress, ReplyError, ReplyLimits, ReplyScanner},
@@ -52,6 +55,18 @@ pub enum Arrival {
         /// Whether the reply is whole.
         last: bool,
     },
+    /// They are a line that MONITOR shows, or a part of one: they belong to no ticket.
+    Line {
+        /// Bytes.
+        len: usize,
+    },
+    /// They are part of a replication stream, or a newline that keeps the link alive until it begins.
+    Stream {
+        /// Bytes.
+        len: usize,
+        /// Whether the stream begins with them: the front ticket is gone, and all that follows is of the stream.
+        begins: bool,
+    },
 }
 
 /// Redis said something that nobody asked for or that is no RESP: both sides are closed.
@@ -69,6 +84,9 @@ pub enum Desync {
     /// A confirmation came that no subscription had asked for, or its count does not follow from the last one.
     #[error("a subscription's confirmation does not follow from what was asked")]
     Confirmation,
+    /// SYNC, PSYNC or MONITOR was answered with what begins no stream that the lane knows.
+    #[error("the answer to a command that begins a stream begins none")]
+    Stream,
     /// `-ERR max number of clients reached`: Redis says so unasked, and closes.
     #[error("Redis has reached its maxclients")]
     MaxClients,
@@ -92,8 +110,9 @@ enum Coming {
 #[derive(Debug)]
 pub struct Lane {
     scanner: ReplyScanner,
-    tickets: VecDeque<Ticket>,
+    pub(super) tickets: VecDeque<Ticket>,
     coming: Option<Coming>,
+    pub(super) mode: Mode,
     protocol: Protocol,
     live: Subscriptions,
 }
@@ -106,6 +125,7 @@ impl Lane {
             scanner: ReplyScanner::new(limits),
             tickets: VecDeque::new(),
             coming: None,
+            mode: Mode::Replies,
             protocol: Protocol::Resp2,
             live: Subscriptions::default(),
         }
@@ -133,6 +153,12 @@ impl Lane {
         self.tickets.pop_front();
     }
 
+    /// Bytes of memory that what is owed takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.tickets.len().saturating_mul(size_of::<Ticket>())
+    }
+
     /// Whether any subscription is live.
     #[must_use]
     pub const fn subscribed(&self) -> bool {
@@ -150,16 +176,17 @@ impl Lane {
         self.protocol = protocol;
     }
 
-    /// RESET was answered with `+RESET`: RESP2 again, nothing subscribed.
+    /// RESET was answered with `+RESET`: RESP2 again, nothing subscribed, nothing monitored.
     pub fn reset(&mut self) {
+        self.mode = Mode::Replies;
         self.protocol = Protocol::Resp2;
         self.live = Subscriptions::default();
     }
 
-    /// Whether Redis' answer so far ends with a whole reply.
+    /// Whether Redis' answer so far ends with a whole reply, and something of our own may follow.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
-        self.scanner.at_boundary()
+        self.scanner.at_boundary() && self.mode.at_boundary()
     }
 
     /// The frame that is coming in, or the last one that came.
@@ -177,6 +204,10 @@ impl Lane {
 
     /// Looks at `input`, which begins where the last arrival ended.
     pub fn next(&mut self, input: &[u8]) -> Result<Arrival, Desync> {
+        if self.mode == Mode::Replies { self.next_reply(input) } else { self.next_in_stream(input) }
+    }
+
+    pub(super) fn next_reply(&mut self, input: &[u8]) -> Result<Arrival, Desync> {
         if self.coming.is_none() {
             self.scanner.inspect(self.inspection());
         }
@@ -221,8 +252,8 @@ impl Lane {
         match self.tickets.front().map(|ticket| ticket.closes) {
             Some(Closes::Subscribed(..) | Closes::Unsubscribed(..) | Closes::UnsubscribedAll(_)) => Inspect::Word,
             Some(Closes::Elements) => Inspect::Elements,
-            Some(Closes::Reply) | None if self.live.any() => Inspect::Word,
-            Some(Closes::Reply) | None => Inspect::Nothing,
+            Some(Closes::Reply | Closes::Stream(_)) | None if self.live.any() => Inspect::Word,
+            Some(Closes::Reply | Closes::Stream(_)) | None => Inspect::Nothing,
         }
     }
 
@@ -248,7 +279,7 @@ impl Lane {
                     let asked = front.is_some_and(|ticket| match ticket.closes {
                         Closes::Subscribed(of, _) => subscribed && of == kind,
                         Closes::Unsubscribed(of, _) | Closes::UnsubscribedAll(of) => !subscribed && of == kind,
-                        Closes::Reply | Closes::Elements => false,
+                        Closes::Reply | Closes::Elements | Closes::Stream(_) => false,
                     });
                     if asked {
                         return Ok(Coming::Confirmation { kind, subscribed });
@@ -272,9 +303,12 @@ impl Lane {
         match front {
             None => Err(Desync::Surplus),
             Some(Ticket { own: Some(own), .. }) => Ok(Coming::Own(*own)),
-            Some(Ticket { closes: Closes::Reply | Closes::Elements, .. }) => Ok(Coming::Reply),
+            Some(Ticket { closes: Closes::Reply | Closes::Elements | Closes::Stream(Stream::Monitor), .. }) => {
+                Ok(Coming::Reply)
+            }
             // In the place of confirmations only an error may come (-NOPERM, -NOSUB, or refused in this mode).
             Some(_) if frame.class == Class::Error => Ok(Coming::Reply),
+            Some(Ticket { closes: Closes::Stream(_), .. }) => Err(Desync::Stream),
             Some(_) => Err(Desync::Confirmation),
         }
     }
@@ -294,7 +328,7 @@ impl Lane {
         let left = match ticket.closes {
             Closes::Subscribed(_, left) | Closes::Unsubscribed(_, left) => left,
             Closes::UnsubscribedAll(_) => u32::try_from(live_before).unwrap_or(u32::MAX).max(1),
-            Closes::Reply | Closes::Elements => return Err(Desync::Confirmation),
+            Closes::Reply | Closes::Elements | Closes::Stream(_) => return Err(Desync::Confirmation),
         };
         let left = left.saturating_sub(1);
         if left == 0 {

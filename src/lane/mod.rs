@@ -4,12 +4,16 @@
 //! Redis' answer belong to the front ticket and which to nobody (messages, invalidations). It knows nothing of slots,
 //! verdicts or clients.
 //!
+//! MONITOR, SYNC and PSYNC turn what comes down into a [`stream`].
+//!
 //! Invariant: a frame that no rule below gives to a ticket or to a live subscription is a [`machine::Desync`]; there is
 //! no resynchronising.
 
 pub mod greeting;
 pub mod machine;
+pub mod stream;
 pub mod tickets;
 
 pub use machine::{Arrival, Desync, Lane};
+pub use stream::Stream;
 pub use tickets::{Closes, Own, Ticket};

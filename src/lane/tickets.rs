@@ -1,5 +1,6 @@
 //! Tickets: the slots of a session as its lane knows them, and the counts of live subscriptions.
 
+use super::stream::Stream;
 use crate::command::PubSub;
 
 /// One promised reply.
@@ -24,6 +25,8 @@ pub enum Closes {
     Unsubscribed(PubSub, u32),
     /// One confirmation per subscription of the kind that is live when the first one comes, at least one; or one error.
     UnsubscribedAll(PubSub),
+    /// The beginning of a stream, or one error in its place.
+    Stream(Stream),
 }
 
 /// A command of the proxy's own.

@@ -20,7 +20,7 @@ use std::{
 /// Bytes of Redis' replies taken in one read: larger than a 16 KiB reply, or every such reply costs two reads.
 const UPSTREAM_READ_BYTES: usize = 64 * 1024;
 /// Plaintext of one read of ciphertext, and one record that rustls held back.
-const PLAIN_BYTES: usize = READ_BYTES + 17 * 1024;
+pub(super) const PLAIN_BYTES: usize = READ_BYTES + 17 * 1024;
 /// A scratch buffer that one turn made larger than this is given back to the allocator.
 const SCRATCH_KEPT_BYTES: usize = 1024 * 1024;
 
@@ -50,7 +50,7 @@ impl Tools {
     pub fn new(recorder: Recorder, memory_max: u64, clock: Clock) -> Self {
         Self {
             recorder,
-            memory: MemoryBudget { held: 0, max: memory_max },
+            memory: MemoryBudget::new(memory_max),
             clock,
             cipher: Scratch::new(),
             plain: Vec::with_capacity(PLAIN_BYTES),

@@ -21,7 +21,7 @@ mod ends;
 
 use super::{
     clock::micros,
-    desk::{Control, Desk, Order, Tools},
+    desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
     outbox::Outbox,
     side::{Downstream, Intake, Machine},
 };
@@ -202,11 +202,11 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             self.tell(cx, tools, event);
             busy = true;
         }
+        self.flush(cx);
         if self.has_come(tools) {
             self.tell(cx, tools, Event::Resume);
             busy = true;
         }
-        self.flush(cx);
         // Replies first: they free slots and release barriers for the commands that are read next.
         busy |= self.read_up(cx, tools);
         busy |= self.read_down(cx, tools);
@@ -233,6 +233,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             && wants.wake_at_us.is_some_and(|at| at <= self.now.get_or_insert_with(|| tools.clock.now()).mono_us);
         due || wants.written.is_some_and(|written| tools.recorder.written() >= written)
             || (wants.room && tools.recorder.has_room())
+            || (wants.flushed && self.down.as_ref().is_none_or(|down| down.pending() == 0))
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) {
@@ -301,7 +302,12 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             return false;
         }
         tools.plain.clear();
-        let into = if self.down_rest.is_empty() { &mut tools.plain } else { &mut self.down_rest };
+        let into = if self.down_rest.is_empty() {
+            &mut tools.plain
+        } else {
+            grow_gently(&mut self.down_rest);
+            &mut self.down_rest
+        };
         let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else { return false };
         match intake {
             Intake::Bytes(_) => {
@@ -440,6 +446,14 @@ where
     }
 }
 
+/// Makes room for one read. A vector that doubled would take twice what a held command is charged for, and three times
+/// as much while it moves.
+fn grow_gently(rest: &mut Vec<u8>) {
+    if rest.capacity().saturating_sub(rest.len()) < PLAIN_BYTES {
+        rest.reserve_exact(PLAIN_BYTES.max(rest.len() / 8));
+    }
+}
+
 /// `rest` without its first `consumed` bytes, and without room it no longer needs.
 fn without(mut rest: Vec<u8>, consumed: usize) -> Vec<u8> {
     rest.drain(..consumed.min(rest.len()));
@@ -452,5 +466,7 @@ fn without(mut rest: Vec<u8>, consumed: usize) -> Vec<u8> {
     rest
 }
 
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod tests;

@@ -30,11 +30,13 @@ impl RuleId {
     pub const IN_TRANSACTION: Self = Self(3);
     /// `builtin/unsupported`: the proxy does not speak what the connection would become.
     pub const UNSUPPORTED: Self = Self(4);
-    /// `builtin/not-canonical`: a word that decides state is not in canonical form, or the number of words is wrong
-    /// for a command that changes state.
+    /// `builtin/not-canonical`: a word that decides a key, a database or state can be read in more than one way
+    /// ([`crate::command::strict`]), or the number of words is wrong for a command that changes state.
     pub const NOT_CANONICAL: Self = Self(5);
     /// `builtin/held-command`: too large to hold until it can be judged.
     pub const HELD_COMMAND: Self = Self(6);
+    /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
+    pub const IN_STREAM: Self = Self(7);
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 7;
+    pub const BUILTIN: u16 = 8;
 }

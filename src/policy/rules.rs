@@ -33,6 +33,7 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/unsupported",
     "builtin/not-canonical",
     "builtin/held-command",
+    "builtin/in-stream",
 ];
 
 impl Policy {

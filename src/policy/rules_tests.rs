@@ -107,6 +107,7 @@ fn rule_names_have_an_id_each_and_the_builtin_ones_are_fixed() {
         (RuleId::UNSUPPORTED, "builtin/unsupported"),
         (RuleId::NOT_CANONICAL, "builtin/not-canonical"),
         (RuleId::HELD_COMMAND, "builtin/held-command"),
+        (RuleId::IN_STREAM, "builtin/in-stream"),
         (RuleId(RuleId::BUILTIN), "deny:GET"),
         (RuleId(RuleId::BUILTIN + 1), "deny:SET"),
     ] {

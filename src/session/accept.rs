@@ -68,7 +68,10 @@ impl Session {
                 self.core.starved = true;
                 break;
             }
-            if matches!(self.core.streaming, Streaming::Up | Streaming::Swallowed) {
+            if self.core.streaming != Streaming::No {
+                if self.core.streaming == Streaming::Replica {
+                    return self.take_acknowledgements(input, at, turn, up);
+                }
                 let Some(len) = self.stream(rest, at, up) else { return input.len() };
                 if len == 0 {
                     self.core.starved = true;
@@ -120,23 +123,19 @@ impl Session {
 
     /// A `begin` line has reached the sink: its command goes up.
     fn send_begun(&mut self, begun: Begun, input: &[u8], at: usize, up: &mut Gather<'_>) -> usize {
+        self.core.expect_begun(begun.ticket);
         match begun.bytes {
             BegunBytes::Input(len) => {
-                self.core.lane.expect(begun.ticket);
                 up.pass(at..at.saturating_add(len));
                 self.core.finish_back_slot();
                 at.saturating_add(len)
             }
             BegunBytes::Encoded(bytes, len) => {
-                self.core.lane.expect(begun.ticket);
                 up.push(&bytes);
                 self.core.finish_back_slot();
                 at.saturating_add(len)
             }
-            BegunBytes::Stream => {
-                self.core.lane.expect(begun.ticket);
-                self.begin_stream(Streaming::Up, input.get(at..).unwrap_or_default(), at, up)
-            }
+            BegunBytes::Stream => self.begin_stream(Streaming::Up, input.get(at..).unwrap_or_default(), at, up),
         }
     }
 
@@ -183,6 +182,12 @@ impl Session {
         }
     }
 
+    /// Bytes that the words of the command being read take besides their own: the parser's places, and as many for the
+    /// places of its keys.
+    pub(super) const fn places(&self) -> usize {
+        self.parser.memory().saturating_mul(2)
+    }
+
     /// Nothing but more of the client's bytes can help.
     const fn starve(&mut self) -> Flow {
         self.core.starved = true;
@@ -211,9 +216,10 @@ impl Session {
             Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words)),
             _ => (None, false),
         };
-        let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow);
+        let allowed =
+            id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow) && !self.core.lane.monitoring();
         if allowed && !settled {
-            if self.core.may_hold(rest.len(), turn) {
+            if self.core.may_hold(rest.len().saturating_add(self.places()), turn) {
                 return self.starve();
             }
             self.core.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, &words, &source, turn);

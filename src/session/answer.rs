@@ -7,7 +7,7 @@ use super::{
     local::{Local, say},
     records::Answer,
     slots::{self, Kind, Marks, NO_RULE, Slot},
-    state::{Core, Phase, Replies, Streaming},
+    state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
 };
 use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
@@ -34,8 +34,12 @@ impl Core {
             if rest.is_empty() {
                 break;
             }
-            if !turn.recorder.has_room() {
+            // What passes on a replication stream needs no record.
+            if !turn.recorder.has_room() && self.streaming != Streaming::Replica {
                 self.short_of_room = true;
+                break;
+            }
+            if self.keeps_replies() {
                 break;
             }
             match self.lane.next(rest) {
@@ -47,7 +51,23 @@ impl Core {
                 Ok(Arrival::Push { len }) => {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
-                    self.release(turn, down);
+                    self.release(UNREAD_MAX, turn, down);
+                }
+                Ok(Arrival::Line { len }) => {
+                    // CLIENT REPLY OFF silences these too, unlike pushes (`prepareClientToWrite`).
+                    if self.replies != Replies::Off {
+                        self.pass(at, len, down);
+                    }
+                    at = at.saturating_add(len);
+                    self.release(UNREAD_MAX, turn, down);
+                }
+                Ok(Arrival::Stream { len, begins }) => {
+                    if begins {
+                        self.begin_replication();
+                    }
+                    self.pass(at, len, down);
+                    self.reply_out = self.reply_out.saturating_add(len as u64);
+                    at = at.saturating_add(len);
                 }
                 Ok(Arrival::Own { len, own, last }) => {
                     at = at.saturating_add(len);
@@ -62,7 +82,7 @@ impl Core {
                     at = at.saturating_add(len);
                     if closes {
                         self.close_front(turn, up, down);
-                        self.release(turn, down);
+                        self.release(UNREAD_MAX, turn, down);
                     }
                 }
                 Ok(Arrival::Reply { len, first, last }) => {
@@ -73,7 +93,7 @@ impl Core {
                     at = at.saturating_add(len);
                     if last {
                         self.close_front(turn, up, down);
-                        self.release(turn, down);
+                        self.release(UNREAD_MAX, turn, down);
                     }
                 }
             }
@@ -90,10 +110,19 @@ impl Core {
     fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
         let Some(slot) = self.slots.front() else { return };
         let replaced = matches!(slot.kind, Kind::AsDiscard(local) if self.discard_text(local).is_some());
-        if !slot.marks.has(Marks::SILENT) && !replaced {
+        let silent = slot.marks.has(Marks::SILENT) && !self.ends_silence(slot);
+        if !silent && !replaced {
             self.pass(at, len, down);
             self.reply_out = self.reply_out.saturating_add(len as u64);
         }
+    }
+
+    /// RESET that works ends CLIENT REPLY OFF before it is answered, so `+RESET` is heard (Redis' `resetCommand`). One that
+    /// CLIENT REPLY SKIP skips is not.
+    fn ends_silence(&self, slot: &Slot) -> bool {
+        self.replies == Replies::Off
+            && self.lane.frame().class == Class::Status
+            && slot.command().is_some_and(|id| id.entry().effect == Effect::Reset)
     }
 
     /// What the client is told in the place of Redis' answer to the DISCARD that went up for its EXEC. `None` when
@@ -298,6 +327,8 @@ impl Core {
                     self.greet(false, turn, up);
                 }
             }
+            // Refused, or its lines follow. (A replication stream that begins has no reply.)
+            Effect::Monitor | Effect::Replication => self.barrier = false,
             Effect::Plain
             | Effect::State
             | Effect::Blocking
@@ -308,8 +339,6 @@ impl Core {
             | Effect::ReplyMode
             | Effect::Subscribe(_)
             | Effect::Unsubscribe(_)
-            | Effect::Monitor
-            | Effect::Replication
             | Effect::ReplicationConfig
             | Effect::Shutdown
             | Effect::Script
@@ -356,13 +385,17 @@ impl Core {
 
     /// Gives the replies of the proxy's own that stand at the front now, and records their slots. Not in the middle of
     /// a message or another push that is still coming in: it has no slot that would hold them back.
-    pub(super) fn release(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+    /// Not beyond `unread_max` bytes that wait for the client either: what it does not read is kept as slots.
+    pub(super) fn release(&mut self, unread_max: usize, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if !self.lane.at_boundary() {
             return;
         }
         while let Some(Slot { kind: Kind::Local(local), .. }) = self.slots.front().copied() {
             if !turn.recorder.has_room() {
                 self.short_of_room = true;
+                return;
+            }
+            if turn.down_pending.saturating_add(down.len()) > unread_max {
                 return;
             }
             let Some(slot) = self.slots.front().copied() else { return };
@@ -389,6 +422,8 @@ impl Core {
             Phase::Closing | Phase::Done => return,
             Phase::Open => {}
         }
+        // No more will come that these would have to stay in order with.
+        self.release(usize::MAX, turn, down);
         // Slots whose bytes never reached the kernel cannot have run.
         let mut left = u64::try_from(unsent).unwrap_or(u64::MAX);
         for slot in self.slots.iter_mut().rev() {

@@ -8,11 +8,14 @@ use super::{
     local::Local,
     options::{self, Hello, ReplyMode},
     slots::{Kind, Marks, Slot},
-    state::{Begun, BegunBytes, Core, Replies},
+    state::{Begun, BegunBytes, Core, Replies, UNREAD_MAX},
 };
 use crate::{
     audit::record::ConnectionEvent,
-    command::{self, CommandId, Effect, Resolved, keys},
+    command::{
+        self, CommandId, Effect, Resolved, keys,
+        strict::{self, Fault},
+    },
     lane::{Closes, Ticket},
     policy::{RuleId, Verdict},
     resp::{Words, encode, number},
@@ -71,7 +74,7 @@ impl Core {
         down: &mut Gather<'_>,
     ) -> Flow {
         if self.over_budget(turn) {
-            self.over_budget_since = Some(turn.now.mono_us);
+            self.spend_budget(turn);
             return Flow::Wait;
         }
         let id = match resolved {
@@ -87,6 +90,9 @@ impl Core {
         let argc = words.declared();
         let arity = entry.accepts_arity(argc);
         let judged = self.peer.policy().judge(id);
+        if self.lane.monitoring() && !entry.taken_while_monitoring(argc) {
+            return self.deny(RuleId::IN_STREAM, Local::WhileMonitoring, resolved, words, &source, turn);
+        }
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
         if let Verdict::Deny(rule) = judged {
@@ -95,6 +101,15 @@ impl Core {
             } else {
                 deny(self, rule, Local::Denied)
             };
+        }
+        if entry.deciding
+            && let Some(fault) = strict::fault(entry, words, &mut self.keys)
+        {
+            let local = match fault {
+                Fault::Number => Local::NotAnInteger,
+                Fault::Word => Local::Syntax,
+            };
+            return deny(self, RuleId::NOT_CANONICAL, local);
         }
         match entry.effect {
             Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {
@@ -195,7 +210,7 @@ impl Core {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
                 // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
-                self.release(turn, down);
+                self.release(UNREAD_MAX, turn, down);
                 if !self.slots.is_empty() {
                     // RESET ends the authentication, and a Redis with the fix of CVE-2025-21605 closes an
                     // unauthenticated client that has more than 1 KiB of replies unsent, earlier ones among them.
@@ -258,9 +273,9 @@ impl Core {
                 };
                 self.forward(id, words, source, Ticket { closes, own: None }, false, turn, up)
             }
-            Effect::Monitor | Effect::Replication | Effect::ReplicationConfig | Effect::Unsupported => {
-                deny(self, RuleId::UNSUPPORTED, Local::Denied)
-            }
+            Effect::Monitor | Effect::Replication => self.open_stream(id, words, source, turn, up, down),
+            Effect::ReplicationConfig => self.replication_config(id, words, source, turn, up),
+            Effect::Unsupported => deny(self, RuleId::UNSUPPORTED, Local::Denied),
         }
     }
 
@@ -325,7 +340,7 @@ impl Core {
     /// Opens a slot for a command that policy allows, with its keys, and sends it up; or, where a `begin` line must
     /// reach the sink first, lets it wait for that at the front of the input.
     #[expect(clippy::too_many_arguments, reason = "one place where all that is known of a command comes together")]
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         id: CommandId,
         words: &Words<'_>,

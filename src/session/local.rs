@@ -30,6 +30,12 @@ pub(super) enum Local {
     AuthRefused,
     /// Too large to be held until it can be judged.
     TooLarge,
+    /// Not while MONITOR's lines come.
+    WhileMonitoring,
+    /// An option of REPLCONF that is not let up.
+    ReplicationOption,
+    /// SYNC or PSYNC on a connection that something else may write into.
+    NotPlain,
     /// `+OK`.
     Ok,
     /// No reply at all (CLIENT REPLY OFF and SKIP).
@@ -78,6 +84,11 @@ impl Local {
                     out,
                     &format!("NOPERM the '{}' command is too large to be judged before it is forwarded", full_name()),
                 );
+            }
+            Self::WhileMonitoring => say(out, "ERR only PING, QUIT and RESET are taken while monitoring"),
+            Self::ReplicationOption => say(out, "ERR Unrecognized REPLCONF option"),
+            Self::NotPlain => {
+                say(out, "ERR replication begins only on a connection without HELLO 3, subscriptions and CLIENT REPLY");
             }
             Self::Ok => out.extend_from_slice(b"+OK\r\n"),
             Self::Nothing => {}

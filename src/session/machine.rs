@@ -104,10 +104,11 @@ impl Session {
         }
         let consumed = self.accept_all(input, turn, up, down).min(input.len());
         self.core.leftover = input.len().saturating_sub(consumed);
+        // What a whole command leaves behind is given back at rest, when nobody could take it off the account.
+        self.core.parsed = if self.core.leftover == 0 { 0 } else { self.places() };
         if self.core.client_ended && self.core.streaming == Streaming::Up {
             self.core.break_stream(CloseReason::ClientClosed);
         }
-        self.core.charge(turn);
         self.core.settle(turn, down);
         consumed
     }
@@ -165,7 +166,8 @@ impl Session {
 
     /// A reload left this peer its right to be here but may have changed what it may say. The new policy judges every
     /// command that is accepted from now on, as soon as the replies to those the old one judged have been given. A
-    /// transaction that is open is spoilt if the policy is another: what it has queued might be denied now.
+    /// transaction that is open is spoilt if the policy is another: what it has queued might be denied now. A stream that
+    /// the new policy denies (MONITOR, PSYNC) ends.
     pub fn renew(&mut self, peer: AuthenticatedPeer) {
         let core = &mut self.core;
         if peer.policy() == core.peer.policy() {
@@ -173,10 +175,15 @@ impl Session {
             core.renewed = None;
             return;
         }
+        if core.loses_stream(peer.policy()) {
+            // It cannot be waited for. The shell calls again at once, for the deadline is due.
+            core.wind_down(CloseReason::Revoked);
+        }
         core.tx.deny();
         core.wait_for_empty = true;
         core.renewed = Some(peer);
-        if core.slots.is_empty() {
+        // The slot of a replication stream is open for as long as the connection; nothing is judged behind it.
+        if core.slots.is_empty() || core.streaming == Streaming::Replica {
             core.put_in_force();
         }
     }
@@ -196,9 +203,12 @@ impl Session {
         let open = core.phase == Phase::Open;
         Wants {
             read_down: open && core.may_accept() && !core.short_of_room && core.takes_input(),
-            read_up: matches!(core.phase, Phase::Open | Phase::Greeting) && !core.short_of_room,
+            read_up: matches!(core.phase, Phase::Open | Phase::Greeting)
+                && !core.short_of_room
+                && !core.keeps_replies(),
             written: core.begun.as_ref().filter(|begun| begun.target > 0).map(|begun| begun.target),
             room: core.short_of_room,
+            flushed: open && core.unread,
             wake_at_us: core.deadline(),
             down: core.down,
             up: core.up,

@@ -3,6 +3,7 @@
 //! * [`machine`]: the states of a connection and its entry points; `state`: all it knows, and how it ends.
 //! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
+//! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
@@ -19,9 +20,12 @@ mod options;
 mod properties;
 mod records;
 #[cfg(test)]
-mod script;
+pub(crate) mod script;
 mod slots;
 mod state;
+mod stream;
+#[cfg(test)]
+mod strict_tests;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -41,14 +45,25 @@ pub struct Turn<'t> {
     pub down_pending: usize,
 }
 
-/// Bytes that all sessions of one worker together may hold of commands too large to forward and not yet judged
-/// (`limits.memory`, divided by the number of workers).
+/// What all sessions of one worker together may take (`limits.memory`, divided by the number of workers): once for
+/// commands that are held, once for replies that are owed, so that neither a slow Redis nor a client that does not read
+/// makes a neighbour's MSET too large. What a session takes within 64 KiB of either is its own and not counted.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    /// Bytes held now.
+    /// Bytes held of commands too large to forward and not yet judged.
     pub held: u64,
-    /// The most that may be held.
+    /// Bytes taken by commands that are not answered and by replies that are not read.
+    pub owed: u64,
+    /// The most that either may be.
     pub max: u64,
+}
+
+impl MemoryBudget {
+    /// Nothing is taken yet of the `max` bytes.
+    #[must_use]
+    pub const fn new(max: u64) -> Self {
+        Self { held: 0, owed: 0, max }
+    }
 }
 
 /// What a session waits for. The shell does exactly this and decides nothing; it asks anew after every call.
@@ -64,6 +79,8 @@ pub struct Wants {
     pub written: Option<u64>,
     /// Call [`machine::Session::resume`] once `Recorder::has_room` holds again.
     pub room: bool,
+    /// Call [`machine::Session::resume`] once no bytes wait for the client's socket.
+    pub flushed: bool,
     /// Call [`machine::Session::resume`] when the monotonic clock (`Moment::mono_us`) reaches this.
     pub wake_at_us: Option<u64>,
     /// What is to become of the client's side.

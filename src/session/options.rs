@@ -1,7 +1,8 @@
 //! The words of the commands that change a connection's state, read strictly: a word is the word or it is not.
 
 use crate::{
-    lane::machine::Protocol,
+    command::{Effect, Resolved},
+    lane::{Stream, machine::Protocol},
     resp::{Words, number},
 };
 
@@ -76,10 +77,188 @@ pub(super) fn reply_mode(words: &Words<'_>) -> Option<ReplyMode> {
     }
 }
 
+/// Reads `SYNC` and `PSYNC ID OFFSET` (Redis' `syncCommand`): the id is `?` or 40 hexadecimal digits, the offset -1 or a
+/// number. A fourth word would be FAILOVER, by which a replica's master hands its office over: whoever may replicate may
+/// not make a replica a master, so that is not read.
+pub(super) fn replication(words: &Words<'_>) -> Option<Stream> {
+    match (words.get(1), words.get(2), words.get(3)) {
+        (None, ..) => Some(Stream::Sync),
+        (Some(id), Some(offset), None) => {
+            let known = id.len() == 40 && id.iter().all(u8::is_ascii_hexdigit);
+            let counted = offset == b"-1" || number::canonical_u64(offset).is_some();
+            ((known || id == b"?") && counted).then_some(Stream::Psync)
+        }
+        _ => None,
+    }
+}
+
+/// What a REPLCONF before the stream asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ReplicationConfig<'w> {
+    /// As it stands it may go up.
+    Plain,
+    /// Without capabilities that are not let up, this is what remains.
+    Without(Vec<&'w [u8]>),
+    /// A value that is none, or an option without its value.
+    Syntax,
+    /// An option that is not let up.
+    Option,
+}
+
+/// Reads `REPLCONF [option value] …` (`replconfCommand` of Redis 2.8 to 8 and Valkey 9).
+///
+/// What goes up is what describes the replica and chooses what the payload holds. A capability that is not known is
+/// dropped, as a master drops one it does not know; so the two that stand for a second connection (`rdb-channel-repl`,
+/// `dual-channel`), which no proxy of single connections can follow, are never agreed upon, and the replica is served on
+/// this one. Not let up are the options of that second connection (`rdb-channel`, `rdb-channel-id`, `main-ch-client-id`,
+/// `set-rdb-client-id`), those of a cluster, and ACK and GETACK, which have no replies and mean nothing before the stream.
+pub(super) fn replication_config<'w>(words: &Words<'w>) -> ReplicationConfig<'w> {
+    let mut kept: Vec<&[u8]> = words.get(0).into_iter().collect();
+    let mut index = 1;
+    while let Some(option) = words.get(index) {
+        let Some(value) = words.get(index.saturating_add(1)) else { return ReplicationConfig::Syntax };
+        index = index.saturating_add(2);
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        let good = if is(b"capa") {
+            if !(value.eq_ignore_ascii_case(b"eof") || value.eq_ignore_ascii_case(b"psync2")) {
+                continue;
+            }
+            true
+        } else if is(b"listening-port") {
+            number::canonical_u64(value).is_some_and(|port| port <= u64::from(u16::MAX))
+        } else if is(b"ip-address") || is(b"version") {
+            // Redis shows these in INFO and its log.
+            value.len() <= REPLICA_WORD_MAX && value.iter().all(u8::is_ascii_graphic)
+        } else if is(b"rdb-only") {
+            matches!(value, b"0" | b"1")
+        } else if is(b"rdb-filter-only") {
+            value.is_empty() || value.eq_ignore_ascii_case(b"functions")
+        } else {
+            return ReplicationConfig::Option;
+        };
+        if !good {
+            return ReplicationConfig::Syntax;
+        }
+        kept.extend([option, value]);
+    }
+    if kept.len() == words.declared() { ReplicationConfig::Plain } else { ReplicationConfig::Without(kept) }
+}
+
+/// Longest address or version of a replica, in bytes (Redis' `NET_HOST_STR_LEN`, without its NUL).
+const REPLICA_WORD_MAX: usize = 255;
+
+/// Whether this is `REPLCONF ACK offset [FACK offset]` (Redis' `replicationSendAck`).
+pub(super) fn is_acknowledgement(command: Resolved, words: &Words<'_>) -> bool {
+    let known = matches!(command, Resolved::Known(id) if id.entry().effect == Effect::ReplicationConfig);
+    let pair = |index: usize, name: &[u8]| {
+        words.get(index).is_some_and(|word| word.eq_ignore_ascii_case(name))
+            && words.get(index.saturating_add(1)).and_then(number::canonical_u64).is_some()
+    };
+    known && pair(1, b"ack") && (words.declared() == 3 || (words.declared() == 5 && pair(3, b"fack")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::resp::Span;
+
+    #[test]
+    fn a_replica_is_described_and_no_second_connection_agreed_upon() {
+        let plain = |line: &str| with(line, |w| replication_config(w) == ReplicationConfig::Plain);
+        for line in [
+            "REPLCONF",
+            "REPLCONF listening-port 6380",
+            "replconf IP-Address 10.0.0.7",
+            "REPLCONF capa eof capa PSYNC2",
+            "REPLCONF version 8.1.3",
+            "REPLCONF rdb-only 1",
+            "REPLCONF rdb-filter-only functions",
+            "REPLCONF rdb-filter-only ",
+            "REPLCONF listening-port 6380 capa eof",
+        ] {
+            assert!(plain(line), "{line}");
+        }
+        for (line, kept) in [
+            ("REPLCONF capa eof capa psync2 capa rdb-channel-repl", "REPLCONF capa eof capa psync2"),
+            ("REPLCONF capa dual-channel capa eof", "REPLCONF capa eof"),
+            ("REPLCONF capa dual-channel", "REPLCONF"),
+            ("REPLCONF capa eof\0x", "REPLCONF"),
+        ] {
+            let expected = ReplicationConfig::Without(kept.split(' ').map(str::as_bytes).collect());
+            assert!(with(line, |w| replication_config(w) == expected), "{line}");
+        }
+        for line in [
+            "REPLCONF capa",
+            "REPLCONF listening-port 0x1",
+            "REPLCONF listening-port 65536",
+            "REPLCONF listening-port +1",
+            "REPLCONF ip-address a\r\nb",
+            "REPLCONF rdb-only 2",
+            "REPLCONF rdb-filter-only data",
+            "REPLCONF listening-port 1 capa",
+        ] {
+            assert!(with(line, |w| replication_config(w) == ReplicationConfig::Syntax), "{line:?}");
+        }
+        for option in [
+            "ack",
+            "ACK",
+            "getack",
+            "fack",
+            "rdb-channel",
+            "rdb-channel-id",
+            "main-ch-client-id",
+            "set-rdb-client-id",
+            "set-cluster-node-id",
+            "capa\0x",
+            "uuid",
+        ] {
+            let line = format!("REPLCONF capa eof {option} 1");
+            assert!(with(&line, |w| replication_config(w) == ReplicationConfig::Option), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_for_a_stream_is_read_strictly() {
+        let id = "8371445ee47bed6f2eac8a36c6c0b5b5a8b21ee4";
+        assert_eq!(with("SYNC", replication), Some(Stream::Sync));
+        for line in ["PSYNC ? -1".to_owned(), format!("PSYNC {id} 17"), format!("psync {id} -1")] {
+            assert_eq!(with(&line, replication), Some(Stream::Psync), "{line}");
+        }
+        for line in [
+            "PSYNC ? 01".to_owned(),
+            "PSYNC ? -2".to_owned(),
+            "PSYNC ?? 1".to_owned(),
+            "PSYNC x 1".to_owned(),
+            format!("PSYNC {id} 17 FAILOVER"),
+            format!("PSYNC {id}"),
+        ] {
+            assert_eq!(with(&line, replication), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_an_acknowledgement_is_one() {
+        let is = |line: &str| with(line, |w| is_acknowledgement(crate::command::resolve(w), w));
+        for line in ["REPLCONF ACK 0", "replconf ack 18446744073709551615", "REPLCONF ACK 5 FACK 3"] {
+            assert!(is(line), "{line}");
+        }
+        for line in [
+            "REPLCONF ACK",
+            "REPLCONF ACK -1",
+            "REPLCONF ACK 01",
+            "REPLCONF ACK 1 FACK",
+            "REPLCONF ACK 1 FACK x",
+            "REPLCONF ACK 1 FACK 1 ACK 1",
+            "REPLCONF FACK 1",
+            "REPLCONF GETACK *",
+            "REPLCONF ACK\0 1",
+            "REPLCONFX ACK 1",
+            "CONFIG ACK 1",
+            "SET ACK 1",
+        ] {
+            assert!(!is(line), "{line:?}");
+        }
+    }
 
     fn with<T>(line: &str, read: impl Fn(&Words<'_>) -> T) -> T {
         let (mut spans, mut at) = (Vec::new(), 0_u32);

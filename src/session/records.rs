@@ -4,7 +4,7 @@ use super::{
     Turn,
     local::Local,
     slots::{self, Kind, Marks, NO_RULE, Slot},
-    state::Core,
+    state::{Core, Streaming},
 };
 use crate::{
     audit::record::{CommandRecord, Context, KeyList, Name, Outcome},
@@ -45,7 +45,10 @@ impl Core {
                 | Local::NotAnInteger
                 | Local::DbRange
                 | Local::HelloVersion
-                | Local::Syntax => Some(b"ERR"),
+                | Local::Syntax
+                | Local::WhileMonitoring
+                | Local::ReplicationOption
+                | Local::NotPlain => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
             },
@@ -63,6 +66,7 @@ impl Core {
         let Some(slot) = self.slots.front().copied() else { return };
         match slot.kind {
             Kind::Local(local) => self.record_local(&slot, local, 0, turn),
+            Kind::Upstream if self.streaming == Streaming::Replica => self.record_replication(&slot, turn),
             Kind::Upstream | Kind::AsDiscard(_) => {
                 if matches!(slot.kind, Kind::AsDiscard(_)) {
                     let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
@@ -81,6 +85,21 @@ impl Core {
             }
         }
         self.slots.pop();
+    }
+
+    /// The end of the connection is the end of the stream that this slot began.
+    fn record_replication(&mut self, slot: &Slot, turn: &mut Turn<'_>) {
+        let answer = Answer {
+            outcome: Outcome::Ran,
+            class: self.lane.replicating(),
+            error: None,
+            elements: None,
+            bytes_out: std::mem::take(&mut self.reply_out),
+            db: self.db,
+            tx: None,
+            context: Context::TopLevel,
+        };
+        Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
     }
 
     pub(super) fn record_without_reply(&mut self, slot: &Slot, outcome: Outcome, turn: &mut Turn<'_>) {

@@ -22,9 +22,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) struct Setup {
+pub(crate) struct Setup {
     pub(super) deny: Vec<&'static str>,
-    pub(super) config: SessionConfig,
+    pub(crate) config: SessionConfig,
     /// Whether the greeting is answered before the script begins.
     pub(super) greeted: bool,
     pub(super) room: usize,
@@ -77,7 +77,7 @@ pub(super) struct Script {
 
 pub(super) const GREETING_UP: &[u8] = b"*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n";
 
-pub(super) fn peer(deny: &[&str]) -> AuthenticatedPeer {
+pub(crate) fn peer(deny: &[&str]) -> AuthenticatedPeer {
     let admitted =
         Admission::new(&["127.0.0.0/8".parse().unwrap()], &[]).admit("127.0.0.1:4711".parse().unwrap()).unwrap();
     let identity = Identity { cn: Some("app".to_owned()), not_after: i64::MAX / 2, ..Identity::default() };
@@ -102,7 +102,7 @@ impl Script {
 
     pub(super) fn with(setup: Setup) -> Self {
         let mut recorder = Recorder::new(0, setup.room);
-        let mut memory = MemoryBudget { held: 0, max: setup.memory_max };
+        let mut memory = MemoryBudget::new(setup.memory_max);
         let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
         let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
         let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
@@ -167,7 +167,8 @@ impl Script {
         for _ in 0..1000 {
             let wants = self.session.wants();
             let written = wants.written.is_some_and(|target| self.recorder.written() >= target);
-            if written || (wants.room && self.recorder.has_room()) {
+            let flushed = wants.flushed && self.down_pending == 0;
+            if written || flushed || (wants.room && self.recorder.has_room()) {
                 self.call(&[], |session, _, turn, up, down| {
                     session.resume(turn, up, down);
                     0

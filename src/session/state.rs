@@ -6,7 +6,7 @@ use super::{
     gather::Gather,
     local::say,
     machine::SessionConfig,
-    slots::{Marks, Queue},
+    slots::{Kind, Marks, Queue, Slot},
     transaction::Transaction,
 };
 use crate::{
@@ -21,7 +21,11 @@ use crate::{
 use std::sync::Arc;
 
 /// How long a client may leave its replies unread once the budget for unanswered commands is spent, in microseconds.
-const UNREAD_GRACE_US: u64 = 1_000_000;
+const UNREAD_GRACE_US: u64 = 5_000_000;
+/// Bytes of replies that are owed, or given and not read, which a session takes without their being counted.
+const OWED_FREE: u64 = 64 * 1024;
+/// Replies of the proxy's own are given only while fewer bytes than this wait for the client: as slots they are smaller.
+pub(super) const UNREAD_MAX: usize = 256 * 1024;
 
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub(super) enum Streaming {
     /// It went up in part and will never be whole: once what is owed before it has been answered, the upstream is
     /// closed without finishing it.
     Broken,
+    /// None either: the connection is a replication stream, whose client only acknowledges.
+    Replica,
 }
 
 /// All of a session but its parser, whose words are borrowed while this is changed.
@@ -94,7 +100,7 @@ pub(super) struct Core {
     pub(super) lane: Lane,
     pub(super) slots: Queue,
     pub(super) phase: Phase,
-    /// A state change behind which nothing is judged until it is answered (HELLO, RESET).
+    /// A state change behind which nothing is judged until it is answered (HELLO, RESET, what begins a stream).
     pub(super) barrier: bool,
     /// The next command waits until every slot is closed (a `begin` line behind an unconfirmed SELECT).
     pub(super) wait_for_empty: bool,
@@ -120,8 +126,14 @@ pub(super) struct Core {
     pub(super) starved: bool,
     /// Bytes the last call of `downstream` left unconsumed.
     pub(super) leftover: usize,
-    /// How much of [`super::MemoryBudget`] this session has taken.
-    pub(super) charged: u64,
+    /// Bytes that the words of the command that is not whole take besides.
+    pub(super) parsed: usize,
+    /// How much of [`super::MemoryBudget`] this session has taken: of `held`, of `owed`.
+    pub(super) charged: (u64, u64),
+    /// Much waits for the client's socket: what the session does about that, it does once it is flushed.
+    pub(super) unread: bool,
+    /// Bytes the client's socket had taken when `over_budget_since` was set.
+    pub(super) taken: u64,
     /// Bytes of the reply that is coming in which the client was sent, and the reply's own.
     pub(super) reply_out: u64,
     /// RESET was answered and the lane is authenticating again.
@@ -174,7 +186,10 @@ impl Core {
             last_words: None,
             starved: true,
             leftover: 0,
-            charged: 0,
+            parsed: 0,
+            charged: (0, 0),
+            unread: false,
+            taken: 0,
             reply_out: 0,
             regreeting: false,
             hello: None,
@@ -248,9 +263,11 @@ impl Core {
         self.wind_down(reason);
     }
 
-    /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription.
+    /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription, a stream.
     pub(super) fn waits_upstream(&self) -> bool {
-        self.lane.subscribed() || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
+        self.lane.subscribed()
+            || self.lane.monitoring()
+            || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
     }
 
     /// Nothing more is accepted; the first reason given stays.
@@ -280,29 +297,60 @@ impl Core {
         self.bytes_out = self.bytes_out.saturating_add(down.len().saturating_sub(before) as u64);
     }
 
-    /// Takes this session's share of the worker's memory for held commands, or gives it back.
-    pub(super) fn charge(&mut self, turn: &mut Turn<'_>) {
-        let due = if self.leftover as u64 > self.config.stream_from { self.leftover as u64 } else { 0 };
-        turn.memory.held = turn.memory.held.saturating_sub(self.charged).saturating_add(due);
+    /// Takes this session's share of the worker's memory, or gives it back.
+    fn charge(&mut self, turn: &mut Turn<'_>) {
+        let held = self.leftover.saturating_add(self.parsed) as u64;
+        let owed = self.owed_bytes().saturating_add(turn.down_pending) as u64;
+        let held = if held > self.config.stream_from { held } else { 0 };
+        let owed = if owed > OWED_FREE { owed } else { 0 };
+        self.set_charge((held, owed), turn);
+        self.unread = turn.down_pending as u64 > OWED_FREE || (self.keeps_replies() && !self.short_of_room);
+    }
+
+    pub(super) fn set_charge(&mut self, due: (u64, u64), turn: &mut Turn<'_>) {
+        let memory = &mut *turn.memory;
+        memory.held = memory.held.saturating_sub(self.charged.0).saturating_add(due.0);
+        memory.owed = memory.owed.saturating_sub(self.charged.1).saturating_add(due.1);
         self.charged = due;
+    }
+
+    /// Bytes of memory that commands without an answer take.
+    fn owed_bytes(&self) -> usize {
+        self.slots.bytes().saturating_add(self.lane.bytes())
     }
 
     /// Whether the worker's budget lets this session hold `bytes` of one command.
     pub(super) fn may_hold(&self, bytes: usize, turn: &Turn<'_>) -> bool {
         bytes <= self.config.held_command_max
-            && turn.memory.held.saturating_sub(self.charged).saturating_add(bytes as u64) <= turn.memory.max
+            && turn.memory.held.saturating_sub(self.charged.0).saturating_add(bytes as u64) <= turn.memory.max
     }
 
     /// Whether the budget for unanswered commands and unread replies is spent. Replies of this very turn do not count:
     /// the client has not had the chance to read them, and nobody would call again when it has.
     pub(super) fn over_budget(&self, turn: &Turn<'_>) -> bool {
-        self.slots.bytes().saturating_add(turn.down_pending) > self.config.unanswered_max
+        let own = self.owed_bytes().saturating_add(turn.down_pending);
+        let others = turn.memory.owed.saturating_sub(self.charged.1);
+        // Whoever has to wait for the others waits for replies of its own as well: somebody will call again.
+        own > self.config.unanswered_max
+            || (own as u64 > OWED_FREE && others.saturating_add(own as u64) > turn.memory.max)
+    }
+
+    /// Notes that the budget is spent, and how much of what it was given the client has taken so far.
+    pub(super) fn spend_budget(&mut self, turn: &Turn<'_>) {
+        self.over_budget_since = Some(turn.now.mono_us);
+        self.taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
+    }
+
+    /// Whether replies of the proxy's own stand at the front that are better kept as slots until the client has read.
+    /// Redis' replies behind them then wait too.
+    pub(super) fn keeps_replies(&self) -> bool {
+        matches!(self.slots.front(), Some(Slot { kind: Kind::Local(_), .. })) && self.lane.at_boundary()
     }
 
     /// Releases what can be released, and notices that the end has come.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if !matches!(self.phase, Phase::Closing | Phase::Done) {
-            self.release(turn, down);
+            self.release(UNREAD_MAX, turn, down);
             if self.over_budget_since.is_some() && !self.over_budget(turn) {
                 self.over_budget_since = None;
             }
@@ -325,6 +373,8 @@ impl Core {
         }
         if self.phase == Phase::Closing {
             self.record_rest(turn, false);
+        } else {
+            self.charge(turn);
         }
     }
 
@@ -387,8 +437,8 @@ impl Core {
             self.short_of_room = true;
             return;
         }
-        turn.memory.held = turn.memory.held.saturating_sub(self.charged);
-        self.charged = 0;
+        self.set_charge((0, 0), turn);
+        self.unread = false;
         let event = ConnectionEvent::Close {
             reason: self.close.word(),
             detail: &self.close_detail,
@@ -411,6 +461,10 @@ impl Core {
         };
         match self.phase {
             Phase::Greeting => Some(self.greeted_at.saturating_add(self.config.greeting_timeout_us)),
+            // Due at once: a reload took away the right to the stream that is open.
+            Phase::Open if self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream() => {
+                Some(self.opened.mono_us)
+            }
             Phase::Open => {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
@@ -427,12 +481,16 @@ impl Core {
         }
         if self.phase == Phase::Greeting || self.regreeting {
             self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
+        } else if self.winding_down == Some(CloseReason::Revoked) {
+            // `settle` ends it.
         } else if let Some(since) = self.over_budget_since {
-            if turn.down_pending > 0 {
+            let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
+            if turn.down_pending > 0 && taken <= self.taken {
                 let detail = "the client does not read its replies and the budget for unanswered commands is spent";
                 self.finish(CloseReason::UnansweredBudget, detail, End::Abort);
             } else {
                 self.over_budget_since = Some(since.saturating_add(UNREAD_GRACE_US).max(turn.now.mono_us));
+                self.taken = taken;
             }
         } else {
             self.wind_down(CloseReason::Idle);

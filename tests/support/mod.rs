@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod client;
+pub mod flow;
 pub mod ledger;
 pub mod load;
 pub mod probes;
@@ -13,4 +14,5 @@ pub mod redis;
 pub mod setup;
 pub mod stage;
 pub mod tap;
+pub mod tunnel;
 pub mod wire;

@@ -80,6 +80,11 @@ impl Release {
         }
     }
 
+    /// Whether UNSUBSCRIBE without a subscription is one `-NOSUB` instead of confirmations.
+    pub fn says_nosub(self) -> bool {
+        self.vendor == Vendor::Valkey && (self.major, self.minor) == (8, 0)
+    }
+
     /// Whether it is the one the catalog was generated from.
     pub fn is_reference(self) -> bool {
         self.vendor == Vendor::Redis && format!("{}.{}.{}", self.major, self.minor, self.patch) == VERSION

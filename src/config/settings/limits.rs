@@ -28,7 +28,7 @@ pub struct Limits {
     pub max_words: NonZeroU32,
     /// Most bytes of one command held until it can be judged.
     pub held_command: usize,
-    /// Most bytes of such commands over all connections.
+    /// Most bytes of such commands over all connections; and as many for what `unanswered` counts.
     pub memory: u64,
     /// Most bytes that unanswered commands and unread replies of one session may take.
     pub unanswered: usize,

@@ -27,11 +27,11 @@ use tokio::{
 };
 
 /// A client's side without TLS.
-struct Plain {
-    io: DuplexStream,
-    out: Vec<u8>,
-    hung_up: Rc<RefCell<bool>>,
-    broken: bool,
+pub(super) struct Plain {
+    pub(super) io: DuplexStream,
+    pub(super) out: Vec<u8>,
+    pub(super) hung_up: Rc<RefCell<bool>>,
+    pub(super) broken: bool,
 }
 
 impl Downstream for Plain {
@@ -99,6 +99,7 @@ const OPEN: Wants = Wants {
     read_up: true,
     written: None,
     room: false,
+    flushed: false,
     wake_at_us: None,
     down: End::Open,
     up: End::Open,
@@ -258,7 +259,7 @@ fn stage_at(desk: Rc<Desk>, lines: &Lines, pipe: usize, flush: Duration) -> Stag
     Stage { client, redis, desk, control, hung_up, pump }
 }
 
-fn run<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let limit = Duration::from_secs(30);
     LocalSet::new()
