@@ -10,4 +10,5 @@ pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod twins;
 pub mod wire;
