@@ -320,7 +320,7 @@ const NAMES: &[Named] = &[
     ("commands of modules", STRICT, &[b"BF.ADD", b"canary", b"x"], Ok("builtin/unknown-command")),
     ("commands of modules", STRICT, &[b"FT.SEARCH", b"i", b"x"], Ok("builtin/unknown-command")),
     ("unknown subcommands", STRICT, &[b"CONFIG", b"NOSUCH"], Ok("builtin/unknown-command")),
-    ("wrong number of words", STRICT, &[b"EXEC", b"x"], Ok("builtin/not-canonical")),
+    ("wrong number of words", STRICT, &[b"SELECT", b"1", b"2"], Ok("builtin/not-canonical")),
     ("wrong number of words", STRICT, &[b"MULTI", b"x"], Ok("builtin/not-canonical")),
     ("several pairs of CONFIG SET", STRICT, &[b"CONFIG", b"SET", b"hz", b"10", b"dir\0", b"/"], Ok("builtin/not-canonical")),
     ("several pairs of CONFIG SET", HARDENED, &[b"CONFIG", b"SET", b"hz", b"10", b"maxmemory", b"0"], Ok("preset:hardened/configuration")),
