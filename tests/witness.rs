@@ -20,7 +20,7 @@ use support::{
     ledger::{Ledger, Line, commandstats},
     load::{Dice, crowd::Crowd, speaker::World},
     process::{PASSWORD, Proxy},
-    redis::Redis,
+    redis::{Redis, Release, Vendor},
     setup::Setup,
     tap::{Tap, Tapped},
     wire::Wire,
@@ -130,11 +130,13 @@ fn live(
 ) -> Result<(), Vec<String>> {
     let redis = Redis::with_password(PASSWORD);
     let version = version(&redis.version());
+    let release = Release::of_server();
     let mut watcher = Watcher::new(&redis);
     let before = watcher.stats();
     let tap = Tap::before(&redis);
     let world = World {
         version,
+        spoils: release.vendor == Vendor::Valkey,
         scripts: disturbance == Disturbance::Drain,
         ignores_auth: disturbance == Disturbance::Drain,
         reloads: disturbance == Disturbance::Reloads,

@@ -171,8 +171,12 @@ impl Crowd {
                 return Err(ended(&error, "writing"));
             }
         }
-        let expected: Vec<Mark> =
-            batch.marks.iter().filter(|mark| !self.world.reloads || **mark != Mark::Aborted).cloned().collect();
+        let expected: Vec<Mark> = batch
+            .marks
+            .iter()
+            .filter(|mark| self.world.foretells_aborts() || **mark != Mark::Aborted)
+            .cloned()
+            .collect();
         let mut seen = Marks::default();
         let mut chunk = vec![0; 32 * 1024];
         while seen.found.len() < expected.len() {
@@ -185,7 +189,7 @@ impl Crowd {
                     });
                 }
                 Ok(count) => {
-                    seen.read(&chunk[..count], !self.world.reloads);
+                    seen.read(&chunk[..count], self.world.foretells_aborts());
                     if !expected.starts_with(&seen.found) {
                         break;
                     }
