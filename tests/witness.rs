@@ -91,7 +91,7 @@ fn what_reached_redis_is_what_the_records_say() {
     let seed = number("RAVELIN_ORACLE_SEED").unwrap_or(0x5eed);
     let seconds = number("RAVELIN_ORACLE_SECONDS");
     // A long run is cut into servers' lives, each with books of its own.
-    let life = Duration::from_millis(seconds.map_or(2500, |seconds| (seconds * 250).clamp(500, 12_000)));
+    let life = Duration::from_millis(seconds.map_or(2000, |seconds| (seconds * 250).clamp(500, 12_000)));
     let start = Instant::now();
     let mut counts = BTreeMap::new();
     let first = number("RAVELIN_ORACLE_ROUND").unwrap_or(0);

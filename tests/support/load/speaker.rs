@@ -260,7 +260,7 @@ impl Speaker {
             4..=6 => self.unsubscribe(),
             7 => self.unsubscribe_all(),
             // Refused by Redis.
-            8 => drop(self.say_template(&["GET {s}", "PUBLISH {c} {v}", "DISCARD", "SET {s}"])),
+            8 => drop(self.say_template(&["GET {s}", "PUBLISH {c} {v}", "DISCARD", "SET {s}", "MULTI"])),
             9 => self.denied_mark(),
             10 if self.world.version >= 620 => self.reset(),
             _ => self.blank(),

@@ -126,6 +126,7 @@ pub const ALLOWED: &[&str] = &[
     "SCARD {t}",
     "SDIFF {t} {t}",
     "SDIFFSTORE {t} {t} {t}",
+    "SELECT x",
     "SET {s} {v}",
     "SET {s} {v}",
     "SET {s} {v} EX 100",
@@ -311,7 +312,6 @@ pub const DENIED: &[&str] = &[
     "SWAPDB 0 1",
     "SYNC",
     "SELECT 01",
-    "SELECT x",
 ];
 
 /// A template's words.
