@@ -276,7 +276,8 @@ fn compare(
         conns.sort_unstable();
         conns.reverse();
     }
-    let mut faults = Vec::new();
+    // What is wrong by itself comes before what only clients complain of.
+    let (mut faults, mut complaints) = (Vec::new(), Vec::new());
     for one in tapped {
         let sent = one.up.lock().unwrap();
         if sent.is_empty() {
@@ -294,13 +295,13 @@ fn compare(
             continue;
         };
         let lines = records.remove(&conn).unwrap();
-        let result = match ledger.connection(&lines, &sent) {
-            Ok(()) if suspects.contains(&src) => Err("its client complained".to_owned()),
-            result => result,
-        };
-        if let Err(fault) = result {
-            let down = one.down.lock().unwrap();
-            faults.push(format!("{conn} of {src}: {fault}\n{}", ends(&lines, &sent, &down)));
+        let result = ledger.connection(&lines, &sent);
+        if result.is_err() || suspects.contains(&src) {
+            let ends = ends(&lines, &sent, &one.down.lock().unwrap());
+            match result {
+                Err(fault) => faults.push(format!("{conn} of {src}: {fault}\n{ends}")),
+                Ok(()) => complaints.push(format!("{conn} of {src}: its client complained\n{ends}")),
+            }
         }
     }
     for (conn, lines) in records {
@@ -309,6 +310,7 @@ fn compare(
             faults.push(format!("{conn}, not seen at Redis: {fault}"));
         }
     }
+    faults.append(&mut complaints);
     faults
 }
 

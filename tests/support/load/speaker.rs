@@ -409,7 +409,7 @@ impl Speaker {
             0 => vec![b"MSET", &key, &value, &key, b"small"],
             1 => {
                 self.dirty |= self.multi;
-                vec![b"CONFIG", b"SET", b"maxmemory", &value]
+                vec![b"CONFIG", b"SET", b"maxmemory-policy", &value]
             }
             2 => vec![b"SETRANGE", &key, b"0", &value],
             3 => vec![b"GETSET", &key, &value],
