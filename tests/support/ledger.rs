@@ -450,6 +450,8 @@ impl Model {
                 self.in_multi = false;
                 self.queued.clear();
             }
+            // Refused, for its arity on servers before 6.0: the transaction goes on.
+            ("EXEC", "error") => {}
             ("EXEC", outcome) => {
                 if outcome == "ran" {
                     self.run_queued(line, ledger)?;

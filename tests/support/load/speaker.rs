@@ -112,7 +112,7 @@ impl Speaker {
         for _ in 0..things {
             self.thing();
         }
-        if self.multi {
+        while self.multi {
             self.end_transaction();
         }
         if self.confined() && (self.world.version < 300 || self.dice.one_in(2)) {
@@ -287,7 +287,11 @@ impl Speaker {
             }
             1 => {
                 let silent = self.say(&["EXEC", "now"]);
-                // The proxy ends it as new servers do.
+                // It ends the transaction on new servers and spoils it on old ones.
+                if self.world.version < 600 {
+                    self.dirty = true;
+                    return;
+                }
                 (true, silent)
             }
             _ => (self.dirty, self.say(&["EXEC"])),
