@@ -20,7 +20,7 @@ use support::{
     ledger::{Ledger, Line, commandstats},
     load::{Dice, crowd::Crowd, speaker::World},
     process::{PASSWORD, Proxy},
-    redis::Redis,
+    redis::{Redis, Release, Vendor},
     setup::Setup,
     tap::{Tap, Tapped},
     wire::Wire,
@@ -91,7 +91,7 @@ fn what_reached_redis_is_what_the_records_say() {
     let seed = number("RAVELIN_ORACLE_SEED").unwrap_or(0x5eed);
     let seconds = number("RAVELIN_ORACLE_SECONDS");
     // A long run is cut into servers' lives, each with books of its own.
-    let life = Duration::from_millis(seconds.map_or(2500, |seconds| (seconds * 250).clamp(500, 12_000)));
+    let life = Duration::from_millis(seconds.map_or(2000, |seconds| (seconds * 250).clamp(500, 12_000)));
     let start = Instant::now();
     let mut counts = BTreeMap::new();
     let first = number("RAVELIN_ORACLE_ROUND").unwrap_or(0);
@@ -130,11 +130,13 @@ fn live(
 ) -> Result<(), Vec<String>> {
     let redis = Redis::with_password(PASSWORD);
     let version = version(&redis.version());
+    let release = Release::of_server();
     let mut watcher = Watcher::new(&redis);
     let before = watcher.stats();
     let tap = Tap::before(&redis);
     let world = World {
         version,
+        spoils: release.vendor == Vendor::Valkey,
         scripts: disturbance == Disturbance::Drain,
         ignores_auth: disturbance == Disturbance::Drain,
         reloads: disturbance == Disturbance::Reloads,
@@ -274,7 +276,8 @@ fn compare(
         conns.sort_unstable();
         conns.reverse();
     }
-    let mut faults = Vec::new();
+    // What is wrong by itself comes before what only clients complain of.
+    let (mut faults, mut complaints) = (Vec::new(), Vec::new());
     for one in tapped {
         let sent = one.up.lock().unwrap();
         if sent.is_empty() {
@@ -292,13 +295,13 @@ fn compare(
             continue;
         };
         let lines = records.remove(&conn).unwrap();
-        let result = match ledger.connection(&lines, &sent) {
-            Ok(()) if suspects.contains(&src) => Err("its client complained".to_owned()),
-            result => result,
-        };
-        if let Err(fault) = result {
-            let down = one.down.lock().unwrap();
-            faults.push(format!("{conn} of {src}: {fault}\n{}", ends(&lines, &sent, &down)));
+        let result = ledger.connection(&lines, &sent);
+        if result.is_err() || suspects.contains(&src) {
+            let ends = ends(&lines, &sent, &one.down.lock().unwrap());
+            match result {
+                Err(fault) => faults.push(format!("{conn} of {src}: {fault}\n{ends}")),
+                Ok(()) => complaints.push(format!("{conn} of {src}: its client complained\n{ends}")),
+            }
         }
     }
     for (conn, lines) in records {
@@ -307,6 +310,7 @@ fn compare(
             faults.push(format!("{conn}, not seen at Redis: {fault}"));
         }
     }
+    faults.append(&mut complaints);
     faults
 }
 

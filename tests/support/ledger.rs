@@ -3,7 +3,7 @@
 //! [`Ledger::connection`] goes through one connection's records and the bytes that a tap took down of it, read by the
 //! crate `redis-protocol`; [`Ledger::close`] holds the sums against `INFO commandstats`.
 
-use super::load::words;
+use super::{load::words, redis::Release};
 use redis_protocol::resp2::{decode::decode_range, types::RangeFrame};
 use serde::Deserialize;
 use serde_json::Value;
@@ -180,11 +180,13 @@ impl Ledger {
         for (name, one) in &self.due {
             let name = name.to_ascii_lowercase();
             let name = if subcommands { name } else { name.split('|').next().unwrap().to_owned() };
+            let name = rewritten(&name).to_owned();
             let sum = due.entry(name).or_default();
             sum.ran += one.ran;
             sum.failed += one.failed;
             sum.open += one.open;
         }
+        let (before, after) = (merged(before), merged(after));
         for name in after.keys() {
             due.entry(name.clone()).or_default();
         }
@@ -222,6 +224,41 @@ impl Ledger {
         }
         faults
     }
+}
+
+/// Under what name a command within a transaction is counted: Redis 3.2 counts it as the EXEC.
+fn within(name: &str) -> &str {
+    let release = Release::of_server();
+    if release.since(3, 2) && !release.since(4, 0) { "EXEC" } else { name }
+}
+
+/// Redis before 3.0 counts some commands as what they are rewritten to for replicas, some of the time.
+fn rewritten(name: &str) -> &str {
+    if Release::of_server().since(3, 0) {
+        return name;
+    }
+    match name {
+        "evalsha" => "eval",
+        "spop" => "srem",
+        "hincrbyfloat" => "hset",
+        "incrbyfloat" => "set",
+        "blpop" => "lpop",
+        "brpop" => "rpop",
+        "brpoplpush" => "rpoplpush",
+        "expire" | "pexpire" | "expireat" | "pexpireat" => "del",
+        name => name,
+    }
+}
+
+fn merged(counted: &HashMap<String, Counted>) -> HashMap<String, Counted> {
+    let mut sums: HashMap<String, Counted> = HashMap::new();
+    for (name, one) in counted {
+        let sum = sums.entry(rewritten(name).to_owned()).or_default();
+        sum.calls += one.calls;
+        sum.rejected = one.rejected.map(|more| more + sum.rejected.unwrap_or(0));
+        sum.failed = one.failed.map(|more| more + sum.failed.unwrap_or(0));
+    }
+    sums
 }
 
 /// Above this a command is streamed.
@@ -383,10 +420,13 @@ impl Model {
             "incomplete" => return Ok(()),
             "unanswered" => {
                 ledger.due(&name).open += 1;
+                if line.context == "multi" && within(&name) != name {
+                    ledger.due(within(&name)).open += 1;
+                }
                 ledger.due("EXISTS").open += exists;
                 if line.cmd == "EXEC" {
                     for queued in self.queued.drain(..) {
-                        ledger.due(&queued.name).open += 1;
+                        ledger.due(within(&queued.name)).open += 1;
                         ledger.due("EXISTS").open += queued.exists;
                     }
                 }
@@ -410,6 +450,8 @@ impl Model {
                 self.in_multi = false;
                 self.queued.clear();
             }
+            // Refused, for its arity on servers before 6.0: the transaction goes on.
+            ("EXEC", "error") => {}
             ("EXEC", outcome) => {
                 if outcome == "ran" {
                     self.run_queued(line, ledger)?;
@@ -432,7 +474,7 @@ impl Model {
             return Err(format!("{} commands were queued before {line:?}", self.queued.len()));
         }
         for (index, queued) in self.queued.iter().enumerate() {
-            let due = ledger.due(&queued.name);
+            let due = ledger.due(within(&queued.name));
             match classes.get(index).map(String::as_str) {
                 Some("error") => due.failed += 1,
                 Some(_) => {

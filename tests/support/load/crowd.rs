@@ -171,8 +171,12 @@ impl Crowd {
                 return Err(ended(&error, "writing"));
             }
         }
-        let expected: Vec<Mark> =
-            batch.marks.iter().filter(|mark| !self.world.reloads || **mark != Mark::Aborted).cloned().collect();
+        let expected: Vec<Mark> = batch
+            .marks
+            .iter()
+            .filter(|mark| self.world.foretells_aborts() || **mark != Mark::Aborted)
+            .cloned()
+            .collect();
         let mut seen = Marks::default();
         let mut chunk = vec![0; 32 * 1024];
         while seen.found.len() < expected.len() {
@@ -185,7 +189,7 @@ impl Crowd {
                     });
                 }
                 Ok(count) => {
-                    seen.read(&chunk[..count], !self.world.reloads);
+                    seen.read(&chunk[..count], self.world.foretells_aborts());
                     if !expected.starts_with(&seen.found) {
                         break;
                     }
@@ -308,14 +312,12 @@ impl Crowd {
 fn differ(found: &[Mark], expected: &[Mark], batch: &Batch) -> End {
     let at = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
     let show = |marks: &[Mark]| format!("{:?}", &marks[at.min(marks.len())..marks.len().min(at + 3)]);
-    let said = match expected.get(at) {
-        Some(Mark::Word(number)) => {
-            let word = word(*number);
-            let at = batch.bytes.windows(word.len()).position(|window| window == word.as_bytes()).unwrap_or(0);
-            batch.bytes[at.saturating_sub(600)..batch.bytes.len().min(at + 100)].escape_ascii().to_string()
-        }
-        _ => batch.bytes[batch.bytes.len().saturating_sub(700)..].escape_ascii().to_string(),
-    };
+    // An abort has no word of its own to be found by; the next mark has.
+    let next =
+        expected.iter().skip(at).find_map(|mark| if let Mark::Word(number) = mark { Some(*number) } else { None });
+    let place = next.map(word).and_then(|word| memchr::memmem::find(&batch.bytes, word.as_bytes()));
+    let place = place.unwrap_or(batch.bytes.len());
+    let said = batch.bytes[place.saturating_sub(600)..batch.bytes.len().min(place + 100)].escape_ascii();
     End::Fault(format!(
         "mark {at} of {} came as {} instead of {}, in answer to …{said}…",
         expected.len(),

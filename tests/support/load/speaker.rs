@@ -16,12 +16,22 @@ use std::collections::BTreeSet;
 pub struct World {
     /// Version of the server, such as 7.0 as 700.
     pub version: u32,
+    /// What may not be said in a transaction spoils it (Valkey; Redis only refuses a WATCH or a MULTI there).
+    pub spoils: bool,
     /// Policy leaves scripts open.
     pub scripts: bool,
     /// A client's own AUTH is ignored instead of refused.
     pub ignores_auth: bool,
     /// Policy changes while clients speak: what is denied, and so which transactions are spoilt, cannot be foretold.
     pub reloads: bool,
+}
+
+impl World {
+    /// Whether it can be foretold which transactions are spoilt. On old servers a command that they do not know spoils
+    /// one too.
+    pub const fn foretells_aborts(&self) -> bool {
+        !self.reloads && self.version >= 700
+    }
 }
 
 /// What must come back, in order.
@@ -102,7 +112,7 @@ impl Speaker {
         for _ in 0..things {
             self.thing();
         }
-        if self.multi {
+        while self.multi {
             self.end_transaction();
         }
         if self.confined() && (self.world.version < 300 || self.dice.one_in(2)) {
@@ -205,7 +215,11 @@ impl Speaker {
     /// In a transaction.
     fn queued_thing(&mut self) {
         match self.dice.roll(100) {
-            0..=54 => drop(self.say_template(words::ALLOWED)),
+            0..=54 => {
+                let template = self.dice.pick(words::ALLOWED);
+                self.dirty |= self.world.spoils && template.starts_with("WATCH");
+                self.say_template(&[template]);
+            }
             55..=62 => drop(self.say_template(words::BLOCKING)),
             63..=66 => self.select(),
             67 => {
@@ -221,8 +235,10 @@ impl Speaker {
                 self.say_template(&["SUBSCRIBE {c}", "CLIENT REPLY OFF", "HELLO 3", "UNSUBSCRIBE", "AUTH guess"]);
                 self.dirty = true;
             }
-            // Refused, which on new servers does not spoil the transaction; what comes of it is Redis' business.
-            71 => drop(self.say_template(&["MULTI"])),
+            71 => {
+                self.say(&["MULTI"]);
+                self.dirty |= self.world.spoils;
+            }
             72 => self.blank(),
             73 if self.world.version >= 620 => self.reset(),
             74..=76 if self.world.scripts => drop(self.say_template(words::SCRIPTS)),
@@ -244,7 +260,7 @@ impl Speaker {
             4..=6 => self.unsubscribe(),
             7 => self.unsubscribe_all(),
             // Refused by Redis.
-            8 => drop(self.say_template(&["GET {s}", "PUBLISH {c} {v}", "DISCARD", "SET {s}"])),
+            8 => drop(self.say_template(&["GET {s}", "PUBLISH {c} {v}", "DISCARD", "SET {s}", "MULTI"])),
             9 => self.denied_mark(),
             10 if self.world.version >= 620 => self.reset(),
             _ => self.blank(),
@@ -271,7 +287,11 @@ impl Speaker {
             }
             1 => {
                 let silent = self.say(&["EXEC", "now"]);
-                // The proxy ends it as new servers do.
+                // It ends the transaction on new servers and spoils it on old ones.
+                if self.world.version < 600 {
+                    self.dirty = true;
+                    return;
+                }
                 (true, silent)
             }
             _ => (self.dirty, self.say(&["EXEC"])),
@@ -393,7 +413,7 @@ impl Speaker {
             0 => vec![b"MSET", &key, &value, &key, b"small"],
             1 => {
                 self.dirty |= self.multi;
-                vec![b"CONFIG", b"SET", b"maxmemory", &value]
+                vec![b"CONFIG", b"SET", b"maxmemory-policy", &value]
             }
             2 => vec![b"SETRANGE", &key, b"0", &value],
             3 => vec![b"GETSET", &key, &value],

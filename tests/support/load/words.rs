@@ -126,6 +126,7 @@ pub const ALLOWED: &[&str] = &[
     "SCARD {t}",
     "SDIFF {t} {t}",
     "SDIFFSTORE {t} {t} {t}",
+    "SELECT x",
     "SET {s} {v}",
     "SET {s} {v}",
     "SET {s} {v} EX 100",
@@ -286,8 +287,8 @@ pub const DENIED: &[&str] = &[
     "CLIENT PAUSE 1000",
     "CLUSTER INFO",
     "CONFIG GET requirepass",
-    "CONFIG SET maxmemory 1",
-    "config set maxmemory 1",
+    "CONFIG SET hz 10",
+    "config set hz 10",
     "CONFIG NOSUCH",
     "DEBUG SLEEP 1",
     "DUMP {s}",
@@ -311,7 +312,6 @@ pub const DENIED: &[&str] = &[
     "SWAPDB 0 1",
     "SYNC",
     "SELECT 01",
-    "SELECT x",
 ];
 
 /// A template's words.
