@@ -10,5 +10,6 @@ pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod stub;
 pub mod twins;
 pub mod wire;
