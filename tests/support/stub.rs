@@ -63,6 +63,7 @@ impl Stub {
             to_stdout: false,
             disk_full: false,
             files: None,
+            host: "127.0.0.1".to_owned(),
         }
     }
 
@@ -74,17 +75,22 @@ impl Stub {
     /// The next connection, before anything is said on it.
     pub fn accept(&self) -> Upstream {
         let start = Instant::now();
-        let stream = loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => break stream,
-                Err(error) => assert!(start.elapsed() < PATIENCE, "nobody connects: {error}"),
+        loop {
+            if let Some(wire) = self.try_accept() {
+                return wire;
             }
+            assert!(start.elapsed() < PATIENCE, "nobody connects");
             thread::sleep(Duration::from_millis(1));
-        };
+        }
+    }
+
+    /// The next connection, if somebody has connected.
+    pub fn try_accept(&self) -> Option<Upstream> {
+        let (stream, _) = self.listener.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Wire::over(stream)
+        Some(Wire::over(stream))
     }
 
     /// The next connection that says anything (Ravelin looks once by itself whether somebody is there), authenticated.
