@@ -257,7 +257,8 @@ fn paused_clients_are_answered_late_and_in_order() {
     let proxy = Proxy::with(&Setup { more: ALLOW_ALL, ..Setup::before(&redis) });
     let mut client = proxy.client();
     if client.call(&["CLIENT", "PAUSE", "300"]).error().is_some() {
-        panic!("CLIENT PAUSE is in every server of the matrix");
+        assert!(!Release::of_server().since(3, 0), "CLIENT PAUSE is missing in Redis 2.8 alone");
+        return;
     }
     let dialogue = [&["SET", "a", "1"][..], &["NOSUCH"], &["INCR", "a"], &["GET", "a"]].map(encode);
     client.send_raw(&dialogue.concat());

@@ -24,6 +24,8 @@ mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_states;
 mod transaction;
 
 use crate::{audit::record::Recorder, moment::Moment};
