@@ -8,7 +8,7 @@ mod support;
 use std::io::{Read, Write};
 use support::{
     redis::Release,
-    twins::{Twins, dialogue},
+    twins::{Twins, dialogue, words},
     wire::Wire,
 };
 
@@ -129,15 +129,6 @@ fn invalidations_come_where_this_server_puts_them() {
         GET a
         < SET a 3
         PING",
-        // Silence does not keep pushes back.
-        "
-        HELLO 3
-        CLIENT TRACKING ON
-        GET a
-        CLIENT REPLY OFF
-        < SET a 1
-        CLIENT REPLY ON
-        PING",
         "
         HELLO 3
         CLIENT TRACKING ON
@@ -154,8 +145,48 @@ fn invalidations_come_where_this_server_puts_them() {
     .iter()
     .enumerate()
     {
-        assert!(twins.same(&dialogue(text)) > 5, "dialogue {at} is none");
+        let steps = dialogue(text);
+        let direct = twins.direct(&steps);
+        // Redis 6.0 writes the invalidation of an own write *into* the array of EXEC, uncounted. No reader can tell it from
+        // an element; whoever reads on is out of step from there.
+        let broken = direct.iter().flatten().any(|frame| frame.starts_with(b"*2\r\n_\r\n>2\r\n"));
+        if broken {
+            let release = Release::of_server();
+            assert_eq!((release.major, release.minor), (6, 0));
+            let mut client = twins.proxy.client();
+            for line in ["HELLO 3", "CLIENT TRACKING ON", "MULTI", "GET a", "SET a 1", "EXEC", "PING"] {
+                client.send_raw(&words(line));
+            }
+            assert!(!client.rest().ends_with(b"+PONG\r\n"), "what follows is not passed on");
+            twins.proxy.await_record("connection_close", |record| record["reason"] == "desync");
+            continue;
+        }
+        assert!(twins.same(&steps) > 5, "dialogue {at} is none");
     }
+}
+
+/// Under CLIENT REPLY OFF and SKIP pushes and confirmations pass from Redis 6.2 on; before, they were swallowed too. Here they
+/// always pass: a subscriber that hears nothing is of no use to anybody.
+#[test]
+fn silence_does_not_keep_pushes_back() {
+    let twins = Twins::start();
+    let subscribe = dialogue("CLIENT REPLY OFF\nSUBSCRIBE a\n< PUBLISH a hello\nUNSUBSCRIBE\nCLIENT REPLY ON\nPING");
+    let skip = dialogue("CLIENT REPLY SKIP\nSUBSCRIBE a b\nUNSUBSCRIBE\nPING");
+    if Release::of_server().since(6, 2) {
+        assert_eq!(twins.same(&subscribe), 5);
+        assert_eq!(twins.same(&skip), 5);
+        let tracking = "HELLO 3\nCLIENT TRACKING ON\nGET a\nCLIENT REPLY OFF\n< SET a 1\nCLIENT REPLY ON\nPING";
+        assert_eq!(twins.same(&dialogue(tracking)), 6);
+        return;
+    }
+    if Release::of_server().since(3, 2) {
+        assert_eq!(twins.direct(&subscribe).concat().len(), 2, "this release swallows them");
+    }
+    let mut client = twins.proxy.client();
+    client.send_raw(&[words("CLIENT REPLY OFF"), words("SUBSCRIBE a")].concat());
+    assert_eq!(client.reply().elements()[0].text(), "subscribe");
+    twins.redis.connect().call(&["PUBLISH", "a", "hello"]);
+    assert_eq!(client.reply().elements()[2].text(), "hello");
 }
 
 /// What two connections see of each other: one keeps a copy of what it read, the other hears what became of it.
@@ -175,7 +206,8 @@ fn redirected<S: Read + Write>(twins: &Twins, open: impl Fn() -> Wire<S>, resp3:
         cache.call(&["CLIENT", "SETNAME", "cache"]).expect_ok();
         let list = twins.redis.connect().call(&["CLIENT", "LIST"]).text();
         let number = |line: &str| line.split(' ').next().unwrap().strip_prefix("id=").unwrap().parse::<u64>().unwrap();
-        let of_cache = list.lines().find(|line| line.contains("name=cache")).map(number).unwrap();
+        // The newest: Redis may not have noticed the end of an earlier one yet.
+        let of_cache = list.lines().filter(|line| line.contains("name=cache")).map(number).max().unwrap();
         // The next one after it is who hears.
         list.lines().map(number).filter(|id| *id > of_cache).min().unwrap().to_string()
     };
@@ -193,6 +225,11 @@ fn redirected<S: Read + Write>(twins: &Twins, open: impl Fn() -> Wire<S>, resp3:
     if leaves {
         hears.send(&["QUIT"]);
         told(hears.rest());
+        // The proxy's own connection ends a moment after the client's; Redis is to have noticed.
+        twins.proxy.await_that("Redis to forget it", |_| {
+            let list = twins.redis.connect().call(&["CLIENT", "LIST"]).text();
+            (!list.contains(&format!("id={id} "))).then_some(())
+        });
         cache.send(&["GET", "a"]);
         told(cache.raw_reply());
         twins.redis.connect().call(&["SET", "a", "x"]).expect_ok();
