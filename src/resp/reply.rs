@@ -20,7 +20,20 @@
 //! inside a line, lengths in canonical form, `-1` only where RESP2 has it. Streamed types are refused; no Redis sends
 //! them. What cannot be framed closes the pair: there is no resynchronising.
 //!
-//! Source: redis/docs `develop/reference/protocol-spec.md`; deviations measured in Redis 2.8 to 7.4 and Valkey 8.0.
+//! | bound | as deployed | beyond it | test |
+//! |---|---|---|---|
+//! | a line, without CRLF: [`ReplyLimits::line_max`] | 1 MiB | [`ReplyError::LineTooLong`] | `what_cannot_be_framed_is_refused…` |
+//! | a payload: [`ReplyLimits::bulk_max`] | 4 GiB | [`ReplyError::BulkTooLong`] | the same |
+//! | elements of one aggregate: [`ReplyLimits::elements_max`] (pairs, of a map) | 2^32 - 1 | [`ReplyError::TooManyElements`] | the same |
+//! | elements promised and still to come, over all levels | 2^40 | [`ReplyError::TooManyElements`] | `promises_of_elements_are_bounded…` |
+//! | attributes before a reply | 64 KiB | [`ReplyError::AttributeTooLong`] | `attributes_are_held_up_to_a_bound` |
+//! | depth | none: 0 bytes a level | | `a_million_levels_take_the_state_of_one` |
+//!
+//! Beyond a bound the pair is closed and the record says `desync`; `tests/states_replies.rs` shows each of these, and the
+//! memory of a million levels, through the whole proxy.
+//!
+//! Source: redis/docs `develop/reference/protocol-spec.md`; what servers really send is compared in `tests/states_replies.rs`
+//! (Redis 2.8 to 8.6, Redict, Valkey 8.0 and 9.1).
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -195,15 +208,16 @@ impl ReplyScanner {
                 None | Some(0) => break false,
                 Some(passed) => len = len.saturating_add(passed),
             }
+            if !self.known && len > HELD_MAX {
+                // However they are cut: a bound that only showed when they came in pieces would be none.
+                return Err(ReplyError::AttributeTooLong);
+            }
             if self.outstanding == 0 && self.stage == Stage::Item {
                 break true;
             }
         };
         let waits = !last && (!self.known || self.word != WordState::Settled);
         if waits {
-            if len > HELD_MAX {
-                return Err(ReplyError::AttributeTooLong);
-            }
             self.held = len;
             return Ok(Progress::More);
         }

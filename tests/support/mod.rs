@@ -13,6 +13,7 @@ pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod stub;
 pub mod tap;
 pub mod tunnel;
 pub mod twins;
