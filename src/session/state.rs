@@ -438,7 +438,7 @@ impl Core {
     /// When `resume` is to be called for the clock's sake.
     pub(super) fn deadline(&self) -> Option<u64> {
         let idle = || {
-            (self.config.idle_timeout_us > 0 && !self.waits_upstream())
+            (self.config.idle_timeout_us > 0 && self.winding_down.is_none() && !self.waits_upstream())
                 .then(|| self.last_input_us.saturating_add(self.config.idle_timeout_us))
         };
         match self.phase {

@@ -925,3 +925,25 @@ fn what_was_denied_before_redis_went_is_said_even_if_much_is_unread() {
     script.say("GET a").client(&command("FLUSHALL").repeat(10)).down_pending = 300 << 10;
     script.redis(b"$1\r\na\r\n").redis_end(0).down(&[b"$1\r\na\r\n", &NOPERM_FLUSHALL.repeat(10)[..]].concat());
 }
+
+/// Found by fuzzing: the deadline stayed where it was, and the pump span until Redis answered.
+#[test]
+fn an_idle_client_that_is_still_owed_a_reply_waits_for_it_without_a_deadline() {
+    let mut setup = Setup::default();
+    setup.config.idle_timeout_us = 5_000_000;
+    let mut script = Script::with(setup);
+    script.say("GET a").wait_us(5_000_000);
+    assert_eq!(script.wants().wake_at_us, None);
+    script.redis(b"$-1\r\n").closed("idle", End::Flush);
+}
+
+/// Found by fuzzing: the message was taken for the answer to EXEC.
+#[test]
+fn a_message_is_not_the_answer_to_an_exec_that_a_subscriber_may_not_say() {
+    let mut script = Script::new();
+    script.forget().say("SUBSCRIBE a").redis(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").down.clear();
+    let message = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n";
+    script.say("EXEC").redis(message).redis(b"-ERR Can't execute 'exec'\r\n");
+    script.down(&[&message[..], b"-ERR Can't execute 'exec'\r\n"].concat());
+    script.recorded(&["SUBSCRIBE ran", "EXEC error"]);
+}
