@@ -937,6 +937,22 @@ fn an_idle_client_that_is_still_owed_a_reply_waits_for_it_without_a_deadline() {
     script.redis(b"$-1\r\n").closed("idle", End::Flush);
 }
 
+/// Found by fuzzing: the look at the budget was put off for ever, because another deadline was the one that had passed.
+#[test]
+fn a_client_held_back_for_its_budget_is_not_idle() {
+    let mut setup = Setup::default();
+    (setup.config.idle_timeout_us, setup.config.unanswered_max) = (3_000_000, 64 << 10);
+    let mut script = Script::with(setup);
+    script.client(&command("GET a").repeat(2000));
+    assert!(!script.wants().read_down, "the budget is spent");
+    script.wait_us(3_000_000);
+    assert!(script.wants().wake_at_us > Some(script.now.mono_us), "{:?}", script.wants());
+    script.redis(&b"$-1\r\n".repeat(script.up.len() / command("GET a").len()));
+    assert!(script.wants().read_down);
+    script.wait_us(3_000_000).wait_us(3_000_000);
+    assert_eq!(script.wants().wake_at_us, None, "now it is, and what it is owed is waited for");
+}
+
 /// Found by fuzzing: the message was taken for the answer to EXEC.
 #[test]
 fn a_message_is_not_the_answer_to_an_exec_that_a_subscriber_may_not_say() {
