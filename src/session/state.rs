@@ -239,7 +239,12 @@ impl Core {
             && !self.barrier
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
-            && (!self.wait_for_empty || self.slots.is_empty())
+            && (!self.wait_for_empty || self.slots.is_empty() || self.is_unfinished())
+    }
+
+    /// Whether the newest command is still to go up, or to be consumed, from the input: nothing may come between.
+    const fn is_unfinished(&self) -> bool {
+        self.begun.is_some() || matches!(self.streaming, Streaming::Up | Streaming::Swallowed)
     }
 
     /// Whether input is of any use: while winding down only what a begun command still needs.

@@ -953,6 +953,25 @@ fn a_client_held_back_for_its_budget_is_not_idle() {
     assert_eq!(script.wants().wake_at_us, None, "now it is, and what it is owed is waited for");
 }
 
+/// Found by fuzzing: the new policy waited for the command to be answered, the command for the rest of its bytes.
+#[test]
+fn a_reload_in_the_middle_of_a_command_lets_it_come_to_its_end() {
+    let mut script = Script::new();
+    script.up.clear();
+    let bytes = set(1 << 20);
+    let (first, rest) = bytes.split_at(300_000);
+    script.client(first).renew(&["GET"]).client(rest).client(&command("GET a"));
+    assert!(script.up == bytes, "{} of {} bytes went up", script.up.len(), bytes.len());
+    script.redis(b"+OK\r\n").down(b"+OK\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.up.clear();
+    script.say("BLPOP q 0").renew(&["GET"]).say("GET a").up(b"");
+    script.sink_recovers().sent(&["BLPOP q 0"]);
+    script.redis(b"*-1\r\n").down(b"*-1\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+}
+
 /// Found by fuzzing: the message was taken for the answer to EXEC.
 #[test]
 fn a_message_is_not_the_answer_to_an_exec_that_a_subscriber_may_not_say() {
