@@ -61,8 +61,11 @@
 //!
 //! * *One accepted command is one slot, and a ticket names what closes it* ([`lane::Closes`]).
 //! * *State is kept twice*: intended (after all that was forwarded; verdicts look at it) and confirmed (after all that
-//!   was answered; records look at it). HELLO and RESET are barriers: nothing behind them is judged until they are
-//!   answered.
+//!   was answered; records look at it). HELLO, RESET, EXEC with arguments, and MULTI on a RESP2 connection that has
+//!   subscribed are barriers: nothing behind them is judged until they are answered.
+//! * *A server refuses in its own words*: what every known release refuses (HELLO 4, SELECT of no number, EXEC with
+//!   arguments) goes up as it is, and a server that takes it is closed upon; what one release reads as something else
+//!   (`SELECT +1`, an option with a NUL) is answered here.
 //! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
 //!   fits the worker's pen ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
 //!   in its slot, so a blocked sink stalls clients and loses nothing.

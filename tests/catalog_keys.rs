@@ -95,8 +95,8 @@ const SHAPES: &[&str] = &[
     "MIGRATE h 1 '' 0 10 KEYS a",
     "MIGRATE h 1 '' 0 10 COPY AUTH p KEYS a b c",
     "MIGRATE h 1 '' 0 10 AUTH2 u p keys a KEYS c",
-    "MIGRATE h 1 k 0 10 KEYS a",
     "GEORADIUS k 1 2 3 m",
+    "GEORADIUS k 1 2 3 m STORE",
     "GEORADIUS k 1 2 3 m STORE d",
     "GEORADIUS k 1 2 3 m storedist d",
     "GEORADIUS k 1 2 3 m WITHCOORD WITHDIST WITHHASH ASC",
@@ -132,8 +132,8 @@ const DISAGREEMENTS: &[(&str, Option<&[&str]>, &str)] = &[
     ("MIGRATE h 1 '' 0 10 KEYS\\0x a", None, "likewise"),
     ("SORT k NOSUCH", None, "a syntax error to Redis; another version's option may take a key"),
     ("GEORADIUS k 1 2 3 m NOSUCH", None, "likewise"),
-    ("GEORADIUS k 1 2 3 m STORE", None, "likewise: the destination is missing"),
     ("MIGRATE h 1 k 0 10 NOSUCH", None, "likewise"),
+    ("MIGRATE h 1 k 0 10 KEYS a", Some(&[]), "refused by every version, before any key is looked at"),
     ("PFMERGE w1", Some(&["w1"]), "GETKEYS fails where the sources' specification has no words; PFMERGE d makes d"),
 ];
 

@@ -7,8 +7,8 @@
 //! Wherever a word decides which word is a key, it must leave no room for reading it differently: a NUL in an option
 //! (Redis compares up to it), a number not in canonical form (old versions read `+1` and `01`), an option standing
 //! twice (the last one wins, `GETKEYS` says the first) make the keys [`Keys::Undeterminable`], and the command is denied
-//! ([`super::strict`]). They are undeterminable as well where every server refuses the command (more keys than words, a
-//! value missing); that one goes up for its error.
+//! ([`super::strict`]). A command that every server refuses (more keys than words, a value missing) goes up for its error;
+//! its keys are those found before the fault.
 
 use super::strict::Fault;
 use super::{Effect, Entry};
@@ -91,7 +91,7 @@ pub enum Layout {
 pub enum Keys {
     /// They are the words whose indices were written to the buffer.
     Exact,
-    /// They cannot be told (numkeys is not canonical, an option stands twice or is not known …).
+    /// They cannot be told (numkeys is not canonical, an option stands twice or is not known …): [`super::strict::fault`].
     Undeterminable,
 }
 
@@ -179,8 +179,9 @@ pub const fn only(entry: &Entry) -> Option<usize> {
 /// beyond its end are left out: Redis answers such a request with an error of arity.
 pub fn find(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Keys {
     match locate(entry, words, out) {
-        Ok(()) => Keys::Exact,
-        Err(_) => {
+        // What refuses a command may have read its first key before (GEORADIUS does), and touches no other.
+        Ok(()) | Err(Unknown::Refused) => Keys::Exact,
+        Err(Unknown::Ambiguous(_)) => {
             out.clear();
             Keys::Undeterminable
         }

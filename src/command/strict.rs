@@ -14,8 +14,31 @@
 //! | numbers among those | COUNT, BLOCK, CLAIM of XREAD and XREADGROUP | what is not `string2ll`'s |
 //! | a database | SELECT, SWAPDB, MOVE, DB of COPY, the fourth word of MIGRATE | what is not `string2ll`'s |
 //! | state of the connection | HELLO, CLIENT REPLY (`session::options`), TRACKING, CACHING, NO-EVICT, NO-TOUCH, CAPA … | a NUL; a REDIRECT that is not `string2ll`'s |
+//! | how many replies there are | PREFIX of CLIENT TRACKING | one that begins with another: Redis up to 8.6 answers with an error *and* `+OK` (`checkPrefixCollisionsOrReply` returns an index that its caller takes for success) |
+//! | | the options of FUNCTION LIST | a CR or LF: servers before redis#15496 repeat an unknown option as it is, and what follows reads as a reply |
 //! | other connections | CLIENT KILL, PAUSE, UNBLOCK | a NUL; an id or time that is not `string2ll`'s |
 //! | the server | SHUTDOWN, FAILOVER, REPLICAOF, FLUSHALL, CONFIG SET's names, DEBUG's first word … | a NUL |
+//!
+//! Which command it is decides most of all. How Redis finds it, and what is done here; `tests/strict_framing.rs` has an
+//! end-to-end case for each row, and counts them:
+//!
+//! | item | Redis | here |
+//! |---|---|---|
+//! | case | ASCII letters of either case are equal | the same |
+//! | blanks around a name | part of it: `FLUSHALL ` is unknown | `builtin/not-a-name` |
+//! | NUL in a name | hashed whole and compared up to it: `FLUSHALL\0x` is FLUSHALL for one tail in 256 | `builtin/not-a-name` |
+//! | NUL in a subcommand | the same for one tail in 7; up to 6.2 every tail | `builtin/unknown-command` |
+//! | other bytes in a name | whatever `rename-command` or a module has chosen | `builtin/not-a-name` outside `[A-Za-z0-9._:-]{1,64}` |
+//! | `CONFIG\|SET` | no name on the wire | `builtin/not-a-name` |
+//! | aliases | SLAVEOF is REPLICAOF, SUBSTR is GETRANGE, RESTORE-ASKING is RESTORE … | each has its row; presets deny them together, `check` warns of a twin left open |
+//! | renamed commands | a name nobody can know | `builtin/unknown-command` |
+//! | commands of modules | `BF.ADD`, `FT.SEARCH` | `builtin/unknown-command` |
+//! | unknown subcommands | an error, or a later release's | `builtin/unknown-command` |
+//! | wrong number of words | an error; EXEC's ends the transaction or keeps it, by release | an error; those that change state are answered here |
+//! | several pairs of CONFIG SET | all are set, from 7.0 on | denied whole or allowed whole, every name shown or hidden by itself |
+//! | flags of COMMAND | differ by release | the catalog alone decides, whatever the server says of itself |
+//! | scripts | run any command that is not `noscript` | denied by the default preset; `check` warns where they are open |
+//! | MONITOR, SLOWLOG | do not show admin commands and AUTH | the record is written here, of every command |
 //!
 //! What is canonical and wrong (`EVAL s -1`, `XREAD STREAMS a b 0`) goes up: every server refuses it in its own words.
 //! So does every word that decides none of these: `INCRBY k +1`, the options of SET and ZADD, the LIMIT of SORT.
@@ -47,7 +70,14 @@ pub enum Rule {
     Options(u8, &'static [(&'static str, Value)]),
     /// From this index on every second word is a name: no NUL in it.
     Names(u8),
+    /// From this index on no word holds a CR or LF.
+    Lines(u8),
+    /// What stands behind each such option is no prefix of what stands behind another one.
+    Apart(u8, &'static str),
 }
+
+/// Most prefixes one CLIENT TRACKING may name. Whether they are apart takes a comparison of each with each.
+pub const PREFIXES_MAX: usize = 256;
 
 /// What stands behind an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +88,7 @@ pub enum Value {
     Text,
 }
 
-use Rule::{Names, Number, Options, Plain};
+use Rule::{Apart, Lines, Names, Number, Options, Plain};
 
 /// The rules, by the command's full name; read at compile time into [`Entry::rules`].
 #[rustfmt::skip]
@@ -71,7 +101,7 @@ pub(super) const RULES: &[(&str, &[Rule])] = &[
     ("client|no-evict",      &[Options(2, &[])]),
     ("client|no-touch",      &[Options(2, &[])]),
     ("client|pause",         &[Number(2), Options(3, &[])]),
-    ("client|tracking",      &[Options(2, &[("REDIRECT", Value::Number), ("PREFIX", Value::Text)])]),
+    ("client|tracking",      &[Options(2, &[("REDIRECT", Value::Number), ("PREFIX", Value::Text)]), Apart(2, "PREFIX")]),
     ("client|unblock",       &[Number(2), Options(3, &[])]),
     ("cluster|failover",     &[Options(2, &[])]),
     ("cluster|reset",        &[Options(2, &[])]),
@@ -83,6 +113,7 @@ pub(super) const RULES: &[(&str, &[Rule])] = &[
     ("flushall",             &[Options(1, &[])]),
     ("flushdb",              &[Options(1, &[])]),
     ("function|flush",       &[Options(2, &[])]),
+    ("function|list",        &[Lines(2)]),
     ("migrate",              &[Number(4)]),
     ("move",                 &[Number(2)]),
     ("replicaof",            &[Options(1, &[])]),
@@ -126,6 +157,23 @@ fn broken(rule: Rule, words: &Words<'_>) -> Option<Fault> {
             }
             None
         }
+        Lines(from) => {
+            let mut words = words.iter().skip(usize::from(from));
+            words.any(|word| word.iter().any(|byte| matches!(byte, b'\r' | b'\n'))).then_some(Fault::Word)
+        }
+        Apart(from, option) => {
+            let mut prefixes: Vec<&[u8]> = Vec::new();
+            let mut rest = words.iter().skip(usize::from(from));
+            while let Some(word) = rest.next() {
+                let Some(new) = keys::word_is(word, option).then(|| rest.next()).flatten() else { continue };
+                let overlaps = prefixes.iter().any(|old| old.starts_with(new) || new.starts_with(old));
+                if overlaps || prefixes.len() >= PREFIXES_MAX {
+                    return Some(Fault::Word);
+                }
+                prefixes.push(new);
+            }
+            None
+        }
     }
 }
 
@@ -152,7 +200,7 @@ pub(super) const fn rules_of(full_name: &str) -> &'static [Rule] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, RULES, fault};
+    use super::{Fault, PREFIXES_MAX, RULES, fault};
     use crate::command::{
         Effect, Resolved,
         catalog::{self, tests::with_words},
@@ -187,6 +235,8 @@ mod tests {
             "CLIENT TRACKING ON\\0",
             "CLIENT TRACKING ON BCAST\\0x",
             "CLIENT TRACKING ON BCAST PREFIX a\\0b NOLOOP\\0",
+            "CLIENT TRACKING ON BCAST PREFIX a PREFIX b PREFIX b",
+            "CLIENT TRACKING ON BCAST prefix a PREFIX bc PREFIX b",
             "CLIENT NO-EVICT on\\0",
             "CLIENT NO-TOUCH on\\0",
             "CLIENT CACHING yes\\0",
@@ -203,6 +253,8 @@ mod tests {
             "FLUSHALL ASYNC\\0",
             "CONFIG SET maxmemory 0 dir\\0 /",
             "DEBUG RELOAD\\0",
+            "FUNCTION LIST x\r\n$5\r\nhello",
+            "FUNCTION LIST LIBRARYNAME x\n",
         ] {
             assert_eq!(faulty(line), Some(Fault::Word), "{line}");
         }
@@ -264,6 +316,7 @@ mod tests {
             "MOVE k 99",
             "SWAPDB 0 -1",
             "CLIENT TRACKING ON BCAST PREFIX a\\0b PREFIX DB\\0",
+            "CLIENT TRACKING ON BCAST PREFIX PREFIX PREFIX a PREFIX",
             "CLIENT TRACKING maybe",
             "CONFIG SET requirepass a\\0b",
             "DEBUG OBJECT a\\0b",
@@ -274,6 +327,16 @@ mod tests {
         ] {
             assert_eq!(faulty(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn prefixes_are_compared_each_with_each_up_to_a_limit() {
+        let line = |count: usize| {
+            let prefixes: String = (0..count).map(|n| format!(" PREFIX {n:05}")).collect();
+            faulty(&format!("CLIENT TRACKING ON BCAST{prefixes}"))
+        };
+        assert_eq!(line(PREFIXES_MAX), None);
+        assert_eq!(line(PREFIXES_MAX + 1), Some(Fault::Word));
     }
 
     #[test]

@@ -1,9 +1,28 @@
 //! Requests that are a line: the blank line, `PING`, and plain words where a listener allows them.
 //!
-//! Redis splits lines by rules of its own (FACTS in [`request`](super::request)): quotes inside words, escapes, vertical
-//! tabs that are part of a word here and a blank there, a NUL that hides the line's end. None of that is accepted, so
-//! none of it can be read in two ways: words are printable ASCII without quotes and backslash, between spaces, up to
-//! CRLF. They are forwarded re-encoded as an array, never as the line.
+//! Redis splits lines by rules of its own (`processInlineBuffer`, `sdssplitargs`), which differ from release to release.
+//! None of what they leave open is accepted, so none of it can be read in two ways: words are printable ASCII without
+//! quotes and backslash, between spaces, up to CRLF. They are forwarded re-encoded as an array, never as the line. Where
+//! a listener takes no lines, `PING` alone is one. `super::request::tests::LINES` has a case for each row, and so has
+//! `tests/strict_framing.rs`, end to end; both count the rows.
+//!
+//! | item | Redis | here |
+//! |---|---|---|
+//! | end of a line | LF, with or without one CR before it | CRLF; anything else refused at the byte after CR, or at LF |
+//! | NUL in a line | hides the LF: the line hangs up to 64 KB | refused at once |
+//! | blanks between words | space, tab, LF, VT, FF, CR; VT and FF do not end a word: `FLUSHALL\v` is one | spaces; any other refused |
+//! | quote inside a word | opens there: `FLUSH"ALL"`, `F'LUSHALL'` run | refused |
+//! | escapes in `"` | `\xHH`, `\n`, any other `\c` is c: `"\x46LUSHALL"`, `"FLU\SHALL"` run | refused, as is a backslash anywhere |
+//! | unbalanced quotes | refused | refused |
+//! | blank line | no reply | [`Request::Blank`](super::request::Request::Blank), as `*0` |
+//! | CR before CRLF | a blank: `\r\r\n` is a blank line | refused |
+//! | CR alone | no end | refused at the byte after it |
+//! | line of blanks | no reply; Valkey 8.0.1 then reads the *next request* as a line, so that lines inside a payload run | refused |
+//! | LF alone, to 3.2 | one more byte is eaten: `PING\nXFLUSHALL` runs FLUSHALL | refused |
+//! | empty quoted word, to 5.0.0 | dropped: `"" FLUSHALL` runs | refused |
+//! | longer than 64 KiB | refused, or (to 7.0) taken if its LF comes in the same read | refused, however it comes |
+//! | `POST`, `Host:` | closed without a word from 3.2.7 on, in any case (from 7.0 `host:\0x` too); 2.8 runs the lines behind it | refused: at the first byte, or where lines are taken as soon as the word is known |
+//! | first byte of anything else | begins a line | refused, but for a letter where lines are taken |
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -57,7 +76,12 @@ impl Line {
                 return Err(RequestError::InlineTooLong);
             }
             match byte {
-                b' ' => self.close_word(spans, words_max)?,
+                b' ' => {
+                    self.close_word(spans, words_max)?;
+                    if spans.len() == 1 {
+                        refuse_http(input, spans)?;
+                    }
+                }
                 b'\r' => {
                     return match input.get((at as usize).saturating_add(1)) {
                         None => Ok(None),

@@ -8,6 +8,10 @@
 //! attribute = "|" N CRLF 2N*reply                                      a prefix of the reply behind it
 //! ```
 //!
+//! A push inside a reply is no element of it: Redis up to 7.0 sends the message of a PUBLISH to a channel of one's own
+//! while it writes EXEC's array, and counts it nowhere (`pubsub.c`, `addReplyPushLen`). So it is passed over, as an
+//! attribute is.
+//!
 //! Nesting costs nothing: an aggregate only adds its elements to one counter of replies that are still to come, and the
 //! frame ends when that is zero. The direct elements of the frame are told apart by a second counter: one ends whenever
 //! nothing but direct elements is outstanding. So there is no depth to bound; the two counters are bounded instead.
@@ -16,7 +20,20 @@
 //! inside a line, lengths in canonical form, `-1` only where RESP2 has it. Streamed types are refused; no Redis sends
 //! them. What cannot be framed closes the pair: there is no resynchronising.
 //!
-//! Source: redis/docs `develop/reference/protocol-spec.md`; deviations measured in Redis 2.8 to 7.4 and Valkey 8.0.
+//! | bound | as deployed | beyond it | test |
+//! |---|---|---|---|
+//! | a line, without CRLF: [`ReplyLimits::line_max`] | 1 MiB | [`ReplyError::LineTooLong`] | `what_cannot_be_framed_is_refused…` |
+//! | a payload: [`ReplyLimits::bulk_max`] | 4 GiB | [`ReplyError::BulkTooLong`] | the same |
+//! | elements of one aggregate: [`ReplyLimits::elements_max`] (pairs, of a map) | 2^32 - 1 | [`ReplyError::TooManyElements`] | the same |
+//! | elements promised and still to come, over all levels | 2^40 | [`ReplyError::TooManyElements`] | `promises_of_elements_are_bounded…` |
+//! | attributes before a reply | 64 KiB | [`ReplyError::AttributeTooLong`] | `attributes_are_held_up_to_a_bound` |
+//! | depth | none: 0 bytes a level | | `a_million_levels_take_the_state_of_one` |
+//!
+//! Beyond a bound the pair is closed and the record says `desync`; `tests/states_replies.rs` shows each of these, and the
+//! memory of a million levels, through the whole proxy.
+//!
+//! Source: redis/docs `develop/reference/protocol-spec.md`; what servers really send is compared in `tests/states_replies.rs`
+//! (Redis 2.8 to 8.6, Redict, Valkey 8.0 and 9.1).
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -191,15 +208,16 @@ impl ReplyScanner {
                 None | Some(0) => break false,
                 Some(passed) => len = len.saturating_add(passed),
             }
+            if !self.known && len > HELD_MAX {
+                // However they are cut: a bound that only showed when they came in pieces would be none.
+                return Err(ReplyError::AttributeTooLong);
+            }
             if self.outstanding == 0 && self.stage == Stage::Item {
                 break true;
             }
         };
         let waits = !last && (!self.known || self.word != WordState::Settled);
         if waits {
-            if len > HELD_MAX {
-                return Err(ReplyError::AttributeTooLong);
-            }
             self.held = len;
             return Ok(Progress::More);
         }
@@ -309,8 +327,26 @@ impl ReplyScanner {
             Header::Malformed if class == Class::Array => return self.null_or_streamed(line),
             Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
         };
-        self.enter(class, count, None)?;
+        if class == Class::Push && self.is_inside() {
+            self.pass_over(count)?;
+        } else {
+            self.enter(class, count, None)?;
+        }
         Ok(Some(len.saturating_add(1)))
+    }
+
+    /// Whether what comes is part of a frame that has begun, and not that frame's own type.
+    const fn is_inside(&self) -> bool {
+        self.outstanding > 1 || (self.known && self.outstanding > 0)
+    }
+
+    /// So many replies come that take nobody's place.
+    fn pass_over(&mut self, count: u64) -> Result<(), ReplyError> {
+        if self.known && self.outstanding == self.direct {
+            // Nothing behind them is the word of a pub/sub message: not held, and not found.
+            self.word = WordState::Settled;
+        }
+        self.expect(count)
     }
 
     /// Reads `N` of attributes: they count as outstanding, but the reply they belong to stays outstanding too.
@@ -322,11 +358,7 @@ impl ReplyScanner {
             Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
         };
         self.open_frame();
-        if self.known && self.outstanding == self.direct {
-            // Nothing with attributes before it is the word of a pub/sub message: not held, and not found.
-            self.word = WordState::Settled;
-        }
-        self.expect(count)?;
+        self.pass_over(count)?;
         Ok(Some(len.saturating_add(1)))
     }
 

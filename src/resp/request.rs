@@ -12,27 +12,27 @@
 //! N, L    = "0" / nonzero *digit                         `string2ll` without its minus
 //! ```
 //!
-//! Measured on Redis 2.8 to 7.4 and Valkey 8.0, and what is done here (`tests::FRAMING` has a case for each row):
+//! How Redis 2.8 to 8.6 and Valkey 8.0 to 9.1 read a request, and what is done here. `tests::FRAMING` has a case for each
+//! row, and so has `tests/strict_framing.rs`, which sends it through a whole proxy to a real server and looks at what ran;
+//! both count the rows. Lines have a table of their own in `inline.rs`, names in [`crate::command::strict`].
 //!
 //! | item | Redis | here |
 //! |---|---|---|
 //! | end of a header line | first CR, then two bytes skipped unseen: `*1\rX$8\rYFLUSHALL` runs | CRLF, or refused at the byte after CR |
 //! | bare LF in a header | no end; scans on to the next CR | refused at once |
 //! | NUL in a header | hides the rest; the request hangs up to 64 KB | refused at once |
-//! | order of checks | CR is looked for before `$` is checked | the first byte of a word is checked first |
+//! | order of checks | CR is looked for before `$` is checked: `*1\r\nFLUSH…` waits | the first byte of a word is checked first |
 //! | numbers | `string2ll` | the same, no minus; refused at the first digit too many |
 //! | `*0`, `*-n` to -2^63 | no command, no reply, counted by CLIENT REPLY SKIP | [`Request::Blank`], at most `blanks_max` in a row |
 //! | N too large | over 1024*1024 (to 6.2) or INT_MAX refused | over `words_max` refused; nothing is allocated by N |
+//! | before AUTH | N over 10 and L over 16384 refused (from 5.0.14, 6.0.16, 6.2.6 on) | nobody is read before mutual TLS and the upstream's `+OK` |
 //! | L below 0 or too large | refused | refused, over `bulk_max` at the digit that shows it; nothing is allocated by L |
-//! | two bytes after a word | skipped unseen: `PING*1\r\n$8…` eats `*1` | CRLF, or refused at the first wrong byte |
+//! | two bytes after a word | skipped unseen: `FLUSHALLZZ` runs, `PING*1\r\n$8…` eats `*1` (Valkey from 8.0.11, 9.0.6 refuses) | CRLF, or refused at the first wrong byte |
 //! | total buffered | 1 GB, then closed without a word | [`RequestParser::known_len`] tells the session, which streams or denies |
-//! | protocol error | one `-ERR Protocol error: …`, close, the rest ignored | the same error again from every later call |
-//! | chunking | no influence on multibulk, some on long lines | no influence |
-//! | other types (`%1`, `~1`, `>2`, `+OK`, `$4`) | read as a line | refused |
+//! | protocol error | one `-ERR Protocol error: …`, close, the rest ignored; some 8.x forget it between two reads | the same error again from every later call; Redis never sees the bytes |
+//! | chunking | no influence on multibulk; decides whether a long line is taken | no influence |
+//! | other types (`%1`, `~1`, `>2`, `+OK`, `$4`) | read as a line, and the connection goes on | refused |
 //! | element that is not `$` | refused | refused |
-//! | blank line | no reply | [`Request::Blank`]; `\r\r\n` and a line of blanks are refused |
-//! | lines | own splitting rules, quotes, escapes, LF alone | `PING`; printable words between spaces if `inline` is set |
-//! | `POST`, `Host:` | closed | refused |
 //!
 //! Sources: redis `src/networking.c` (`processMultibulkBuffer`, `processInlineBuffer`), `src/util.c` (`string2ll`).
 

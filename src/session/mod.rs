@@ -28,6 +28,8 @@ mod stream;
 mod strict_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_states;
 mod transaction;
 
 use crate::{audit::record::Recorder, moment::Moment};

@@ -61,6 +61,8 @@ pub struct Setup {
     pub disk_full: bool,
     /// Most open files of the process.
     pub files: Option<u32>,
+    /// Where the services listen.
+    pub host: String,
 }
 
 impl Setup {
@@ -77,6 +79,7 @@ impl Setup {
             to_stdout: false,
             disk_full: false,
             files: None,
+            host: "127.0.0.1".to_owned(),
         }
     }
 
@@ -86,9 +89,15 @@ impl Setup {
         self
     }
 
+    /// Its services listen at this address instead of 127.0.0.1.
+    pub fn listen_on(&mut self, address: &str) {
+        self.host = address.to_owned();
+    }
+
     /// Writes it into a folder of certificates, and says where.
     pub(super) fn write(&self, dir: &Path) -> PathBuf {
         let mut text = String::new();
+        let host = &self.host;
         for service in &self.services {
             let Service { name, address, password, upstream, listen, lines } = service;
             let auth = password.as_ref().map_or("auth = \"none\"".to_owned(), |password| {
@@ -97,7 +106,7 @@ impl Setup {
             });
             write!(
                 text,
-                "[[service]]\nname = \"{name}\"\nlisten = [{{ address = \"127.0.0.1:0\"{listen} }}]\n\
+                "[[service]]\nname = \"{name}\"\nlisten = [{{ address = \"{host}:0\"{listen} }}]\n\
                  upstream = {{ address = \"{address}\", {auth}{upstream} }}\n{lines}\n"
             )
             .unwrap();

@@ -39,7 +39,7 @@ pub(super) fn words(parser: &RequestParser, input: &[u8]) -> Vec<Vec<u8>> {
     parser.words(input).iter().map(<[u8]>::to_vec).collect()
 }
 
-/// One case or more for each row of the table in the module's docs, named by the row's first column.
+/// One case or more for each row of the table in `request.rs`, named by the row's first column.
 const FRAMING: &[(&str, &[u8], Outcome)] = {
     use RequestError::{
         BulkLength, BulkTooLong, ExpectedArray, ExpectedDollar, MultibulkLength, Terminator, TooManyWords,
@@ -101,25 +101,66 @@ const FRAMING: &[(&str, &[u8], Outcome)] = {
         ("element that is not `$`", b"*2\r\n$4\r\nECHO\r\n:1\r\n", Err(ExpectedDollar(b':'))),
         ("element that is not `$`", b"*1\r\n*1\r\n$4\r\nPING\r\n", Err(ExpectedDollar(b'*'))),
         ("element that is not `$`", b"*1\r\n\r\n$4\r\nPING\r\n", Err(ExpectedDollar(b'\r'))),
-        ("blank line", b"\r\n", blank(2, false)),
-        ("blank line", b"\r", MORE),
-        ("blank line", b"\r\r\n", Err(ExpectedArray(b'\r'))),
-        ("blank line", b"\n", Err(ExpectedArray(b'\n'))),
-        ("blank line", b" \r\n*2\r\n", Err(ExpectedArray(b' '))),
-        ("blank line", b"\t\n", Err(ExpectedArray(b'\t'))),
-        ("lines", b"PING\r\n", Ok(Request::Inline { len: 6 })),
-        ("lines", b"pInG\r\n", Ok(Request::Inline { len: 6 })),
-        ("lines", b"PIN", MORE),
-        ("lines", b"PING\n", Err(ExpectedArray(b'P'))),
-        ("lines", b"PING \r\n", Err(ExpectedArray(b'P'))),
-        ("lines", b"PING a\r\n", Err(ExpectedArray(b'P'))),
-        ("lines", b"PINGS\r\n", Err(ExpectedArray(b'P'))),
-        ("lines", b"FLUSH\"ALL\"\r\n", Err(ExpectedArray(b'F'))),
-        ("lines", b"\"\\x46LUSHALL\"\r\n", Err(ExpectedArray(b'"'))),
-        ("lines", b"\0", Err(ExpectedArray(0))),
-        ("lines", b"\x16\x03\x01", Err(ExpectedArray(0x16))),
-        ("`POST`, `Host:`", b"POST / HTTP/1.1\r\n", Err(ExpectedArray(b'P'))),
-        ("`POST`, `Host:`", b"Host: localhost\r\n", Err(ExpectedArray(b'H'))),
+        ("before AUTH", b"*11\r\n$16385\r\n", MORE),
+        ("total buffered", b"*2\r\n$3\r\nGET\r\n$536870912\r\n", MORE),
+        ("protocol error", b"*1\r\nX\r\n*1\r\n$8\r\nFLUSHALL\r\n", Err(ExpectedDollar(b'X'))),
+        ("chunking", b"*2\r\n$3\r\nGET\r\n$3\r\n\r\n*\r\n", command(22)),
+    ]
+};
+
+/// The same of the table in `inline.rs`: what comes of a line where lines are taken, and where `PING` alone is one.
+const LINES: &[(&str, &[u8], Outcome, Outcome)] = {
+    use RequestError::{CrossProtocol, ExpectedArray, InlineByte};
+    const fn array(byte: u8) -> Outcome {
+        Err(ExpectedArray(byte))
+    }
+    const fn byte(byte: u8) -> Outcome {
+        Err(InlineByte(byte))
+    }
+    const fn line(len: usize) -> Outcome {
+        Ok(Request::Inline { len })
+    }
+    &[
+        ("end of a line", b"PING\r\n", line(6), line(6)),
+        ("end of a line", b"pInG\r\n", line(6), line(6)),
+        ("end of a line", b"PIN", MORE, MORE),
+        ("end of a line", b"PING\n", byte(b'\n'), array(b'P')),
+        ("end of a line", b"GET a\r\n", line(7), array(b'G')),
+        ("end of a line", b"GET a\n", byte(b'\n'), array(b'G')),
+        ("NUL in a line", b"GET a\0\r\n", byte(0), array(b'G')),
+        ("NUL in a line", b"PING\0\r\n", byte(0), array(b'P')),
+        ("blanks between words", b"set  a   b \r\n", line(13), array(b's')),
+        ("blanks between words", b"PING \r\n", line(7), array(b'P')),
+        ("blanks between words", b"GET\ta\r\n", byte(b'\t'), array(b'G')),
+        ("blanks between words", b"FLUSHALL\x0b\r\n", byte(0x0b), array(b'F')),
+        ("blanks between words", b"GET\x0ca\r\n", byte(0x0c), array(b'G')),
+        ("quote inside a word", b"FLUSH\"ALL\"\r\n", byte(b'"'), array(b'F')),
+        ("quote inside a word", b"F'LUSHALL'\r\n", byte(b'\''), array(b'F')),
+        ("escapes in `\"`", b"\"\\x46LUSHALL\"\r\n", array(b'"'), array(b'"')),
+        ("escapes in `\"`", b"FLU\\SHALL\r\n", byte(b'\\'), array(b'F')),
+        ("unbalanced quotes", b"GET \"a\r\n", byte(b'"'), array(b'G')),
+        ("blank line", b"\r\n", blank(2, false), blank(2, false)),
+        ("blank line", b"\n", array(b'\n'), array(b'\n')),
+        ("CR before CRLF", b"\r\r\n", array(b'\r'), array(b'\r')),
+        ("CR before CRLF", b"PING\r\r\n", byte(b'\r'), array(b'P')),
+        ("CR alone", b"\r", MORE, MORE),
+        ("CR alone", b"PING\rX", byte(b'\r'), array(b'P')),
+        ("line of blanks", b" \r\n*2\r\n", array(b' '), array(b' ')),
+        ("line of blanks", b"\t\n", array(b'\t'), array(b'\t')),
+        ("LF alone, to 3.2", b"PING\nXFLUSHALL\r\n", byte(b'\n'), array(b'P')),
+        ("empty quoted word, to 5.0.0", b"\"\" FLUSHALL\r\n", array(b'"'), array(b'"')),
+        ("longer than 64 KiB", &[b'a'; INLINE_MAX], Err(RequestError::InlineTooLong), array(b'a')),
+        ("`POST`, `Host:`", b"POST / HTTP/1.1\r\n", Err(CrossProtocol), array(b'P')),
+        ("`POST`, `Host:`", b"post /", Err(CrossProtocol), array(b'p')),
+        ("`POST`, `Host:`", b"pOsT\r\n", Err(CrossProtocol), array(b'p')),
+        ("`POST`, `Host:`", b"Host: localhost\r\n", Err(CrossProtocol), array(b'H')),
+        ("`POST`, `Host:`", b"HOST:\r\n", Err(CrossProtocol), array(b'H')),
+        ("`POST`, `Host:`", b"host:\0x\r\n", byte(0), array(b'h')),
+        ("`POST`, `Host:`", b"GET / HTTP/1.1\r\n", line(16), array(b'G')),
+        ("first byte of anything else", b"\0", array(0), array(0)),
+        ("first byte of anything else", b"\x16\x03\x01", array(0x16), array(0x16)),
+        ("first byte of anything else", b"1", array(b'1'), array(b'1')),
+        ("first byte of anything else", b"%1\r\n", array(b'%'), array(b'%')),
     ]
 };
 
@@ -131,18 +172,34 @@ fn framing_is_strict_where_redis_is_lenient() {
 }
 
 #[test]
-fn every_row_of_the_documented_table_has_a_case() {
-    let elsewhere = ["total buffered", "protocol error", "chunking", "item"];
-    let source = include_str!("../request.rs");
-    let rows: Vec<&str> = source
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | "))
-        .filter_map(|line| line.split(" | ").next())
-        .collect();
-    assert!(rows.len() > 15);
-    for row in rows {
-        let is_tested = FRAMING.iter().any(|(name, ..)| row.starts_with(name));
-        assert!(is_tested || elsewhere.contains(&row), "no case for {row}");
+fn lines_are_plain_or_refused() {
+    for (_, input, taken, otherwise) in LINES {
+        check(INLINE, input, *taken);
+        check(LIMITS, input, *otherwise);
+    }
+}
+
+/// The first column of the only table in these docs.
+fn rows(source: &str) -> Vec<&str> {
+    let lines = source.lines().filter_map(|line| line.strip_prefix("//! | "));
+    lines.filter_map(|line| line.split(" | ").next()).skip(1).collect()
+}
+
+#[test]
+fn every_row_of_the_documented_tables_has_a_case_and_every_case_its_row() {
+    let framing: Vec<&str> = FRAMING.iter().map(|(row, ..)| *row).collect();
+    let lines: Vec<&str> = LINES.iter().map(|(row, ..)| *row).collect();
+    for (source, cases, count) in
+        [(include_str!("../request.rs"), framing, 15), (include_str!("../inline.rs"), lines, 15)]
+    {
+        let rows = rows(source);
+        assert_eq!(rows.len(), count, "{rows:?}");
+        for row in &rows {
+            assert!(cases.iter().any(|case| row.starts_with(case)), "no case for {row}");
+        }
+        for case in &cases {
+            assert!(rows.iter().any(|row| row.starts_with(case)), "no row for {case}");
+        }
     }
 }
 
