@@ -251,6 +251,8 @@ impl Lane {
     fn inspection(&self) -> Inspect {
         match self.tickets.front().map(|ticket| ticket.closes) {
             Some(Closes::Subscribed(..) | Closes::Unsubscribed(..) | Closes::UnsubscribedAll(_)) => Inspect::Word,
+            // A RESP2 subscriber's EXEC is refused; what comes before that may be a message.
+            Some(Closes::Elements) if self.live.any() && self.protocol == Protocol::Resp2 => Inspect::Word,
             Some(Closes::Elements) => Inspect::Elements,
             Some(Closes::Reply | Closes::Stream(_)) | None if self.live.any() => Inspect::Word,
             Some(Closes::Reply | Closes::Stream(_)) | None => Inspect::Nothing,

@@ -463,8 +463,10 @@ impl Core {
 
     /// When `resume` is to be called for the clock's sake.
     pub(super) fn deadline(&self) -> Option<u64> {
+        // Who is leaving, or is not read because his budget is spent, is not idle.
         let idle = || {
-            (self.config.idle_timeout_us > 0 && !self.waits_upstream())
+            let may_be = self.winding_down.is_none() && self.over_budget_since.is_none();
+            (self.config.idle_timeout_us > 0 && may_be && !self.waits_upstream())
                 .then(|| self.last_input_us.saturating_add(self.config.idle_timeout_us))
         };
         match self.phase {

@@ -986,3 +986,60 @@ fn what_was_denied_before_redis_went_is_said_even_if_much_is_unread() {
     script.say("GET a").client(&command("FLUSHALL").repeat(10)).down_pending = 300 << 10;
     script.redis(b"$1\r\na\r\n").redis_end(0).down(&[b"$1\r\na\r\n", &NOPERM_FLUSHALL.repeat(10)[..]].concat());
 }
+
+/// Found by fuzzing: the deadline stayed where it was, and the pump span until Redis answered.
+#[test]
+fn an_idle_client_that_is_still_owed_a_reply_waits_for_it_without_a_deadline() {
+    let mut setup = Setup::default();
+    setup.config.idle_timeout_us = 5_000_000;
+    let mut script = Script::with(setup);
+    script.say("GET a").wait_us(5_000_000);
+    assert_eq!(script.wants().wake_at_us, None);
+    script.redis(b"$-1\r\n").closed("idle", End::Flush);
+}
+
+/// Found by fuzzing: the look at the budget was put off for ever, because another deadline was the one that had passed.
+#[test]
+fn a_client_held_back_for_its_budget_is_not_idle() {
+    let mut setup = Setup::default();
+    (setup.config.idle_timeout_us, setup.config.unanswered_max) = (3_000_000, 64 << 10);
+    let mut script = Script::with(setup);
+    script.client(&command("GET a").repeat(2000));
+    assert!(!script.wants().read_down, "the budget is spent");
+    script.wait_us(3_000_000);
+    assert!(script.wants().wake_at_us > Some(script.now.mono_us), "{:?}", script.wants());
+    script.redis(&b"$-1\r\n".repeat(script.up.len() / command("GET a").len()));
+    assert!(script.wants().read_down);
+    script.wait_us(3_000_000).wait_us(3_000_000);
+    assert_eq!(script.wants().wake_at_us, None, "now it is, and what it is owed is waited for");
+}
+
+/// Found by fuzzing: the new policy waited for the command to be answered, the command for the rest of its bytes.
+#[test]
+fn a_reload_in_the_middle_of_a_command_lets_it_come_to_its_end() {
+    let mut script = Script::new();
+    script.up.clear();
+    let bytes = set(1 << 20);
+    let (first, rest) = bytes.split_at(300_000);
+    script.client(first).renew(&["GET"]).client(rest).client(&command("GET a"));
+    assert!(script.up == bytes, "{} of {} bytes went up", script.up.len(), bytes.len());
+    script.redis(b"+OK\r\n").down(b"+OK\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.up.clear();
+    script.say("BLPOP q 0").renew(&["GET"]).say("GET a").up(b"");
+    script.sink_recovers().sent(&["BLPOP q 0"]);
+    script.redis(b"*-1\r\n").down(b"*-1\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+}
+
+/// Found by fuzzing: the message was taken for the answer to EXEC.
+#[test]
+fn a_message_is_not_the_answer_to_an_exec_that_a_subscriber_may_not_say() {
+    let mut script = Script::new();
+    script.forget().say("SUBSCRIBE a").redis(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n").down.clear();
+    let message = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n";
+    script.say("EXEC").redis(message).redis(b"-ERR Can't execute 'exec'\r\n");
+    script.down(&[&message[..], b"-ERR Can't execute 'exec'\r\n"].concat());
+    script.recorded(&["SUBSCRIBE ran", "EXEC error"]);
+}
