@@ -71,7 +71,8 @@ impl Proxy {
         let ulimit = setup.files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));
         command.arg("-c").arg(format!("{ulimit}exec \"$0\" run --config \"$1\""));
         let child = command
-            .arg(env!("CARGO_BIN_EXE_ravelin"))
+            // Another build of the program, to see whether a test would find what is wrong with it.
+            .arg(std::env::var_os("RAVELIN_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_ravelin").into()))
             .arg(config)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
