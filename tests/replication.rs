@@ -18,17 +18,18 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::Command,
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 use support::{
+    client::Client,
     process::{PASSWORD, PATIENCE, Proxy},
     redis::{Redis, Release},
     setup::{Service, Setup, write_secret},
     tunnel::Tunnel,
+    wire::encode,
 };
 
 /// The list the documentation tells an operator to write.
@@ -52,8 +53,11 @@ fn doors(master: &Redis, inline: bool) -> Setup {
     })
 }
 
-/// What is written into the master meanwhile must be in its backlog.
-const MASTER: &[&str] = &["repl-backlog-size 64mb"];
+/// What is written into the master meanwhile must be in its backlog; and no test waits for more replicas to come.
+fn master(lines: &[&str]) -> Redis {
+    let common: &[&str] = &["repl-backlog-size 64mb", "repl-diskless-sync-delay 0"];
+    server(&[&common[..if has_diskless() { 2 } else { 1 }], lines].concat(), Some(PASSWORD))
+}
 
 /// Old replicas speak lines until their stream begins: 2.8 and 3.2 do, 5.0 does not.
 fn speaks_lines() -> bool {
@@ -112,7 +116,7 @@ impl Pair {
     }
 
     fn furnished(master_lines: &[&str], replica_lines: &[&str], furnish: impl FnOnce(&Redis)) -> Self {
-        let master = server(&[MASTER, master_lines].concat(), Some(PASSWORD));
+        let master = master(master_lines);
         furnish(&master);
         let proxy = Proxy::with(&doors(&master, speaks_lines()));
         let tunnel = Tunnel::to(&proxy, 1, &proxy.pki.client("replica").unwrap());
@@ -172,13 +176,9 @@ impl Pair {
 }
 
 /// Writes for so long, in small pipelines, all kinds of values; the number of commands.
-fn write_for(redis: &Redis, duration: Duration, mut at_half: impl FnMut()) -> u64 {
-    let (mut wire, start, mut round, mut halved) = (redis.connect(), Instant::now(), 0_u64, false);
+fn write_for(redis: &Redis, duration: Duration) -> u64 {
+    let (mut wire, start, mut round) = (redis.connect(), Instant::now(), 0_u64);
     while start.elapsed() < duration {
-        if !halved && start.elapsed() > duration / 2 {
-            halved = true;
-            at_half();
-        }
         round += 1;
         let key = (round * 7919 % 5000).to_string();
         let number = round.to_string();
@@ -214,36 +214,36 @@ fn peak_memory(pid: u32) -> u64 {
 
 #[test]
 fn a_replica_follows_through_a_cut_link_and_ends_up_equal() {
-    let seconds = std::env::var("RAVELIN_TEST_REPLICATION_SECONDS").map_or(15, |text| text.parse().expect("seconds"));
+    let seconds =
+        std::env::var("RAVELIN_TEST_REPLICATION_SECONDS").map_or(15_u64, |text| text.parse().expect("seconds"));
     let mut pair = Pair::start(&[], &[]);
     let before = (count(&pair.master, "sync_full"), count(&pair.master, "sync_partial_ok"));
     assert_eq!(before, (1, 0));
-    let mut commands = 0;
-    let (tunnel, replica) = (&pair.tunnel, &pair.replica);
-    let link = |state: &str| info(replica, "master_link_status").as_deref() == Some(state);
-    thread::scope(|scope| {
-        let (cut, halved) = mpsc::sync_channel(1);
-        scope.spawn(move || {
-            halved.recv().unwrap();
-            tunnel.cut();
-            until("the replica to notice", || link("down"));
+    // Once, and in a long run every fifteen seconds.
+    let cuts = (seconds / 15).max(1);
+    let commands = thread::scope(|scope| {
+        let writer = scope.spawn(|| write_for(&pair.master, Duration::from_secs(seconds)));
+        for _ in 0..cuts {
+            thread::sleep(Duration::from_secs(seconds) / u32::try_from(cuts + 1).unwrap());
+            pair.tunnel.cut();
+            until("the replica to notice", || info(&pair.replica, "master_link_status").as_deref() == Some("down"));
             // Meanwhile there is more to catch up with.
-            thread::sleep(Duration::from_secs(1));
-            tunnel.mend();
-        });
-        commands = write_for(&pair.master, Duration::from_secs(seconds), || cut.send(()).unwrap());
+            thread::sleep(Duration::from_millis(500));
+            pair.tunnel.mend();
+            pair.await_link();
+        }
+        writer.join().unwrap()
     });
-    pair.await_link();
     pair.expect_equal();
     let after = (count(&pair.master, "sync_full"), count(&pair.master, "sync_partial_ok"));
-    assert_eq!(after, (1, 1), "the second time it went on where it had been");
-    println!("{commands} commands were replicated");
+    assert_eq!(after, (1, cuts), "each time it went on where it had been");
+    println!("{commands} commands were replicated, over {cuts} cuts");
 
     pair.detach();
     assert!(pair.proxy.stop().success());
     let stories = pair.stories();
     let synced: Vec<_> = stories.iter().filter(|story| story.iter().any(|line| line == "PSYNC ran")).collect();
-    assert_eq!(synced.len(), 2, "{stories:?}");
+    assert_eq!(synced.len() as u64, cuts + 1, "{stories:?}");
     for story in synced {
         assert_eq!(story.first().map(String::as_str), Some("PING ran"), "{story:?}");
         assert!(story.iter().any(|line| line == "REPLCONF ran"), "{story:?}");
@@ -274,7 +274,7 @@ fn transfer(master_lines: &[&str], replica_lines: &[&str], keys: u32, size: u32)
     let start = Instant::now();
     pair.attach();
     pair.await_link();
-    let commands = write_for(&pair.master, Duration::from_millis(200), || {});
+    let commands = write_for(&pair.master, Duration::from_millis(200));
     pair.expect_equal();
     assert_eq!((count(&pair.master, "sync_full"), commands > 0), (1, true));
     pair.detach();
@@ -298,7 +298,7 @@ fn a_payload_of_unknown_length_arrives_whole() {
     if !has_diskless() {
         return;
     }
-    let (pair, more) = transfer(&["repl-diskless-sync yes", "repl-diskless-sync-delay 0"], &[], 50_000, 256);
+    let (pair, more) = transfer(&["repl-diskless-sync yes"], &[], 50_000, 256);
     assert!(more < 16 * 1024, "{more} KiB for a payload that only passes");
     assert!(pair.master.log().contains("sockets"), "{}", pair.master.log());
 }
@@ -315,7 +315,7 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
         return;
     };
     let both = format!("{known} yes");
-    let diskless = ["repl-diskless-sync yes", "repl-diskless-sync-delay 0", &both];
+    let diskless = ["repl-diskless-sync yes", &both];
     let (pair, _) = transfer(&diskless, &[&both], 10_000, 64);
     let connections = pair.proxy.records("connection_open");
     let of_replica = connections.iter().filter(|record| record["service"] == "replication").count();
@@ -330,14 +330,14 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
     until("the replica to notice", || info(&pair.replica, "master_link_status").as_deref() == Some("down"));
     pair.tunnel.mend();
     pair.await_link();
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
     assert!(count(&pair.master, "sync_partial_ok") >= 1);
 }
 
 #[test]
 fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_says() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     for (option, up) in [("", false), (", client_auth = \"ignore\"", true)] {
         let setup = doors(&master, speaks_lines()).with(|setup| setup.services[1].upstream = option);
         let mut proxy = Proxy::with(&setup);
@@ -349,6 +349,7 @@ fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_
             until("the replica's link", || info(&replica, "master_link_status").as_deref() == Some("up"));
         } else {
             proxy.await_record("client_auth", |record| record["verdict"] == "deny");
+            until("the replica's word about it", || replica.log().contains("Unable to AUTH to MASTER"));
         }
         assert!(proxy.stop().success());
         assert!(!proxy.audit_text().contains("a-replicas-own-idea"));
@@ -388,7 +389,7 @@ fn a_reload_that_takes_the_right_away_ends_the_link_and_another_does_not() {
     pair.proxy
         .configure(&setup.clone().with(|setup| setup.services[1].lines = "[service.policy]\ndeny = [\"@read\"]\n"));
     assert_eq!(pair.proxy.reload()["result"], "swapped");
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
     assert!(!closed(&pair.proxy), "the link still stands");
     pair.proxy
@@ -399,15 +400,49 @@ fn a_reload_that_takes_the_right_away_ends_the_link_and_another_does_not() {
     pair.proxy.await_record("command", |record| record["cmd"] == "PSYNC" && record["outcome"] == "denied");
 }
 
+/// A replica's certificate, and a client of this test's own behind it.
+fn impostor(proxy: &Proxy) -> Client {
+    let issued = proxy.pki.client("replica").unwrap();
+    let socket = TcpStream::connect(proxy.addresses[1]).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    proxy.shake_with(&proxy.tls(Some(&issued), rustls::ALL_VERSIONS), socket).unwrap()
+}
+
+#[test]
+fn whoever_says_more_than_a_replica_does_is_cut_off_and_nothing_of_it_runs() {
+    let lines: &[&str] = if has_diskless() { &["repl-diskless-sync yes", "repl-diskless-sync-delay 2"] } else { &[] };
+    let master = master(lines);
+    let proxy = Proxy::with(&doors(&master, false));
+    let mut client = impostor(&proxy);
+    if has_diskless() {
+        client.call(&["REPLCONF", "capa", "eof", "capa", "psync2"]).expect_ok();
+    }
+    client.send(&["PSYNC", "?", "-1"]);
+    let mut answer = client.take(1);
+    while !answer.ends_with(b"\r\n") {
+        answer.extend(client.take(1));
+    }
+    let newlines = answer.iter().take_while(|byte| **byte == b'\n').count();
+    assert!(answer[newlines..].starts_with(b"+FULLRESYNC "), "{}", answer.escape_ascii());
+    assert!(newlines > 0 || !has_diskless(), "while it waits for other replicas the master shows that it is alive");
+    client.send_raw(
+        &[encode(&["REPLCONF", "ACK", "1"]), encode(&["SET", "smuggled", "1"]), b"PING\r\n".to_vec()].concat(),
+    );
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"+OK\r\n") && !rest.windows(4).any(|bytes| bytes == b"-ERR"), "no reply is mixed in");
+    let denied = proxy.await_record("command", |record| record["outcome"] == "denied");
+    assert_eq!((denied["cmd"].as_str(), denied["rule"].as_str()), (Some("SET"), Some("builtin/in-stream")), "{denied}");
+    let close = proxy.await_record("connection_close", |record| record["reason"] == "protocol");
+    assert_eq!(close["detail"], "a replica sent a command that is no acknowledgement", "{close}");
+    assert_eq!(master.connect().call(&["EXISTS", "smuggled"]).integer(), 0);
+}
+
 #[test]
 fn a_replica_that_does_not_read_holds_the_stream_up_and_fills_no_memory_here() {
-    let master = server(&[MASTER, from_a_file()].concat(), Some(PASSWORD));
+    let master = master(from_a_file());
     populate(&master, 1_000_000, 64);
     let proxy = Proxy::with(&doors(&master, false));
-    let issued = proxy.pki.client("replica").unwrap();
-    let socket = std::net::TcpStream::connect(proxy.addresses[1]).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = proxy.shake_with(&proxy.tls(Some(&issued), rustls::ALL_VERSIONS), socket).unwrap();
+    let mut client = impostor(&proxy);
     let idle = peak_memory(proxy.pid());
     // The master reads its file as fast as somebody takes it, and little else.
     let read = || {
@@ -432,17 +467,15 @@ fn a_replica_that_does_not_read_holds_the_stream_up_and_fills_no_memory_here() {
 
 #[test]
 fn the_door_for_applications_goes_on_denying_replication() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     let proxy = Proxy::with(&doors(&master, false));
     let mut client = proxy.client();
     for words in [&["PSYNC", "?", "-1"][..], &["SYNC"], &["REPLCONF", "capa", "eof"], &["MONITOR"]] {
         assert!(client.call(words).error().unwrap().starts_with("NOPERM "), "{words:?}");
     }
     let app = proxy.pki.client("app").unwrap();
-    let mut elsewhere = proxy.shake_with(
-        &proxy.tls(Some(&app), rustls::ALL_VERSIONS),
-        std::net::TcpStream::connect(proxy.addresses[1]).unwrap(),
-    );
+    let mut elsewhere =
+        proxy.shake_with(&proxy.tls(Some(&app), rustls::ALL_VERSIONS), TcpStream::connect(proxy.addresses[1]).unwrap());
     let refused = elsewhere.as_mut().map_or(true, |wire| wire.rest().is_empty());
     assert!(refused, "an application has no role at the replicas' door");
     proxy.await_record("handshake_failure", |record| record["reason"] == "no-role");
@@ -451,7 +484,7 @@ fn the_door_for_applications_goes_on_denying_replication() {
 /// `redis-cli --rdb` asks for a payload and nothing behind it.
 #[test]
 fn the_command_lines_backup_comes_through() {
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     populate(&master, 1000, 64);
     // It writes SYNC on a line.
     let proxy = Proxy::with(&doors(&master, true));
@@ -472,7 +505,7 @@ fn the_documented_configuration_is_understood() {
     let text = include_str!("../deploy/docs/replication.md");
     let (_, block) = text.split_once("```toml\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     let proxy = Proxy::start(&master);
     let at = |name: &str| proxy.path(name).display().to_string();
     let here = block
@@ -496,7 +529,7 @@ fn a_user_of_redis_that_may_only_replicate_is_enough() {
     if !Release::of_server().since(6, 0) {
         return;
     }
-    let master = server(MASTER, Some(PASSWORD));
+    let master = master(&[]);
     master
         .connect()
         .call(&["ACL", "SETUSER", "link", "on", ">for-replicas", "+psync", "+replconf", "+ping"])
@@ -510,7 +543,7 @@ fn a_user_of_redis_that_may_only_replicate_is_enough() {
     let pair = Pair { master, proxy, tunnel, replica: server(&[], None) };
     pair.attach();
     pair.await_link();
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
 }
 
@@ -537,7 +570,7 @@ fn a_replica_behind_stunnel_follows() {
     let mut stunnel = Command::new("stunnel").arg(at("stunnel.conf")).stderr(log).spawn().expect("stunnel");
     pair.replica.connect().call(&["SLAVEOF", "127.0.0.1", &port.to_string()]).expect_ok();
     pair.await_link();
-    write_for(&pair.master, Duration::from_secs(3), || {});
+    write_for(&pair.master, Duration::from_secs(3));
     pair.expect_equal();
     stunnel.kill().unwrap();
     stunnel.wait().unwrap();

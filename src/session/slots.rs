@@ -73,6 +73,8 @@ impl Marks {
     pub(super) const UNFINISHED: u8 = 32;
     /// Its `begin` line was written.
     pub(super) const BEGUN: u8 = 64;
+    /// Every known server refuses it; it went up for the words this one does so with. Success closes both sides.
+    pub(super) const REFUSED: u8 = 128;
 
     pub(super) const fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -174,7 +176,7 @@ impl Queue {
         self.slots.push_back(slot);
     }
 
-    /// Adds a slot that must remember a number (SELECT's database).
+    /// Adds a slot that must remember a number (SELECT's database; that an EXEC runs a SELECT).
     pub(super) fn push_with_number(&mut self, mut slot: Slot, number: u32) {
         self.words.extend_from_slice(&number.to_le_bytes());
         slot.words = 4;
