@@ -53,10 +53,12 @@ fn random_streams_get_the_same_bytes_direct_and_through_the_proxy() {
     while start.elapsed() < limit || (seconds.is_none() && counts.ops < GATE_FLOOR) {
         let case = vocabulary.case(seed);
         if let Some(first_seen) = try_case(&mut table, &case) {
+            eprintln!("case {seed} differs: {}", first_seen.what);
             std::panic::set_hook(Box::new(|_| {}));
             let least = shrink(&mut table, &case, 300);
-            let difference = try_case(&mut table, &least).unwrap_or(first_seen);
+            let difference = try_case(&mut table, &least);
             let _ = std::panic::take_hook();
+            let difference = difference.unwrap_or_else(|| panic!("case {seed} differed once only: {first_seen:?}"));
             panic!(
                 "case {seed} differs in round {}: {}\n{}again: RAVELIN_ORACLE_SEED={seed} cargo test --test differential\n{}",
                 difference.round,

@@ -140,6 +140,10 @@ pub struct Case {
 struct Model {
     resp3: bool,
     multi: bool,
+    /// CLIENT REPLY OFF.
+    off: bool,
+    /// CLIENT REPLY SKIP came just before.
+    skip: bool,
     channels: BTreeSet<String>,
     patterns: BTreeSet<String>,
     shards: BTreeSet<String>,
@@ -161,19 +165,19 @@ pub struct Vocabulary {
 
 /// Commands that would hold a connection for as long as nobody feeds it: in these shapes they do not.
 const BLOCKING: &[&str] = &[
-    "blpop l 0",
-    "brpop l u 0",
-    "blpop none l 0",
-    "brpoplpush l d 0",
-    "blmove l d left right 0",
-    "blmpop 0 1 l left",
-    "bzpopmin z 0",
-    "bzpopmax z 0",
-    "bzmpop 0 1 z min",
+    "blpop l 0.01",
+    "brpop l u 0.01",
+    "blpop none l 0.01",
+    "brpoplpush l d 0.01",
+    "blmove l d left right 0.01",
+    "blmpop 0.01 1 l left",
+    "bzpopmin z 0.01",
+    "bzpopmax z 0.01",
+    "bzmpop 0.01 1 z min",
     "xread block 1 streams x 0",
     "wait 0 0",
     "waitaof 0 0 0",
-    "blpop s 0",
+    "blpop s 0.01",
     "blpop none notanumber",
     "blpop none -1",
     "xread block 1 streams x",
@@ -181,7 +185,8 @@ const BLOCKING: &[&str] = &[
     "xreadgroup group g c count 1 block 1 streams x >",
 ];
 
-/// The state of a connection, when it is in no transaction.
+/// The state of a connection, when it is in no transaction. Without CLIENT TRACKING BCAST: its invalidations come at the
+/// end of a turn of Redis' loop, whatever that had read by then.
 const STATE: &[&str] = &[
     "select 0",
     "select 1",
@@ -214,8 +219,6 @@ const STATE: &[&str] = &[
     "client setname",
     "client tracking on",
     "client tracking off",
-    "client tracking on bcast",
-    "client tracking on bcast prefix s",
     "client caching yes",
     "client no-evict on",
     "client no-touch on",
@@ -374,6 +377,7 @@ impl Vocabulary {
             } else {
                 // The end of every round, see `play`.
                 models[client].multi = false;
+                models[client].off = false;
                 None
             };
             let pieces = match dice.roll(4) {
@@ -396,18 +400,36 @@ impl Vocabulary {
             if denials && dice.percent(10) {
                 return self.refused(dice, model);
             }
+            // In RESP2 nobody would get out of that again but by RESET.
+            if model.off && !model.resp3 && line.contains("subscribe ") {
+                return Op::line("ping");
+            }
+            // A Redis whose +OK nobody is to hear does not close (`CLIENT_CLOSE_AFTER_REPLY`); the proxy does.
+            if (model.off || model.skip) && line == "quit" {
+                return Op::line("ping");
+            }
             return follow(model, Op::line(line));
         }
-        if dice.percent(4) && !model.multi {
+        if dice.percent(1) && !model.multi {
             return Op::line(dice.pick(BLOCKING));
         }
         let (mut words, effect) = self.next_probe(denials);
         if matches!(effect, Effect::Blocking | Effect::BlockingOption) && !model.multi {
-            words = Op::line(dice.pick(BLOCKING)).words;
+            // In its own shape, but for the time it may wait.
+            words = without_waiting(words);
         } else if dice.percent(35) {
             mutate(dice, &mut words);
         }
-        judged(Op::new(words, Kind::Same), model)
+        if words[0].eq_ignore_ascii_case(b"spop") {
+            // All of them: what is left must not be left to chance.
+            words = vec![b"spop".to_vec(), words.get(1).cloned().unwrap_or_default(), b"100".to_vec()];
+        }
+        let op = judged(Op::new(words, Kind::Same), model);
+        if model.multi && op.kind == Kind::Same && super::normalise::of(&op.name).is_some() {
+            // Inside EXEC's array nothing is normalised.
+            return Op::line("echo queued");
+        }
+        op
     }
 
     /// What the proxy answers itself with an error, besides what its policy denies.
@@ -476,6 +498,7 @@ fn mutate(dice: &mut Dice, words: &mut Vec<Vec<u8>>) {
 /// What a state command does to the model.
 fn follow(model: &mut Model, op: Op) -> Op {
     let op = judged(op, model);
+    model.skip = op.words.get(2).is_some_and(|word| word == b"skip");
     if op.kind != Kind::Same {
         return op;
     }
@@ -486,6 +509,11 @@ fn follow(model: &mut Model, op: Op) -> Op {
     match op.name.as_str() {
         "multi" if !limited => model.multi = true,
         "exec" | "discard" if !limited => model.multi = false,
+        "client|reply" if !limited => match argument(2).as_deref() {
+            Some("off") => model.off = true,
+            Some("on") => model.off = false,
+            _ => {}
+        },
         "reset" if op.words.len() == 1 && release.since(6, 2) => *model = Model::default(),
         "hello" if release.since(6, 0) => match argument(1).as_deref() {
             Some("3") => model.resp3 = true,
@@ -504,4 +532,58 @@ fn follow(model: &mut Model, op: Op) -> Op {
         _ => {}
     }
     op
+}
+
+/// Whether both sides are said to do alike what this case says: shrinking may have taken out the EXEC before a SUBSCRIBE.
+pub fn is_fair(case: &Case) -> bool {
+    const NOT_INSIDE: [&str; 8] = [
+        "client|reply",
+        "hello",
+        "subscribe",
+        "psubscribe",
+        "ssubscribe",
+        "unsubscribe",
+        "punsubscribe",
+        "sunsubscribe",
+    ];
+    let mut models = vec![Model::default(); case.clients];
+    for round in &case.rounds {
+        let model = &mut models[round.client];
+        for op in &round.ops {
+            if op.kind == Kind::Same && model.multi && NOT_INSIDE.contains(&op.name.as_str()) {
+                return false;
+            }
+            if (model.off || model.skip) && op.name == "quit" {
+                return false;
+            }
+            if model.off && !model.resp3 && op.name.contains("subscribe") {
+                return false;
+            }
+            if let Kind::Refused(line) = &op.kind
+                && line.contains("inside a transaction") != model.multi
+                && NOT_INSIDE.contains(&op.name.as_str())
+            {
+                return false;
+            }
+            follow(model, op.clone());
+        }
+        model.multi = false;
+        model.off = false;
+        if round.broken.is_some() || round.ops.last().is_some_and(|op| op.name == "quit") {
+            *model = Model::default();
+        }
+    }
+    true
+}
+
+/// A blocking command that waits for a moment only.
+fn without_waiting(mut words: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let name = String::from_utf8_lossy(&words[0]).to_lowercase();
+    match name.as_str() {
+        "blmpop" | "bzmpop" => words[1] = b"0.01".to_vec(),
+        "wait" | "waitaof" => words = Op::line(&format!("{name} 0 0{}", if name == "wait" { "" } else { " 0" })).words,
+        "xread" | "xreadgroup" => {}
+        _ => *words.last_mut().unwrap() = b"0.01".to_vec(),
+    }
+    words
 }

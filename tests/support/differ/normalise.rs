@@ -11,6 +11,10 @@ pub enum Left {
     Type,
     /// Everything but digits.
     NotDigits,
+    /// Its length.
+    Length,
+    /// Every byte, in any order.
+    AnyOrder,
 }
 
 /// Commands whose replies are not the same twice on one server: what is compared of them, and the reason.
@@ -22,7 +26,7 @@ pub const NORMALISERS: &[(&str, Left, &str)] = &[
     ("client|list", Left::Type, "ids, addresses, ages, buffers"),
     ("client|info", Left::Type, "likewise"),
     ("randomkey", Left::Type, "random"),
-    ("spop", Left::Type, "random"),
+    ("spop", Left::AnyOrder, "a random order of all of them"),
     ("srandmember", Left::Type, "random"),
     ("hrandfield", Left::Type, "random"),
     ("zrandmember", Left::Type, "random"),
@@ -32,6 +36,13 @@ pub const NORMALISERS: &[(&str, Left, &str)] = &[
     ("vsim", Left::Type, "likewise"),
     ("lolwut", Left::Type, "random"),
     ("scan", Left::Type, "a hash table being resized in the background"),
+    ("command", Left::AnyOrder, "likewise"),
+    ("command|info", Left::AnyOrder, "likewise"),
+    ("command|docs", Left::AnyOrder, "likewise"),
+    ("command|list", Left::AnyOrder, "likewise"),
+    ("function|list", Left::AnyOrder, "likewise"),
+    ("pubsub|channels", Left::AnyOrder, "likewise"),
+    ("dump", Left::Length, "when a stream's entries were delivered"),
     ("ttl", Left::NotDigits, "time passes"),
     ("pttl", Left::NotDigits, "time passes"),
     ("expiretime", Left::NotDigits, "a time"),
@@ -56,6 +67,12 @@ pub fn of(name: &str) -> Option<Left> {
 /// What is left of a reply.
 pub fn left(frame: &[u8], what: Left) -> Vec<u8> {
     match what {
+        Left::Length => frame.len().to_string().into_bytes(),
+        Left::AnyOrder => {
+            let mut bytes = frame.to_vec();
+            bytes.sort_unstable();
+            bytes
+        }
         Left::Type => frame.first().copied().into_iter().collect(),
         Left::NotDigits => {
             let mut rest: Vec<u8> = frame.iter().copied().filter(|byte| !byte.is_ascii_digit()).collect();

@@ -44,6 +44,8 @@ pub struct Table {
     watcher: Wire<UnixStream>,
     /// Connections that are there when no case is played.
     idle: i64,
+    /// Where it is, for when it hangs.
+    pub place: String,
 }
 
 /// Where a case differed.
@@ -87,7 +89,7 @@ impl Table {
         let mut watcher = redis.connect();
         // Keys that expire do so when they are asked for, not when a clock says so.
         let _ = watcher.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
-        let mut table = Self { redis, proxy, watcher, idle: 0 };
+        let mut table = Self { redis, proxy, watcher, idle: 0, place: String::new() };
         table.idle = table.connected();
         table
     }
@@ -162,7 +164,8 @@ impl Table {
             let end = ends[round.client].get_or_insert_with(|| {
                 if proxied { End::Proxied(Box::new(self.proxy.client())) } else { End::Direct(self.redis.connect()) }
             });
-            let said = play(end, round, at, proxied);
+            self.place = format!("{}, round {at}", if proxied { "proxied" } else { "direct" });
+            let said = play(end, round, at, proxied, &mut self.place);
             if said.closed {
                 ends[round.client] = None;
                 let open = ends.iter().flatten().count();
@@ -187,12 +190,18 @@ fn marker(name: &str) -> Vec<u8> {
     format!("next is {name}").into_bytes()
 }
 
+fn is_marker(frame: &[u8]) -> bool {
+    frame.windows(8).any(|part| part == b"next is ")
+}
+
 fn bytes_of(op: &Op, at: usize, proxied: bool) -> Vec<u8> {
     match op.kind {
         Kind::Refused(_) if !proxied => encode(&[stand_in(at)]),
         _ => {
             let mut bytes = Vec::new();
-            if normalise::of(&op.name).is_some() {
+            if op.kind == Kind::Same && normalise::of(&op.name).is_some() {
+                // Twice: the first may be what CLIENT REPLY SKIP skips.
+                bytes.extend(encode(&[b"ECHO".to_vec(), marker(&op.name)]));
                 bytes.extend(encode(&[b"ECHO".to_vec(), marker(&op.name)]));
             }
             bytes.extend(encode(&op.words));
@@ -201,7 +210,7 @@ fn bytes_of(op: &Op, at: usize, proxied: bool) -> Vec<u8> {
     }
 }
 
-fn play(end: &mut End, round: &Round, number: usize, proxied: bool) -> Heard {
+fn play(end: &mut End, round: &Round, number: usize, proxied: bool, place: &mut String) -> Heard {
     let mut bytes: Vec<u8> = round.ops.iter().enumerate().flat_map(|(at, op)| bytes_of(op, at, proxied)).collect();
     let last = format!("end of round {number}").into_bytes();
     let quits = round.ops.last().is_some_and(|op| op.name == "quit");
@@ -233,6 +242,9 @@ fn play(end: &mut End, round: &Round, number: usize, proxied: bool) -> Heard {
     let ends = quits || round.broken.is_some();
     while let Some(frame) = end.frame() {
         let done = !ends && ends_with(&frame);
+        let begin = place.find(", last heard").unwrap_or(place.len());
+        place.truncate(begin);
+        *place += &format!(", last heard reply {}: {}", frames.len(), frame[..frame.len().min(80)].escape_ascii());
         frames.push(frame);
         if done {
             return Heard { frames, closed: false };
@@ -265,7 +277,9 @@ fn differs(round: &Round, direct: &Heard, proxied: &Heard) -> Option<String> {
             _ => (normalise::hello_id(&expected), normalise::hello_id(proxied)),
         };
         if expected != got {
-            let shown = |bytes: &[u8]| bytes[..bytes.len().min(400)].escape_ascii().to_string();
+            let same = expected.iter().zip(&got).take_while(|(one, other)| one == other).count();
+            let from = same.saturating_sub(120);
+            let shown = |bytes: &[u8]| bytes[from..bytes.len().min(same + 200)].escape_ascii().to_string();
             return Some(format!("reply {at}:\n  direct  {}\n  proxied {}", shown(&expected), shown(proxied)));
         }
         normaliser = round

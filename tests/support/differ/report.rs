@@ -1,7 +1,7 @@
 //! Counts of what was compared, their floors, and the smallest stream that still differs.
 
 use super::{
-    generate::{Case, Kind, broken_classes},
+    generate::{Case, Kind, broken_classes, is_fair},
     normalise::NORMALISERS,
     play::{Difference, Table},
 };
@@ -136,7 +136,7 @@ pub fn try_case(table: &mut Table, case: &Case) -> Option<Difference> {
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Some(Difference { round: 0, what: text.unwrap_or_else(|| "a panic without words".to_owned()) })
+            Some(Difference { round: 0, what: format!("{}: {}", table.place, text.unwrap_or_default()) })
         }
     }
 }
@@ -147,7 +147,7 @@ pub fn shrink(table: &mut Table, case: &Case, tries: usize) -> Case {
     let mut left = tries;
     let mut still = |case: &Case, table: &mut Table| {
         left = left.saturating_sub(1);
-        left > 0 && try_case(table, case).is_some()
+        left > 0 && is_fair(case) && try_case(table, case).is_some()
     };
     let mut at = 0;
     while at < least.rounds.len() {
