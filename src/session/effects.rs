@@ -250,8 +250,21 @@ impl Core {
                 if self.tx.intended {
                     return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
                 }
+                if self.has_subscribed && self.lane.protocol() == Protocol::Resp2 {
+                    // One who is subscribed is refused it, and whether it is so only the confirmations say.
+                    self.release(UNREAD_MAX, turn, down);
+                    if !self.slots.is_empty() {
+                        self.wait_for_empty = true;
+                        return Flow::Wait;
+                    }
+                    if self.lane.subscribed() && !source.is_stream() {
+                        return self.send_to_refusal(id, argc, source, turn, up);
+                    }
+                }
                 match mode {
-                    None | Some(ReplyMode::Nonsense) => deny(self, RuleId::NOT_CANONICAL, Local::Syntax),
+                    None | Some(ReplyMode::Nonsense) => {
+                        self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn)
+                    }
                     Some(ReplyMode::On) => {
                         self.replies = Replies::Sent;
                         self.answer(id, Local::Ok, argc, &source, turn)

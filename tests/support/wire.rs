@@ -34,6 +34,14 @@ impl Reply {
         }
     }
 
+    /// Status, bulk, verbatim or error as text; of anything else nothing.
+    pub fn text_or_empty(&self) -> String {
+        match self {
+            Self::Status(_) | Self::Error(_) | Self::Scalar(..) | Self::Bulk(_) | Self::Verbatim(_) => self.text(),
+            _ => String::new(),
+        }
+    }
+
     /// Status, bulk, verbatim or error as text.
     pub fn text(&self) -> String {
         match self {
@@ -153,6 +161,28 @@ impl<S: Read + Write> Wire<S> {
                 return self.buffer.drain(..end).collect();
             }
             assert!(self.fill(), "the connection was closed after {}", self.buffer.escape_ascii());
+        }
+    }
+
+    /// The bytes of the next reply, or nothing if the connection is closed first.
+    ///
+    /// # Panics
+    /// If nothing comes at all, or a reply is cut off.
+    pub fn try_raw_reply(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut cursor = Cursor { input: &self.buffer, at: 0 };
+            if cursor.value().is_some() {
+                let end = cursor.at;
+                return Some(self.buffer.drain(..end).collect());
+            }
+            if !self.fill() {
+                assert!(
+                    self.buffer.is_empty(),
+                    "the connection was closed in the middle of {}",
+                    self.buffer.escape_ascii()
+                );
+                return None;
+            }
         }
     }
 
