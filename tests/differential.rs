@@ -7,19 +7,17 @@
 #![allow(clippy::print_stderr, reason = "a long run shows how far it is, and what it compared")]
 #![allow(clippy::disallowed_methods, reason = "how long it runs is measured, nothing else")]
 
+#[path = "support/differ/mod.rs"]
+mod differ;
 mod support;
 
-use std::time::{Duration, Instant};
-use support::{
-    differ::{
-        generate::{DENIED, Vocabulary},
-        play::Table,
-        report::{Counts, normalisers, show, shrink, try_case},
-    },
-    process::Proxy,
-    redis::Redis,
-    setup::Setup,
+use differ::{
+    generate::{DENIED, Vocabulary},
+    play::Table,
+    report::{Counts, normalisers, show, shrink, try_case},
 };
+use std::time::{Duration, Instant};
+use support::{process::Proxy, redis::Redis, setup::Setup};
 
 /// How long the gate compares. A run of its own says otherwise by `RAVELIN_ORACLE_SECONDS`.
 const GATE: Duration = Duration::from_secs(30);

@@ -5,7 +5,6 @@
 
 pub mod books;
 pub mod client;
-pub mod differ;
 pub mod flow;
 pub mod ledger;
 pub mod load;

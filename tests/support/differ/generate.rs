@@ -129,7 +129,6 @@ pub struct Round {
 /// One case: connections and their rounds.
 #[derive(Clone, Debug)]
 pub struct Case {
-    pub seed: u64,
     pub denials: bool,
     pub clients: usize,
     pub rounds: Vec<Round>,
@@ -388,7 +387,7 @@ impl Vocabulary {
             };
             rounds.push(Round { client, ops, pieces, broken });
         }
-        Case { seed, denials, clients, rounds }
+        Case { denials, clients, rounds }
     }
 
     fn op(&mut self, dice: &mut Dice, model: &mut Model, denials: bool) -> Op {
@@ -526,9 +525,9 @@ fn follow(model: &mut Model, op: Op) -> Op {
         "unsubscribe" if op.words.len() == 1 => model.channels.clear(),
         "punsubscribe" if op.words.len() == 1 => model.patterns.clear(),
         "sunsubscribe" if op.words.len() == 1 => model.shards.clear(),
-        "unsubscribe" => names().for_each(|name| drop(model.channels.remove(&name))),
-        "punsubscribe" => names().for_each(|name| drop(model.patterns.remove(&name))),
-        "sunsubscribe" => names().for_each(|name| drop(model.shards.remove(&name))),
+        "unsubscribe" => model.channels.retain(|name| !names().any(|gone| gone == *name)),
+        "punsubscribe" => model.patterns.retain(|name| !names().any(|gone| gone == *name)),
+        "sunsubscribe" => model.shards.retain(|name| !names().any(|gone| gone == *name)),
         _ => {}
     }
     op

@@ -4,6 +4,8 @@
 //! same streams through the proxy, a digest again. So nothing differs that a second server would bring with it (the order
 //! of its hash tables). Everything comes from the seed of a case.
 
+#![allow(unreachable_pub, reason = "part of a test binary")]
+
 pub mod generate;
 pub mod normalise;
 pub mod play;

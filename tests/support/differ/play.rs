@@ -190,10 +190,6 @@ fn marker(name: &str) -> Vec<u8> {
     format!("next is {name}").into_bytes()
 }
 
-fn is_marker(frame: &[u8]) -> bool {
-    frame.windows(8).any(|part| part == b"next is ")
-}
-
 fn bytes_of(op: &Op, at: usize, proxied: bool) -> Vec<u8> {
     match op.kind {
         Kind::Refused(_) if !proxied => encode(&[stand_in(at)]),
