@@ -20,7 +20,6 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -177,13 +176,9 @@ impl Pair {
 }
 
 /// Writes for so long, in small pipelines, all kinds of values; the number of commands.
-fn write_for(redis: &Redis, duration: Duration, mut at_half: impl FnMut()) -> u64 {
-    let (mut wire, start, mut round, mut halved) = (redis.connect(), Instant::now(), 0_u64, false);
+fn write_for(redis: &Redis, duration: Duration) -> u64 {
+    let (mut wire, start, mut round) = (redis.connect(), Instant::now(), 0_u64);
     while start.elapsed() < duration {
-        if !halved && start.elapsed() > duration / 2 {
-            halved = true;
-            at_half();
-        }
         round += 1;
         let key = (round * 7919 % 5000).to_string();
         let number = round.to_string();
@@ -219,36 +214,36 @@ fn peak_memory(pid: u32) -> u64 {
 
 #[test]
 fn a_replica_follows_through_a_cut_link_and_ends_up_equal() {
-    let seconds = std::env::var("RAVELIN_TEST_REPLICATION_SECONDS").map_or(15, |text| text.parse().expect("seconds"));
+    let seconds =
+        std::env::var("RAVELIN_TEST_REPLICATION_SECONDS").map_or(15_u64, |text| text.parse().expect("seconds"));
     let mut pair = Pair::start(&[], &[]);
     let before = (count(&pair.master, "sync_full"), count(&pair.master, "sync_partial_ok"));
     assert_eq!(before, (1, 0));
-    let mut commands = 0;
-    let (tunnel, replica) = (&pair.tunnel, &pair.replica);
-    let link = |state: &str| info(replica, "master_link_status").as_deref() == Some(state);
-    thread::scope(|scope| {
-        let (cut, halved) = mpsc::sync_channel(1);
-        scope.spawn(move || {
-            halved.recv().unwrap();
-            tunnel.cut();
-            until("the replica to notice", || link("down"));
+    // Once, and in a long run every fifteen seconds.
+    let cuts = (seconds / 15).max(1);
+    let commands = thread::scope(|scope| {
+        let writer = scope.spawn(|| write_for(&pair.master, Duration::from_secs(seconds)));
+        for _ in 0..cuts {
+            thread::sleep(Duration::from_secs(seconds) / u32::try_from(cuts + 1).unwrap());
+            pair.tunnel.cut();
+            until("the replica to notice", || info(&pair.replica, "master_link_status").as_deref() == Some("down"));
             // Meanwhile there is more to catch up with.
-            thread::sleep(Duration::from_secs(1));
-            tunnel.mend();
-        });
-        commands = write_for(&pair.master, Duration::from_secs(seconds), || cut.send(()).unwrap());
+            thread::sleep(Duration::from_millis(500));
+            pair.tunnel.mend();
+            pair.await_link();
+        }
+        writer.join().unwrap()
     });
-    pair.await_link();
     pair.expect_equal();
     let after = (count(&pair.master, "sync_full"), count(&pair.master, "sync_partial_ok"));
-    assert_eq!(after, (1, 1), "the second time it went on where it had been");
-    println!("{commands} commands were replicated");
+    assert_eq!(after, (1, cuts), "each time it went on where it had been");
+    println!("{commands} commands were replicated, over {cuts} cuts");
 
     pair.detach();
     assert!(pair.proxy.stop().success());
     let stories = pair.stories();
     let synced: Vec<_> = stories.iter().filter(|story| story.iter().any(|line| line == "PSYNC ran")).collect();
-    assert_eq!(synced.len(), 2, "{stories:?}");
+    assert_eq!(synced.len() as u64, cuts + 1, "{stories:?}");
     for story in synced {
         assert_eq!(story.first().map(String::as_str), Some("PING ran"), "{story:?}");
         assert!(story.iter().any(|line| line == "REPLCONF ran"), "{story:?}");
@@ -279,7 +274,7 @@ fn transfer(master_lines: &[&str], replica_lines: &[&str], keys: u32, size: u32)
     let start = Instant::now();
     pair.attach();
     pair.await_link();
-    let commands = write_for(&pair.master, Duration::from_millis(200), || {});
+    let commands = write_for(&pair.master, Duration::from_millis(200));
     pair.expect_equal();
     assert_eq!((count(&pair.master, "sync_full"), commands > 0), (1, true));
     pair.detach();
@@ -335,7 +330,7 @@ fn a_replica_that_would_open_a_second_connection_is_served_on_one() {
     until("the replica to notice", || info(&pair.replica, "master_link_status").as_deref() == Some("down"));
     pair.tunnel.mend();
     pair.await_link();
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
     assert!(count(&pair.master, "sync_partial_ok") >= 1);
 }
@@ -354,6 +349,7 @@ fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_
             until("the replica's link", || info(&replica, "master_link_status").as_deref() == Some("up"));
         } else {
             proxy.await_record("client_auth", |record| record["verdict"] == "deny");
+            until("the replica's word about it", || replica.log().contains("Unable to AUTH to "));
         }
         assert!(proxy.stop().success());
         assert!(!proxy.audit_text().contains("a-replicas-own-idea"));
@@ -393,7 +389,7 @@ fn a_reload_that_takes_the_right_away_ends_the_link_and_another_does_not() {
     pair.proxy
         .configure(&setup.clone().with(|setup| setup.services[1].lines = "[service.policy]\ndeny = [\"@read\"]\n"));
     assert_eq!(pair.proxy.reload()["result"], "swapped");
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
     assert!(!closed(&pair.proxy), "the link still stands");
     pair.proxy
@@ -547,7 +543,7 @@ fn a_user_of_redis_that_may_only_replicate_is_enough() {
     let pair = Pair { master, proxy, tunnel, replica: server(&[], None) };
     pair.attach();
     pair.await_link();
-    write_for(&pair.master, Duration::from_millis(100), || {});
+    write_for(&pair.master, Duration::from_millis(100));
     pair.expect_equal();
 }
 
@@ -574,7 +570,7 @@ fn a_replica_behind_stunnel_follows() {
     let mut stunnel = Command::new("stunnel").arg(at("stunnel.conf")).stderr(log).spawn().expect("stunnel");
     pair.replica.connect().call(&["SLAVEOF", "127.0.0.1", &port.to_string()]).expect_ok();
     pair.await_link();
-    write_for(&pair.master, Duration::from_secs(3), || {});
+    write_for(&pair.master, Duration::from_secs(3));
     pair.expect_equal();
     stunnel.kill().unwrap();
     stunnel.wait().unwrap();
