@@ -142,6 +142,17 @@ impl Lane {
         self.tickets.len()
     }
 
+    /// The command of the proxy's own whose reply is owed first, unless a client's is.
+    #[must_use]
+    pub fn owed_own(&self) -> Option<Own> {
+        self.tickets.front().and_then(|ticket| ticket.own)
+    }
+
+    /// The connection is over: the reply owed first will never come.
+    pub fn give_up(&mut self) {
+        self.tickets.pop_front();
+    }
+
     /// Bytes of memory that what is owed takes.
     #[must_use]
     pub fn bytes(&self) -> usize {

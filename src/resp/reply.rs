@@ -8,6 +8,10 @@
 //! attribute = "|" N CRLF 2N*reply                                      a prefix of the reply behind it
 //! ```
 //!
+//! A push inside a reply is no element of it: Redis up to 7.0 sends the message of a PUBLISH to a channel of one's own
+//! while it writes EXEC's array, and counts it nowhere (`pubsub.c`, `addReplyPushLen`). So it is passed over, as an
+//! attribute is.
+//!
 //! Nesting costs nothing: an aggregate only adds its elements to one counter of replies that are still to come, and the
 //! frame ends when that is zero. The direct elements of the frame are told apart by a second counter: one ends whenever
 //! nothing but direct elements is outstanding. So there is no depth to bound; the two counters are bounded instead.
@@ -309,8 +313,26 @@ impl ReplyScanner {
             Header::Malformed if class == Class::Array => return self.null_or_streamed(line),
             Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
         };
-        self.enter(class, count, None)?;
+        if class == Class::Push && self.is_inside() {
+            self.pass_over(count)?;
+        } else {
+            self.enter(class, count, None)?;
+        }
         Ok(Some(len.saturating_add(1)))
+    }
+
+    /// Whether what comes is part of a frame that has begun, and not that frame's own type.
+    const fn is_inside(&self) -> bool {
+        self.outstanding > 1 || (self.known && self.outstanding > 0)
+    }
+
+    /// So many replies come that take nobody's place.
+    fn pass_over(&mut self, count: u64) -> Result<(), ReplyError> {
+        if self.known && self.outstanding == self.direct {
+            // Nothing behind them is the word of a pub/sub message: not held, and not found.
+            self.word = WordState::Settled;
+        }
+        self.expect(count)
     }
 
     /// Reads `N` of attributes: they count as outstanding, but the reply they belong to stays outstanding too.
@@ -322,11 +344,7 @@ impl ReplyScanner {
             Header::Malformed => return Err(streamed_or(line, ReplyError::Length)),
         };
         self.open_frame();
-        if self.known && self.outstanding == self.direct {
-            // Nothing with attributes before it is the word of a pub/sub message: not held, and not found.
-            self.word = WordState::Settled;
-        }
-        self.expect(count)?;
+        self.pass_over(count)?;
         Ok(Some(len.saturating_add(1)))
     }
 

@@ -255,7 +255,8 @@ impl Core {
             context,
         };
         Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
-        let selected = slots::number_of(self.slots.front_words()).filter(|_| effect == Effect::Select);
+        let selected =
+            slots::number_of(self.slots.front_words()).filter(|_| matches!(effect, Effect::Select | Effect::Exec));
         self.confirm(effect, class, queued, selected, turn, up);
         self.slots.pop();
         if slot.marks.has(Marks::UNFINISHED) && self.streaming == Streaming::Up {
@@ -289,6 +290,9 @@ impl Core {
                 }
             }
             Effect::Exec => {
+                if selected.is_some() {
+                    self.selects_open = self.selects_open.saturating_sub(1);
+                }
                 let elements = if class == Class::Array { self.lane.frame().elements.as_slice() } else { &[] };
                 if let Some(db) = self.tx.confirm_end(elements) {
                     self.db = db;

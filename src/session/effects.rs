@@ -140,6 +140,7 @@ impl Core {
                 self.slots.push_with_number(slot, db);
                 if self.tx.intended {
                     self.tx.queued = self.tx.queued.saturating_add(1);
+                    self.tx.selects_queued = true;
                 }
                 self.selects_open = self.selects_open.saturating_add(1);
                 self.send(source, reply, up)
@@ -170,7 +171,13 @@ impl Core {
                     return self.exec_as_discard(id, Local::ExecAborted, super::slots::NO_RULE, &source, turn, up);
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
-                self.slots.push(slot);
+                if self.tx.selects_queued {
+                    // Any number: that there is one says that its answer may change the database.
+                    self.slots.push_with_number(slot, 0);
+                    self.selects_open = self.selects_open.saturating_add(1);
+                } else {
+                    self.slots.push(slot);
+                }
                 self.tx.end();
                 self.send(source, Ticket { closes: Closes::Elements, own: None }, up)
             }
@@ -285,8 +292,8 @@ impl Core {
         if self.tx.intended {
             return self.deny(RuleId::IN_TRANSACTION, Local::InTransaction, resolved, words, &source, turn);
         }
-        let (protocol, source) = match options::hello(words) {
-            Hello::Plain(protocol) => (protocol, source),
+        let (protocol, source, argc) = match options::hello(words) {
+            Hello::Plain(protocol) => (protocol, source, words.declared()),
             Hello::WithAuth { protocol, name } => {
                 let accepted = self.config.ignore_client_auth;
                 let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
@@ -311,7 +318,7 @@ impl Core {
                         return self.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, words, &source, turn);
                     }
                 };
-                (Some(protocol), Source::Encoded { bytes, len })
+                (Some(protocol), Source::Encoded { bytes, len }, list.len())
             }
             Hello::BadVersion => {
                 return self.deny(RuleId::NOT_CANONICAL, Local::HelloVersion, resolved, words, &source, turn);
@@ -323,7 +330,7 @@ impl Core {
                 return self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn);
             }
         };
-        let slot = self.open_slot(id, words.declared(), &source, Kind::Upstream, turn);
+        let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
         self.slots.push(slot);
         self.hello = protocol;
         self.barrier = true;

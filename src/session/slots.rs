@@ -174,7 +174,7 @@ impl Queue {
         self.slots.push_back(slot);
     }
 
-    /// Adds a slot that must remember a number (SELECT's database).
+    /// Adds a slot that must remember a number (SELECT's database; that an EXEC runs a SELECT).
     pub(super) fn push_with_number(&mut self, mut slot: Slot, number: u32) {
         self.words.extend_from_slice(&number.to_le_bytes());
         slot.words = 4;

@@ -10,7 +10,10 @@ use super::{
     transaction::Transaction,
 };
 use crate::{
-    audit::{encode::ConnectionFacts, record::ConnectionEvent},
+    audit::{
+        encode::ConnectionFacts,
+        record::{ConnectionEvent, Outcome},
+    },
     lane::{Lane, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
@@ -101,7 +104,7 @@ pub(super) struct Core {
     pub(super) barrier: bool,
     /// The next command waits until every slot is closed (a `begin` line behind an unconfirmed SELECT).
     pub(super) wait_for_empty: bool,
-    /// SELECTs that have gone up and are not answered.
+    /// SELECTs that have gone up and are not answered, and EXECs that run one.
     pub(super) selects_open: u32,
     /// The confirmed database.
     pub(super) db: u32,
@@ -239,7 +242,13 @@ impl Core {
             && !self.barrier
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
-            && (!self.wait_for_empty || self.slots.is_empty())
+            && (!self.wait_for_empty || self.slots.is_empty() || self.is_in_command())
+    }
+
+    /// Whether the front of the input belongs to a command that has its slot already: it was judged, and what waits for
+    /// all slots to close would wait for that one too.
+    fn is_in_command(&self) -> bool {
+        self.begun.is_some() || matches!(self.streaming, Streaming::Up | Streaming::Swallowed)
     }
 
     /// Whether input is of any use: while winding down only what a begun command still needs.
@@ -407,6 +416,15 @@ impl Core {
     pub(super) fn record_rest(&mut self, turn: &mut Turn<'_>, force: bool) {
         if self.phase != Phase::Closing {
             return;
+        }
+        while let Some(own) = self.lane.owed_own() {
+            if !force && !turn.recorder.has_room() {
+                self.short_of_room = true;
+                return;
+            }
+            let us = turn.now.mono_us.saturating_sub(self.greeted_at);
+            turn.recorder.upstream_command(turn.now, &self.facts, own.name(), Outcome::Unanswered, None, us);
+            self.lane.give_up();
         }
         while !self.slots.is_empty() {
             if !force && !turn.recorder.has_room() {

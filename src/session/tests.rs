@@ -61,6 +61,15 @@ fn redis_closing_during_the_greeting_is_told_to_the_client() {
     script.closed("upstream-auth", End::Flush);
 }
 
+#[test]
+fn words_of_our_own_that_are_never_answered_are_recorded() {
+    let mut script = ungreeted();
+    script.redis(b"-NOAUTH x\r\n").client_end(false).closed("client-gone", End::Abort);
+    script.recorded(&["^PING error", "^AUTH unanswered"]);
+    let mut script = Script::new();
+    script.forget().say("RESET").redis(b"+RESET\r\n").redis_end(0).recorded(&["RESET ran", "^AUTH unanswered"]);
+}
+
 // ── commands, denials, order ────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -321,7 +330,11 @@ fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
     let mut script = Script::with(setup);
     script.say("AUTH guess").say("AUTH u guess").up(b"").down(b"+OK\r\n+OK\r\n");
     script.say("HELLO 3 AUTH u guess SETNAME x").up(b"*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$1\r\nx\r\n");
-    assert!(!format!("{:?}", script.records()).contains("guess"));
+    script.redis(b"%0\r\n");
+    let records = script.records();
+    assert!(!format!("{records:?}").contains("guess"));
+    let hello = records.last().unwrap();
+    assert_eq!((&hello["argc"], &hello["bytes_in"]), (&4.into(), &42.into()), "of what went up: {hello}");
 }
 
 #[test]
@@ -670,6 +683,16 @@ fn a_begin_line_names_the_confirmed_database() {
     script.redis(b"+OK\r\n").sent(&["BLPOP q 0"]);
     assert_eq!(script.records()[1]["event"], "begin");
     assert_eq!(script.records()[1]["db"], 5);
+    // The database that a transaction selects is known when EXEC has been answered.
+    script.redis(b"*-1\r\n").forget();
+    script.client(&["MULTI", "SELECT 6", "EXEC", "BLPOP q 0"].map(command).concat());
+    script.redis(b"+OK\r\n+QUEUED\r\n").sent(&["MULTI", "SELECT 6", "EXEC"]);
+    script.redis(b"*1\r\n+OK\r\n").sent(&["BLPOP q 0"]).redis(b"*-1\r\n");
+    let databases: Vec<_> = script.records().iter().map(|record| record["db"].as_u64().unwrap()).collect();
+    assert_eq!(databases, [5, 5, 5, 6, 6], "{:#?}", script.records());
+    // Inside it nothing waits for that.
+    script.forget().client(&["MULTI", "SELECT 7", "FLUSHDB", "EXEC"].map(command).concat());
+    script.redis(b"+OK\r\n+QUEUED\r\n").sent(&["MULTI", "SELECT 7", "FLUSHDB", "EXEC"]);
 }
 
 #[test]
@@ -780,6 +803,27 @@ fn a_new_policy_judges_what_comes_after_the_replies_to_what_the_old_one_judged()
     script.redis(b"$-1\r\n").up(b"");
     script.down(b"$-1\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
     script.renew(&[]).say("FLUSHALL").sent(&["FLUSHALL"]);
+}
+
+#[test]
+fn a_new_policy_does_not_hold_up_a_command_that_was_judged_and_has_not_all_gone_up() {
+    let mut script = Script::new();
+    script.sink_writes = false;
+    script.up.clear();
+    script.client(&["BLPOP q 0", "FLUSHALL"].map(command).concat()).renew(&[]).up(b"");
+    script.sink_recovers().sent(&["BLPOP q 0"]).redis(b"*-1\r\n").sent(&["FLUSHALL"]);
+    let bytes = [set(300_000), command("GET k")].concat();
+    let mut script = Script::new();
+    script.up.clear();
+    script.client(&bytes[..100_000]).renew(&["GET"]).client(&bytes[100_000..]).up(&set(300_000));
+    script.redis(b"+OK\r\n").up(b"");
+    script.down(b"+OK\r\n-NOPERM this user has no permissions to run the 'get' command\r\n");
+    // Its bytes are swallowed all the same.
+    let denied = command(&format!("FLUSHALL {}", "x".repeat(300_000)));
+    let mut script = Script::new();
+    script.up.clear();
+    script.say("GET a").client(&denied[..100_000]).renew(&[]).client(&denied[100_000..]).redis(b"$-1\r\n");
+    script.say("FLUSHALL").sent(&["GET a", "FLUSHALL"]);
 }
 
 #[test]

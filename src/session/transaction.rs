@@ -19,6 +19,8 @@ pub(super) struct Transaction {
     pub(super) dirty: bool,
     /// Commands forwarded since the MULTI.
     pub(super) queued: u32,
+    /// A SELECT is among them.
+    pub(super) selects_queued: bool,
     /// Number of the transaction that was last opened.
     pub(super) opened: u32,
     /// Redis has answered the MULTI.
@@ -36,6 +38,7 @@ impl Transaction {
         self.intended = true;
         self.dirty = false;
         self.queued = 0;
+        self.selects_queued = false;
         self.opened = self.opened.wrapping_add(1);
     }
 
@@ -44,6 +47,7 @@ impl Transaction {
         self.intended = false;
         self.dirty = false;
         self.queued = 0;
+        self.selects_queued = false;
     }
 
     /// A command was denied; inside a transaction that spoils it.

@@ -6,10 +6,13 @@
 pub mod books;
 pub mod client;
 pub mod flow;
+pub mod ledger;
+pub mod load;
 pub mod probes;
 pub mod process;
 pub mod redis;
 pub mod setup;
 pub mod stage;
+pub mod tap;
 pub mod tunnel;
 pub mod wire;

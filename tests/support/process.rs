@@ -12,6 +12,8 @@ use certs_dev::Pki;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -28,6 +30,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A password no file format, shell or protocol likes: nothing a client, a log or a record may ever show.
 pub const PASSWORD: &str = "correct horse \"battery\" 'staple' \\#%";
+
+/// The program under test: the one that was built with the tests, or what `RAVELIN_BIN` names instead.
+pub fn program() -> OsString {
+    env::var_os("RAVELIN_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_ravelin").into())
+}
 
 /// A running `ravelin run`.
 pub struct Proxy {
@@ -71,7 +78,7 @@ impl Proxy {
         let ulimit = setup.files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));
         command.arg("-c").arg(format!("{ulimit}exec \"$0\" run --config \"$1\""));
         let child = command
-            .arg(env!("CARGO_BIN_EXE_ravelin"))
+            .arg(program())
             .arg(config)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())

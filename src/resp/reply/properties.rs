@@ -64,7 +64,10 @@ fn tree() -> impl Strategy<Value = (Tree, Vec<Class>)> {
             0 => join('*', Class::Array, children, 1).0,
             1 => join('%', Class::Map, children, 2).0,
             2 => join('~', Class::Set, children, 1).0,
-            3 => join('>', Class::Push, children, 1).0,
+            // Takes nobody's place, as attributes do not.
+            3 => {
+                Tree { bytes: [join('>', Class::Push, children, 1).0.bytes, reply.bytes].concat(), class: reply.class }
+            }
             _ => {
                 Tree { bytes: [join('|', Class::Null, children, 2).0.bytes, reply.bytes].concat(), class: reply.class }
             }
@@ -90,6 +93,7 @@ proptest! {
         cuts in proptest::collection::vec(1usize..30, 0..80),
     ) {
         let mut input = match attributes {
+            Some((value, _)) if value.class == Class::Push => [b"|1\r\n+k\r\n".as_slice(), &value.bytes, b"_\r\n"].concat(),
             Some((value, _)) => [b"|1\r\n+k\r\n".as_slice(), &value.bytes].concat(),
             None => Vec::new(),
         };

@@ -64,7 +64,7 @@ fn every_type_of_resp2_and_resp3_has_its_class_and_end() {
         (b"%1\r\n+k\r\n:1\r\n", Class::Map),
         (b"~2\r\n:1\r\n:2\r\n", Class::Set),
         (b">2\r\n+message\r\n%1\r\n+a\r\n*0\r\n", Class::Push),
-        (b"*2\r\n>1\r\n+subscribe\r\n_\r\n", Class::Array),
+        (b"*2\r\n>1\r\n+message\r\n_\r\n:1\r\n", Class::Array),
         (b",3.14\r\n", Class::Double),
         (b",inf\r\n", Class::Double),
         (b",nan\r\n", Class::Double),
@@ -350,6 +350,23 @@ fn the_classes_of_direct_elements_are_noted() {
     let many = [&b"*500\r\n"[..], &b":1\r\n".repeat(500)].concat();
     let (scanner, _) = scan(&many, Inspect::Elements, &[]).expect("a frame");
     assert_eq!((scanner.frame().elements.len(), scanner.frame().element_count), (128, 500));
+}
+
+/// As Redis 7.0 answers MULTI, GET, PUBLISH, EXEC of a RESP3 client that hears itself.
+#[test]
+fn a_push_inside_a_reply_is_no_element_of_it() {
+    let message = b">3\r\n$7\r\nmessage\r\n$2\r\nch\r\n*1\r\n:9\r\n";
+    let input = [b"*2\r\n$1\r\nv\r\n", &message[..], b":1\r\n"].concat();
+    let nested = [b"*2\r\n*1\r\n", &message[..], b"_\r\n", message, b":1\r\n"].concat();
+    for cuts in [&[][..], &[1; 200]] {
+        for (input, first) in [(&input, Class::Bulk), (&nested, Class::Array)] {
+            let (scanner, len) = scan(input, Inspect::Elements, cuts).expect("a frame");
+            assert_eq!(len, input.len());
+            let frame = scanner.frame();
+            assert_eq!(frame.elements, [first, Class::Integer]);
+            assert_eq!((frame.element_count, frame.last_integer), (2, Some(1)));
+        }
+    }
 }
 
 #[test]
