@@ -373,6 +373,14 @@ fn a_large_command_on_a_monitoring_connection_is_swallowed_at_once() {
 }
 
 #[test]
+fn a_revoked_client_that_never_reads_is_still_closed_when_its_budget_is_spent() {
+    let mut script = open();
+    script.client(&command("GET a").repeat(40_000)).revoke();
+    script.down_pending = 1;
+    script.wait_us(5_000_000).wait_us(5_000_000).closed("unanswered-budget", End::Abort);
+}
+
+#[test]
 fn silence_ends_no_stream() {
     for line in ["MONITOR", "PSYNC ? -1"] {
         let mut setup = Setup { deny: Vec::new(), ..Setup::default() };
