@@ -25,6 +25,11 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Whether it is not all here.
+    pub(super) const fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
     pub(super) const fn bytes_in(&self) -> u64 {
         match self {
             Self::Input { len, .. } => *len as u64,

@@ -16,6 +16,9 @@ use crate::{
     resp::reply::{Class, error_code},
 };
 
+/// Clients and their libraries know these words; Redis says them to whoever it has no room for, before any request.
+const MAX_CLIENTS: &str = "ERR max number of clients reached";
+
 impl Core {
     /// Takes replies from the front of `input` until something is missing. Returns the bytes consumed.
     pub(super) fn take_replies(
@@ -153,6 +156,7 @@ impl Core {
             let reason = if desync == Desync::MaxClients { "maxclients" } else { "desync" };
             self.greeting_failed(reason, &desync.to_string(), turn, down);
         } else if desync == Desync::MaxClients {
+            self.say_alone(MAX_CLIENTS, down);
             self.finish(CloseReason::UpstreamClosed, &desync.to_string(), End::Flush);
         } else {
             turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Alarm { reason: "desync" });
@@ -169,7 +173,9 @@ impl Core {
         down: &mut Gather<'_>,
     ) {
         turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::UpstreamFailed { reason, detail });
-        if self.phase == Phase::Greeting {
+        if self.phase == Phase::Greeting && reason == "maxclients" {
+            self.say_alone(MAX_CLIENTS, down);
+        } else if self.phase == Phase::Greeting {
             self.say_unavailable(down);
         }
         self.finish(CloseReason::UpstreamAuth, detail, End::Flush);
@@ -241,6 +247,7 @@ impl Core {
         let outcome = if slot.marks.has(Marks::UNFINISHED) { Outcome::Incomplete } else { outcome };
         if slot.marks.has(Marks::OPENS) {
             self.tx.confirm_open(!failed);
+            self.barrier &= self.slots.len() > 1;
         }
         let inside = self.tx.confirmed;
         let context = if inside && effect != Effect::Multi { Context::Multi } else { Context::TopLevel };
@@ -257,12 +264,47 @@ impl Core {
         Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
         let selected =
             slots::number_of(self.slots.front_words()).filter(|_| matches!(effect, Effect::Select | Effect::Exec));
+        let kept = failed && inside && matches!(effect, Effect::Exec | Effect::Discard) && keeps_transaction(code);
+        if kept {
+            self.slots.pop();
+            self.replan();
+            return;
+        }
+        if slot.marks.has(Marks::REFUSED) {
+            self.close_refused(effect, failed, queued);
+            return;
+        }
         self.confirm(effect, class, queued, selected, turn, up);
         self.slots.pop();
+        if failed && slot.marks.has(Marks::OPENS) {
+            self.replan();
+        }
         if slot.marks.has(Marks::UNFINISHED) && self.streaming == Streaming::Up {
             self.streaming = Streaming::No;
             self.finish(CloseReason::UpstreamClosed, "Redis refused a command before it was whole", End::Flush);
         }
+    }
+
+    /// What every known server refuses was answered.
+    fn close_refused(&mut self, effect: Effect, failed: bool, queued: bool) {
+        if queued {
+            self.tx.confirm_queued(None);
+        } else if !failed {
+            let detail = "Redis took a command that every known server refuses";
+            self.finish(CloseReason::Desync, detail, End::Flush);
+        }
+        // Where nothing was judged behind it, it is the last one.
+        self.barrier &= self.slots.len() > 1;
+        if effect == Effect::Exec && self.tx.confirmed {
+            if self.lane.frame().error_code() == b"EXECABORT" {
+                self.tx.end();
+                self.tx.confirm_end(&[]);
+            } else if self.tx.intended {
+                // Kept, and spoilt (`flagTransaction`).
+                self.tx.dirty = true;
+            }
+        }
+        self.slots.pop();
     }
 
     /// What a reply confirms about the state of the connection.
@@ -322,6 +364,7 @@ impl Core {
                     self.tx.confirm_end(&[]);
                     self.db = 0;
                     self.selects_open = 0;
+                    self.has_subscribed = false;
                     self.replies = Replies::Sent;
                     self.regreeting = true;
                     self.greet(false, turn, up);
@@ -379,8 +422,42 @@ impl Core {
             context: if self.tx.confirmed { Context::Multi } else { Context::TopLevel },
         };
         Self::write(&self.facts, &self.slots, slot, &answer, self.peer.policy(), turn);
-        self.tx.confirm_end(&[]);
+        let kept = failed && self.tx.confirmed && keeps_transaction(code);
         self.slots.pop();
+        if kept {
+            self.replan();
+        } else {
+            self.tx.confirm_end(&[]);
+        }
+    }
+
+    /// Redis has not opened a transaction where one was expected (MULTI refused in RESP2's subscriber mode, by its own ACL,
+    /// while a script runs), or has not ended one. What has gone up since is gone over again: what of it stands in a
+    /// transaction, and whether what comes next will. The transaction that stays open is spoilt if anything in it was denied here.
+    fn replan(&mut self) {
+        let (mut open, mut dirty, mut openings) = (self.tx.confirmed, false, 0_u32);
+        for slot in self.slots.iter_mut() {
+            let effect = slot.command().map_or(Effect::Plain, |id| id.entry().effect);
+            let ours = matches!(slot.kind, Kind::Local(_));
+            match effect {
+                Effect::Multi if !ours => {
+                    slot.marks.set(Marks::OPENS, !open);
+                    openings = openings.saturating_add(u32::from(!open));
+                    dirty &= open;
+                    open = true;
+                }
+                Effect::Exec | Effect::Discard if !ours && !slot.marks.has(Marks::REFUSED) => open = false,
+                _ => {
+                    slot.marks.set(Marks::IN_MULTI, open);
+                    dirty |= open && ours;
+                    if !open && !ours && matches!(effect, Effect::Blocking | Effect::BlockingOption) {
+                        // Outside a transaction it waits; a client that leaves must not leave a ghost.
+                        slot.marks.set(Marks::BLOCKING, true);
+                    }
+                }
+            }
+        }
+        self.tx.replan(open, dirty, openings);
     }
 
     /// Gives the replies of the proxy's own that stand at the front now, and records their slots. Not in the middle of
@@ -401,8 +478,8 @@ impl Core {
             let Some(slot) = self.slots.front().copied() else { return };
             let before = down.len();
             if !slot.marks.has(Marks::SILENT) && local != Local::Nothing {
-                let (name, _) =
-                    if slot.command().is_none() { slots::name_of(self.slots.front_words()) } else { (&b""[..], None) };
+                let named = slot.command().is_none() || local == Local::HelloOption;
+                let (name, _) = if named { slots::name_of(self.slots.front_words()) } else { (&b""[..], None) };
                 local.encode(slot.command(), name, down.buffer());
             }
             let bytes_out = down.len().saturating_sub(before) as u64;
@@ -453,4 +530,11 @@ impl Core {
         let reason = self.winding_down.unwrap_or(CloseReason::UpstreamClosed);
         self.finish(reason, "", End::Flush);
     }
+}
+
+/// Whether a transaction is still open after EXEC or DISCARD was refused with this code. Servers before 6.2 refuse EXEC as
+/// any other command while they load, run a script, or have lost their master (`processCommand`); from then on the answer is
+/// `-EXECABORT`, and it is over. What a cluster says (`-MOVED`) ends it everywhere.
+fn keeps_transaction(code: &[u8]) -> bool {
+    matches!(code, b"LOADING" | b"BUSY" | b"MASTERDOWN" | b"NOPERM")
 }

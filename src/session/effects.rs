@@ -16,7 +16,7 @@ use crate::{
         self, CommandId, Effect, Resolved, keys,
         strict::{self, Fault},
     },
-    lane::{Closes, Ticket},
+    lane::{Closes, Ticket, machine::Protocol},
     policy::{RuleId, Verdict},
     resp::{Words, encode, number},
 };
@@ -121,11 +121,14 @@ impl Core {
                 self.forward(id, words, source, reply, may_block, turn, up)
             }
             Effect::Select => {
+                if arity && !source.is_stream() && words.get(1).is_some_and(options::is_no_database) {
+                    return self.send_to_refusal(id, argc, source, turn, up);
+                }
                 let Some(db) = words.get(1).and_then(number::canonical_u64).and_then(|db| u32::try_from(db).ok())
                 else {
                     let local = match words.get(1) {
                         _ if !arity => Local::Arity,
-                        Some(word) if is_negative(word) => Local::DbRange,
+                        Some(word) if number::canonical_i64(word).is_some() => Local::IntRange,
                         _ => Local::NotAnInteger,
                     };
                     return deny(self, RuleId::NOT_CANONICAL, local);
@@ -155,10 +158,17 @@ impl Core {
                 self.slots.push(slot);
                 if opens {
                     self.tx.open();
+                    // Whether it opens one hangs on what is live when it arrives; behind it, the answer is needed.
+                    self.barrier = self.has_subscribed && self.lane.protocol() == Protocol::Resp2;
                 }
                 self.send(source, reply, up)
             }
             Effect::Exec => {
+                if !arity && !source.is_stream() {
+                    // It ends the transaction from Redis 6.2 on and keeps it before: the answer tells.
+                    self.barrier = self.tx.intended;
+                    return self.send_to_refusal(id, argc, source, turn, up);
+                }
                 if !arity {
                     return if self.tx.intended {
                         self.exec_as_discard(id, Local::ExecArity, RuleId::NOT_CANONICAL.0, &source, turn, up)
@@ -206,6 +216,9 @@ impl Core {
             }
             Effect::Hello => self.hello(id, words, source, turn, up),
             Effect::Reset => {
+                if !arity && !source.is_stream() {
+                    return self.send_to_refusal(id, argc, source, turn, up);
+                }
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
@@ -227,14 +240,18 @@ impl Core {
                 self.answer(id, Local::Ok, argc, &source, turn)
             }
             Effect::ReplyMode => {
+                let mode = options::reply_mode(words);
+                if !source.is_stream() && (!arity || mode == Some(ReplyMode::Nonsense)) {
+                    return self.send_to_refusal(id, argc, source, turn, up);
+                }
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
                 if self.tx.intended {
                     return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
                 }
-                match options::reply_mode(words) {
-                    None => deny(self, RuleId::NOT_CANONICAL, Local::Syntax),
+                match mode {
+                    None | Some(ReplyMode::Nonsense) => deny(self, RuleId::NOT_CANONICAL, Local::Syntax),
                     Some(ReplyMode::On) => {
                         self.replies = Replies::Sent;
                         self.answer(id, Local::Ok, argc, &source, turn)
@@ -260,6 +277,7 @@ impl Core {
                 if names == 0 {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
+                self.has_subscribed = true;
                 let ticket = Ticket { closes: Closes::Subscribed(kind, names), own: None };
                 self.forward(id, words, source, ticket, false, turn, up)
             }
@@ -292,48 +310,64 @@ impl Core {
         if self.tx.intended {
             return self.deny(RuleId::IN_TRANSACTION, Local::InTransaction, resolved, words, &source, turn);
         }
-        let (protocol, source, argc) = match options::hello(words) {
-            Hello::Plain(protocol) => (protocol, source, words.declared()),
-            Hello::WithAuth { protocol, name } => {
-                let accepted = self.config.ignore_client_auth;
-                let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
-                turn.recorder.connection(turn.now, &self.facts, &event);
-                if !accepted {
-                    let rule = RuleId::AUTHENTICATION;
-                    return self.deny(rule, Local::AuthRefused, resolved, words, &source, turn);
-                }
-                let version: &[u8] = match protocol {
-                    crate::lane::machine::Protocol::Resp2 => b"2",
-                    crate::lane::machine::Protocol::Resp3 => b"3",
-                };
-                let mut list: Vec<&[u8]> = vec![id.entry().name.as_bytes(), version];
-                if let Some(name) = name {
-                    list.extend([&b"SETNAME"[..], name]);
-                }
-                let mut bytes = Vec::new();
-                encode::command(&mut bytes, &list);
-                let len = match source {
-                    Source::Input { len, .. } | Source::Encoded { len, .. } => len,
-                    Source::Stream { .. } => {
-                        return self.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, words, &source, turn);
-                    }
-                };
-                (Some(protocol), Source::Encoded { bytes, len }, list.len())
-            }
+        if source.is_stream() {
+            return self.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, words, &source, turn);
+        }
+        let (asks, source) = match options::hello(words) {
+            Hello::Asks(asks) => (asks, source),
             Hello::BadVersion => {
                 return self.deny(RuleId::NOT_CANONICAL, Local::HelloVersion, resolved, words, &source, turn);
             }
-            Hello::NoProto => {
-                return self.deny(RuleId::NOT_CANONICAL, Local::NoProto, resolved, words, &source, turn);
-            }
-            Hello::Syntax => {
-                return self.deny(RuleId::NOT_CANONICAL, Local::Syntax, resolved, words, &source, turn);
+            Hello::BadOption(option) => {
+                self.denied = self.denied.saturating_add(1);
+                let mut slot = self.open_slot(id, words.declared(), &source, Kind::Local(Local::HelloOption), turn);
+                slot.rule = RuleId::NOT_CANONICAL.0;
+                self.slots.push_with_name(slot, option, None);
+                return consume(&source);
             }
         };
-        let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+        if asks.authenticates {
+            let accepted = self.config.ignore_client_auth;
+            let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
+            turn.recorder.connection(turn.now, &self.facts, &event);
+            if !accepted {
+                return self.deny(RuleId::AUTHENTICATION, Local::AuthRefused, resolved, words, &source, turn);
+            }
+        }
+        // The words are counted as they go up.
+        let argc = asks.instead.as_ref().map_or_else(|| words.declared(), Vec::len);
+        let source = match (asks.instead, source) {
+            (Some(list), Source::Input { len, .. } | Source::Encoded { len, .. }) => {
+                let mut bytes = Vec::new();
+                encode::command(&mut bytes, &list);
+                Source::Encoded { bytes, len }
+            }
+            (_, source) => source,
+        };
+        let mut slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+        slot.marks.set(Marks::REFUSED, asks.refused);
         self.slots.push(slot);
-        self.hello = protocol;
+        self.hello = asks.protocol;
         self.barrier = true;
+        self.send(source, Ticket { closes: Closes::Reply, own: None }, up)
+    }
+
+    /// Passes on, as it is, what every known server refuses without looking further: each generation has its own words for
+    /// it, and clients fall back by them. A server that takes it knows something we do not, and the connection is closed.
+    fn send_to_refusal(
+        &mut self,
+        id: CommandId,
+        argc: usize,
+        source: Source,
+        turn: &Turn<'_>,
+        up: &mut Gather<'_>,
+    ) -> Flow {
+        let mut slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
+        slot.marks.set(Marks::REFUSED, true);
+        self.slots.push(slot);
+        if self.tx.intended {
+            self.tx.queued = self.tx.queued.saturating_add(1);
+        }
         self.send(source, Ticket { closes: Closes::Reply, own: None }, up)
     }
 
@@ -509,9 +543,4 @@ const fn consume(source: &Source) -> Flow {
         Source::Input { len, .. } | Source::Encoded { len, .. } => Flow::Next(*len),
         Source::Stream { .. } => Flow::Swallow,
     }
-}
-
-/// Whether a word is a negative number that Redis would read as one (an `int`).
-fn is_negative(word: &[u8]) -> bool {
-    word.strip_prefix(b"-").and_then(number::canonical_u64).is_some_and(|value| (1..=1 << 31).contains(&value))
 }

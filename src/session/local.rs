@@ -18,14 +18,14 @@ pub(super) enum Local {
     Arity,
     /// A number that is none, or not in canonical form.
     NotAnInteger,
-    /// A database that cannot be.
-    DbRange,
+    /// A number that is none to the servers that have a bound on it.
+    IntRange,
     /// A HELLO whose version is no number.
     HelloVersion,
     /// A word that is not among those the command knows.
     Syntax,
-    /// HELLO with a version that is not 2 or 3.
-    NoProto,
+    /// A HELLO with an option that some reader could take for another one; the slot's words name it.
+    HelloOption,
     /// The client's own AUTH, refused.
     AuthRefused,
     /// Too large to be held until it can be judged.
@@ -71,10 +71,13 @@ impl Local {
                 say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));
             }
             Self::NotAnInteger => say(out, "ERR value is not an integer or out of range"),
-            Self::DbRange => say(out, "ERR DB index is out of range"),
+            Self::IntRange => say(out, "ERR value is out of range, value must between -2147483648 and 2147483647"),
             Self::HelloVersion => say(out, "ERR Protocol version is not an integer or out of range"),
             Self::Syntax => say(out, "ERR syntax error"),
-            Self::NoProto => say(out, "NOPROTO unsupported protocol version"),
+            Self::HelloOption => {
+                let option = String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default());
+                say(out, &format!("ERR Syntax error in HELLO option '{option}'"));
+            }
             Self::AuthRefused => say(
                 out,
                 "NOPERM authentication is by client certificate here; take the password out of the client's configuration",

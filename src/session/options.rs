@@ -6,50 +6,97 @@ use crate::{
     resp::{Words, number},
 };
 
-/// What a HELLO asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is to be made of a HELLO.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hello<'w> {
-    /// As it stands it may go up: no AUTH in it.
-    Plain(Option<Protocol>),
-    /// It carries AUTH; without it, this is what remains.
-    WithAuth {
-        /// The protocol asked for.
-        protocol: Protocol,
-        /// SETNAME's argument.
-        name: Option<&'w [u8]>,
-    },
-    /// A version that is no number.
+    /// It may go up, if the client may authenticate as far as it wants to.
+    Asks(Asks<'w>),
+    /// A version that some reader could take for a number, or has a NUL in it.
     BadVersion,
-    /// A version nobody speaks.
-    NoProto,
-    /// A word HELLO does not know, or one without its arguments, or one twice.
-    Syntax,
+    /// An option with a NUL in it, which Redis reads up to there.
+    BadOption(&'w [u8]),
 }
 
-/// Reads `HELLO [protover [AUTH user password] [SETNAME name]]` (Redis' `helloCommand`).
+/// What a HELLO asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asks<'w> {
+    /// The protocol, if every server that knows HELLO would switch to it.
+    pub(super) protocol: Option<Protocol>,
+    /// Every known server refuses it: a version nobody speaks, a word nobody knows, an option without its arguments.
+    pub(super) refused: bool,
+    /// AUTH is among its options.
+    pub(super) authenticates: bool,
+    /// What goes up in its place: never a password.
+    pub(super) instead: Option<Vec<&'w [u8]>>,
+}
+
+/// Reads `HELLO [protover [AUTH user password] [SETNAME name]]` as Redis' `helloCommand` does: the version first, then the
+/// options one by one, and nothing behind the first one that is wrong.
 pub(super) fn hello<'w>(words: &Words<'w>) -> Hello<'w> {
-    let Some(version) = words.get(1) else { return Hello::Plain(None) };
-    let protocol = match number::canonical_u64(version) {
-        Some(2) => Protocol::Resp2,
-        Some(3) => Protocol::Resp3,
-        Some(_) => return Hello::NoProto,
+    let mut asks = Asks { protocol: None, refused: false, authenticates: false, instead: None };
+    let Some(version) = words.get(1) else { return Hello::Asks(asks) };
+    match number::canonical_i64(version) {
+        Some(2) => asks.protocol = Some(Protocol::Resp2),
+        Some(3) => asks.protocol = Some(Protocol::Resp3),
+        Some(_) => asks.refused = true,
+        None if is_no_number(version) => asks.refused = true,
         None => return Hello::BadVersion,
-    };
-    let (mut auth, mut name) = (false, None);
-    let mut index = 2;
-    while let Some(option) = words.get(index) {
-        if option.eq_ignore_ascii_case(b"auth") && !auth && words.get(index.saturating_add(2)).is_some() {
-            auth = true;
-            index = index.saturating_add(3);
-        } else if option.eq_ignore_ascii_case(b"setname") && name.is_none() {
-            let Some(value) = words.get(index.saturating_add(1)) else { return Hello::Syntax };
-            name = Some(value);
+    }
+    // The words that may go up: all but AUTH with its arguments.
+    let mut kept: Vec<&[u8]> = words.get(0).into_iter().chain([version]).collect();
+    let mut index = 2_usize;
+    while let Some(option) = words.get(index)
+        && !asks.refused
+    {
+        let (first, second) = (words.get(index.saturating_add(1)), words.get(index.saturating_add(2)));
+        if option.contains(&0) {
+            return Hello::BadOption(option);
+        }
+        kept.push(option);
+        index = index.saturating_add(1);
+        if option.eq_ignore_ascii_case(b"auth") && second.is_some() {
+            asks.authenticates = true;
+            kept.pop();
             index = index.saturating_add(2);
+        } else if option.eq_ignore_ascii_case(b"setname")
+            && let Some(name) = first
+        {
+            kept.push(name);
+            index = index.saturating_add(1);
         } else {
-            return Hello::Syntax;
+            asks.protocol = None;
+            asks.refused = true;
+            if option.eq_ignore_ascii_case(b"auth") {
+                // What follows is meant for nobody else.
+                index = words.declared();
+                asks.instead = Some(Vec::new());
+            }
         }
     }
-    if auth { Hello::WithAuth { protocol, name } } else { Hello::Plain(Some(protocol)) }
+    // Behind what is refused nothing is read; a password there would only be printed.
+    while let Some(word) = words.get(index) {
+        if word.split(|byte| *byte == 0).next().is_some_and(|word| word.eq_ignore_ascii_case(b"auth")) {
+            asks.instead = Some(Vec::new());
+            break;
+        }
+        kept.push(word);
+        index = index.saturating_add(1);
+    }
+    asks.instead = (asks.authenticates || asks.instead.is_some()).then_some(kept);
+    Hello::Asks(asks)
+}
+
+/// Whether no server takes this word for a number: a byte in it that neither `string2ll` (Redis 3.2 on) nor `strtoll` (before)
+/// reads, and no NUL, at which the latter would stop.
+fn is_no_number(word: &[u8]) -> bool {
+    let is_lenient = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b' ' | b'\t'..=b'\r');
+    !word.contains(&0) && !word.iter().all(is_lenient)
+}
+
+/// Whether SELECT of this word fails on every server: no number, or a negative `int`. (Beyond an `int` old servers cut it to one.)
+pub(super) fn is_no_database(word: &[u8]) -> bool {
+    let negative = number::canonical_i64(word).is_some_and(|number| (i64::from(i32::MIN)..0).contains(&number));
+    negative || is_no_number(word)
 }
 
 /// What a CLIENT REPLY asks for.
@@ -61,9 +108,11 @@ pub(super) enum ReplyMode {
     Off,
     /// The next request's reply is not sent.
     Skip,
+    /// A word that no server takes for one of these.
+    Nonsense,
 }
 
-/// Reads `CLIENT REPLY ON|OFF|SKIP` (Redis' `clientCommand`).
+/// Reads `CLIENT REPLY ON|OFF|SKIP` (Redis' `clientCommand`). `None` if the word has a NUL in it, at which Redis stops.
 pub(super) fn reply_mode(words: &Words<'_>) -> Option<ReplyMode> {
     let word = words.get(2)?;
     if word.eq_ignore_ascii_case(b"on") {
@@ -72,8 +121,10 @@ pub(super) fn reply_mode(words: &Words<'_>) -> Option<ReplyMode> {
         Some(ReplyMode::Off)
     } else if word.eq_ignore_ascii_case(b"skip") {
         Some(ReplyMode::Skip)
-    } else {
+    } else if word.contains(&0) {
         None
+    } else {
+        Some(ReplyMode::Nonsense)
     }
 }
 
@@ -271,24 +322,87 @@ mod tests {
         read(&Words::new(line.as_bytes(), &spans, declared))
     }
 
+    fn asked(line: &str) -> Option<(Option<Protocol>, bool, bool, Option<String>)> {
+        with(line, |words| match hello(words) {
+            Hello::Asks(Asks { protocol, refused, authenticates, instead }) => {
+                let instead = instead.map(|list| String::from_utf8(list.join(&b' ')).unwrap());
+                Some((protocol, refused, authenticates, instead))
+            }
+            Hello::BadVersion | Hello::BadOption(_) => None,
+        })
+    }
+
     #[test]
-    fn hello_is_read_as_redis_reads_it_or_refused() {
-        let resp3 = Protocol::Resp3;
-        assert!(with("HELLO", |w| hello(w) == Hello::Plain(None)));
-        assert!(with("HELLO 2", |w| hello(w) == Hello::Plain(Some(Protocol::Resp2))));
-        assert!(with("HELLO 3 SetName x", |w| hello(w) == Hello::Plain(Some(resp3))));
-        assert!(with("HELLO 3 AUTH u p", |w| hello(w) == Hello::WithAuth { protocol: resp3, name: None }));
-        assert!(
-            with("HELLO 3 setname n auth u p", |w| hello(w) == Hello::WithAuth { protocol: resp3, name: Some(b"n") })
-        );
-        for bad in
-            ["HELLO 3 AUTH u", "HELLO 3 SETNAME", "HELLO 3 AUTH\0x u p", "HELLO 3 SETNAME a SETNAME b", "HELLO 3 X"]
+    fn hello_is_read_as_redis_reads_it() {
+        let (resp2, resp3) = (Some(Protocol::Resp2), Some(Protocol::Resp3));
+        for (line, protocol) in [
+            ("HELLO", None),
+            ("HELLO 2", resp2),
+            ("HELLO 3 SetName x", resp3),
+            ("HELLO 3 SETNAME AUTH", resp3),
+            ("HELLO 3 SETNAME a SETNAME b", resp3),
+        ] {
+            assert_eq!(asked(line), Some((protocol, false, false, None)), "{line}");
+        }
+        for (line, instead) in [
+            ("HELLO 3 AUTH u p", "HELLO 3"),
+            ("hello 3 setname n auth u p", "hello 3 setname n"),
+            ("HELLO 3 AUTH AUTH SETNAME SETNAME x", "HELLO 3 SETNAME x"),
+            ("HELLO 3 AUTH u p auth u q", "HELLO 3"),
+        ] {
+            assert_eq!(asked(line), Some((resp3, false, true, Some(instead.to_owned()))), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_every_server_refuses_goes_up_without_a_password() {
+        for line in ["HELLO 4", "HELLO 0", "HELLO -3", "HELLO x", "HELLO 3 X", "HELLO 3 SETNAME", "HELLO 4 SETNAME a"] {
+            assert_eq!(asked(line), Some((None, true, false, None)), "{line}");
+        }
+        for (line, authenticates, instead) in [
+            ("HELLO 3 AUTH p", false, "HELLO 3 AUTH"),
+            ("HELLO 4 AUTH u p", false, "HELLO 4"),
+            ("HELLO 4 X auth\0y u p", false, "HELLO 4 X"),
+            ("HELLO 3 X AUTH u p", false, "HELLO 3 X"),
+            ("HELLO 3 AUTH u p X Y", true, "HELLO 3 X Y"),
+            ("HELLO 3 AUTH u p AUTH q", true, "HELLO 3 AUTH"),
+        ] {
+            assert_eq!(asked(line), Some((None, true, authenticates, Some(instead.to_owned()))), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_some_reader_could_take_for_something_else_is_answered_here() {
+        for line in ["HELLO 03", "HELLO +3", "HELLO 3\0", "HELLO 3\0x", "HELLO ", "HELLO \t3", "HELLO x\0", "HELLO -03"]
         {
-            assert!(with(bad, |w| hello(w) == Hello::Syntax), "{bad}");
+            assert!(with(line, |words| hello(words) == Hello::BadVersion), "{line:?}");
         }
-        for bad in ["HELLO 03", "HELLO +3", "HELLO x", "HELLO 3\0", "HELLO -3"] {
-            assert!(with(bad, |w| hello(w) == Hello::BadVersion), "{bad}");
+        for (line, option) in [
+            ("HELLO 3 AUTH\0x u p", &b"AUTH\0x"[..]),
+            ("HELLO 3 SETNAME\0 a", b"SETNAME\0"),
+            ("HELLO 3 SETNAME a \0", b"\0"),
+            ("HELLO 2 AUTH a b X\0y", b"X\0y"),
+        ] {
+            assert!(with(line, |words| hello(words) == Hello::BadOption(option)), "{line:?}");
         }
-        assert!(with("HELLO 4", |w| hello(w) == Hello::NoProto));
+        for (word, fails) in [
+            ("x", true),
+            ("3x", true),
+            ("0x1", true),
+            ("-1", true),
+            ("-2147483648", true),
+            ("-2147483649", false),
+            ("-4294967296", false),
+            ("", false),
+            (" 1", false),
+            ("+1", false),
+            ("01", false),
+            ("1", false),
+            ("x\0", false),
+        ] {
+            assert_eq!(is_no_database(word.as_bytes()), fails, "{word:?}");
+        }
+        assert_eq!(with("CLIENT REPLY x", reply_mode), Some(ReplyMode::Nonsense));
+        assert_eq!(with("CLIENT REPLY off\0x", reply_mode), None);
     }
 }

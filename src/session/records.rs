@@ -39,11 +39,11 @@ impl Core {
             },
             error: match local {
                 Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
-                Local::NoProto => Some(b"NOPROTO"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger
-                | Local::DbRange
+                | Local::IntRange
+                | Local::HelloOption
                 | Local::HelloVersion
                 | Local::Syntax
                 | Local::WhileMonitoring

@@ -73,6 +73,8 @@ impl Marks {
     pub(super) const UNFINISHED: u8 = 32;
     /// Its `begin` line was written.
     pub(super) const BEGUN: u8 = 64;
+    /// Every known server refuses it; it went up for the words this one does so with. Success closes both sides.
+    pub(super) const REFUSED: u8 = 128;
 
     pub(super) const fn has(self, mark: u8) -> bool {
         self.0 & mark != 0

@@ -106,6 +106,8 @@ pub(super) struct Core {
     pub(super) wait_for_empty: bool,
     /// SELECTs that have gone up and are not answered, and EXECs that run one.
     pub(super) selects_open: u32,
+    /// A subscription has been asked for since the start or the last RESET: MULTI may be refused (RESP2's subscriber mode).
+    pub(super) has_subscribed: bool,
     /// The confirmed database.
     pub(super) db: u32,
     pub(super) tx: Transaction,
@@ -174,6 +176,7 @@ impl Core {
             barrier: false,
             wait_for_empty: false,
             selects_open: 0,
+            has_subscribed: false,
             db: 0,
             tx: Transaction::default(),
             replies: Replies::Sent,
@@ -292,8 +295,13 @@ impl Core {
     }
 
     pub(super) fn say_unavailable(&mut self, down: &mut Gather<'_>) {
+        self.say_alone("ERR the Redis behind this proxy is unavailable", down);
+    }
+
+    /// An error that answers no command, before a close.
+    pub(super) fn say_alone(&mut self, text: &str, down: &mut Gather<'_>) {
         let before = down.len();
-        say(down.buffer(), "ERR the Redis behind this proxy is unavailable");
+        say(down.buffer(), text);
         self.bytes_out = self.bytes_out.saturating_add(down.len().saturating_sub(before) as u64);
     }
 

@@ -201,8 +201,7 @@ fn records_of_a_transaction_carry_its_number() {
 #[test]
 fn a_dirty_exec_without_multi_reads_as_redis_says_it() {
     let mut script = Script::new();
-    script.say("MULTI").redis(b"-LOADING x\r\n").say("FLUSHALL").say("EXEC");
-    script.redis(b"-ERR DISCARD without MULTI\r\n");
+    script.say("MULTI").say("FLUSHALL").say("EXEC").redis(b"-LOADING x\r\n-ERR DISCARD without MULTI\r\n");
     script.down(&[b"-LOADING x\r\n", NOPERM_FLUSHALL, b"-ERR EXEC without MULTI\r\n"].concat());
 }
 
@@ -219,16 +218,33 @@ fn denied_exec_ends_the_transaction() {
 }
 
 #[test]
-fn exec_with_arguments_never_goes_up() {
+fn exec_with_arguments_ends_the_transaction_where_the_server_says_so() {
     let mut script = Script::new();
     let wrong = b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
-    script.say("EXEC x").up(b"").down(wrong);
+    script.up.clear();
+    script.say("EXEC x").say("GET a").sent(&["EXEC x", "GET a"]).redis(wrong).redis(b"$-1\r\n").down.clear();
     script.say("MULTI").redis(b"+OK\r\n").down(b"+OK\r\n");
     script.up.clear();
-    script.say("EXEC x").sent(&["DISCARD"]).redis(b"+OK\r\n");
-    script.down(wrong);
-    script.say("SET a 1").redis(b"+OK\r\n");
+    script.client(&["EXEC x", "SET a 1", "CLIENT REPLY ON"].map(command).concat()).sent(&["EXEC x"]);
+    script.redis(wrong).sent(&["SET a 1"]).redis(b"+OK\r\n").down(&[&wrong[..], b"+OK\r\n+OK\r\n"].concat());
     assert_eq!(script.records().last().unwrap()["context"], "top");
+}
+
+#[test]
+fn exec_with_arguments_spoils_the_transaction_on_a_server_before_6_2() {
+    let wrong = b"-ERR wrong number of arguments for 'exec' command\r\n";
+    for (end, up) in [("EXEC", "DISCARD"), ("DISCARD", "DISCARD")] {
+        let mut script = Script::new();
+        script.say("MULTI").redis(b"+OK\r\n").down.clear();
+        script.forget().up.clear();
+        script.client(&["EXEC x", "SET a 1", end, "GET a"].map(command).concat()).sent(&["EXEC x"]);
+        script.redis(wrong).sent(&["SET a 1", up, "GET a"]).redis(b"+QUEUED\r\n+OK\r\n$-1\r\n");
+        let ended = if end == "EXEC" { EXECABORT } else { b"+OK\r\n" };
+        script.down(&[&wrong[..], b"+QUEUED\r\n", ended, b"$-1\r\n"].concat());
+        let contexts: Vec<_> = script.records().iter().filter(|record| record["event"] == "command").collect();
+        let contexts: Vec<_> = contexts.iter().map(|record| record["context"].as_str().unwrap()).collect();
+        assert_eq!(contexts, ["multi", "multi", "multi", "top"]);
+    }
 }
 
 #[test]
@@ -274,17 +290,18 @@ fn a_record_names_the_confirmed_database() {
 
 #[test]
 fn a_select_that_is_not_canonical_is_answered_here() {
-    let (value, index) =
-        (&b"-ERR value is not an integer or out of range\r\n"[..], &b"-ERR DB index is out of range\r\n"[..]);
+    let (value, index) = (
+        &b"-ERR value is not an integer or out of range\r\n"[..],
+        &b"-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"[..],
+    );
     for (line, text) in [
         ("SELECT +1", value),
         ("SELECT 01", value),
         ("SELECT 1\0", value),
-        ("SELECT x", value),
+        ("SELECT x\0", value),
         ("SELECT -01", value),
-        ("SELECT -9999999999", value),
-        ("SELECT -1", index),
-        ("SELECT -2147483648", index),
+        ("SELECT 4294967296", index),
+        ("SELECT -4294967296", index),
     ] {
         let mut script = Script::new();
         script.say(line).down(text);

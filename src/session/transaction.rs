@@ -65,6 +65,14 @@ impl Transaction {
         self.selects.clear();
     }
 
+    /// It turned out otherwise than planned: where the connection will stand once everything forwarded has been answered,
+    /// whether something in it was denied, and how many transactions will have been opened by then.
+    pub(super) const fn replan(&mut self, intended: bool, dirty: bool, openings: u32) {
+        self.intended = intended;
+        self.dirty = intended && dirty;
+        self.opened = self.number.wrapping_add(openings);
+    }
+
     /// Whether one more SELECT may be queued and its effect still be known.
     pub(super) const fn may_queue_select(&self) -> bool {
         self.queued < SELECT_POSITION_MAX && self.selects.len() < SELECTS_MAX

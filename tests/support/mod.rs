@@ -15,4 +15,5 @@ pub mod setup;
 pub mod stage;
 pub mod tap;
 pub mod tunnel;
+pub mod twins;
 pub mod wire;

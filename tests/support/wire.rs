@@ -246,6 +246,14 @@ impl Cursor<'_> {
                 Reply::Map((0..count).map(|_| Some((self.value()?, self.value()?))).collect::<Option<_>>()?)
             }
             ',' | '#' | '(' => Reply::Scalar(sigil, text.to_owned()),
+            // Attributes belong to the reply behind them.
+            '|' => {
+                let count: usize = text.parse().expect("the number of attributes");
+                for _ in 0..2 * count {
+                    self.value()?;
+                }
+                self.value()?
+            }
             other => panic!("unknown reply type {other:?} in {:?}", self.input.escape_ascii().to_string()),
         })
     }
