@@ -516,6 +516,30 @@ proptest! {
     }
 
     #[test]
+    fn whatever_redis_answers_passes_unchanged_up_to_where_the_connection_ends(
+        line in prop::sample::select(vec!["MONITOR", "SYNC", "PSYNC ? -1"]),
+        front in prop::sample::select(vec!["", "\n", "+OK\r\n", "+FULLRESYNC ", "+CONTINUE", "$", "$5\r\n", "-ERR x\r\n", "+1"]),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        cuts in prop::collection::vec(1..40_usize, 1..8),
+    ) {
+        let mut script = open();
+        script.say(line);
+        let answer = [front.as_bytes(), &bytes].concat();
+        let (mut rest, mut turn) = (&answer[..], 0);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            rest = later;
+            script.redis(piece);
+            turn += 1;
+        }
+        prop_assert!(answer.starts_with(&script.down), "{:?} of {:?}", script.down, answer);
+        script.client_end(true);
+        prop_assert!(script.wants().done);
+        let ends = script.records().iter().filter(|record| record["event"] == "command").count();
+        prop_assert_eq!(ends, 1, "the command has one record, however it went");
+    }
+
+    #[test]
     fn random_bytes_of_a_replica_go_up_only_as_acknowledgements(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut script = replicating();
         script.client(&bytes);
