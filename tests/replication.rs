@@ -90,6 +90,13 @@ fn count(redis: &Redis, field: &str) -> u64 {
     info(redis, field).unwrap_or_else(|| panic!("INFO has no {field}")).parse().unwrap()
 }
 
+/// What stands for all the data of a server. Of much data it takes its time.
+fn digest(redis: &Redis) -> String {
+    let mut wire = redis.connect();
+    wire.stream().set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    wire.call(&["DEBUG", "DIGEST"]).text()
+}
+
 /// Looks until it holds.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -151,7 +158,6 @@ impl Pair {
             let reached = info(&self.replica, "slave_repl_offset").unwrap_or_default().parse() == Ok(offset);
             reached && count(&self.master, "master_repl_offset") == offset
         });
-        let digest = |redis: &Redis| redis.connect().call(&["DEBUG", "DIGEST"]).text();
         let of_master = digest(&self.master);
         assert_ne!(of_master, "0".repeat(40), "there is data");
         assert_eq!(digest(&self.replica), of_master);
@@ -349,7 +355,7 @@ fn a_replica_with_a_password_for_its_master_is_refused_or_let_in_as_the_service_
             until("the replica's link", || info(&replica, "master_link_status").as_deref() == Some("up"));
         } else {
             proxy.await_record("client_auth", |record| record["verdict"] == "deny");
-            until("the replica's word about it", || replica.log().contains("Unable to AUTH to MASTER"));
+            until("the replica's word about it", || replica.log().contains("Unable to AUTH to "));
         }
         assert!(proxy.stop().success());
         assert!(!proxy.audit_text().contains("a-replicas-own-idea"));
@@ -495,7 +501,6 @@ fn the_command_lines_backup_comes_through() {
     let bytes = fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"REDIS") || bytes.starts_with(b"VALKEY"), "{said}");
     let restored = server(&["dbfilename backup.rdb", &format!("dir {}", proxy.path("").display())], None);
-    let digest = |redis: &Redis| redis.connect().call(&["DEBUG", "DIGEST"]).text();
     assert_eq!(digest(&restored), digest(&master));
 }
 

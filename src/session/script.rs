@@ -267,8 +267,17 @@ impl Script {
     }
 
     pub(super) fn drain(&mut self) -> &mut Self {
+        self.drain_for(CloseReason::Drain)
+    }
+
+    /// The peer's right to be here ends.
+    pub(super) fn revoke(&mut self) -> &mut Self {
+        self.drain_for(CloseReason::Revoked)
+    }
+
+    fn drain_for(&mut self, reason: CloseReason) -> &mut Self {
         self.call(&[], |session, _, turn, up, down| {
-            session.drain(CloseReason::Drain, turn, up, down);
+            session.drain(reason, turn, up, down);
             0
         });
         self.turn_over();

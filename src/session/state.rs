@@ -471,10 +471,7 @@ impl Core {
         };
         match self.phase {
             Phase::Greeting => Some(self.greeted_at.saturating_add(self.config.greeting_timeout_us)),
-            // Due at once: a reload took away the right to the stream that is open.
-            Phase::Open if self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream() => {
-                Some(self.opened.mono_us)
-            }
+            Phase::Open if self.stream_is_revoked() => Some(self.opened.mono_us),
             Phase::Open => {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
@@ -485,14 +482,20 @@ impl Core {
         }
     }
 
+    /// Whether a reload took away the right to the stream that is open. That is due at once: a reload itself gives no
+    /// turn in which to end it.
+    fn stream_is_revoked(&self) -> bool {
+        self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream()
+    }
+
     pub(super) fn check_deadlines(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if self.deadline().is_none_or(|at| turn.now.mono_us < at) {
             return;
         }
         if self.phase == Phase::Greeting || self.regreeting {
             self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
-        } else if self.winding_down == Some(CloseReason::Revoked) {
-            // `settle` ends it.
+        } else if self.stream_is_revoked() {
+            // `settle`, which follows, ends it.
         } else if let Some(since) = self.over_budget_since {
             let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
             if turn.down_pending > 0 && taken <= self.taken {

@@ -373,6 +373,14 @@ fn a_large_command_on_a_monitoring_connection_is_swallowed_at_once() {
 }
 
 #[test]
+fn a_revoked_client_that_never_reads_is_still_closed_when_its_budget_is_spent() {
+    let mut script = open();
+    script.client(&command("GET a").repeat(40_000)).revoke();
+    script.down_pending = 1;
+    script.wait_us(5_000_000).wait_us(5_000_000).closed("unanswered-budget", End::Abort);
+}
+
+#[test]
 fn silence_ends_no_stream() {
     for line in ["MONITOR", "PSYNC ? -1"] {
         let mut setup = Setup { deny: Vec::new(), ..Setup::default() };
@@ -505,6 +513,30 @@ proptest! {
         let denial = std::str::from_utf8(WHILE_MONITORING).unwrap();
         prop_assert_eq!(seen.split_inclusive('\n').filter(|line| *line == denial).count(), usize::from(turn > asked));
         prop_assert_eq!(seen.replace(denial, "").into_bytes(), bytes);
+    }
+
+    #[test]
+    fn whatever_redis_answers_passes_unchanged_up_to_where_the_connection_ends(
+        line in prop::sample::select(vec!["MONITOR", "SYNC", "PSYNC ? -1"]),
+        front in prop::sample::select(vec!["", "\n", "+OK\r\n", "+FULLRESYNC ", "+CONTINUE", "$", "$5\r\n", "-ERR x\r\n", "+1"]),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        cuts in prop::collection::vec(1..40_usize, 1..8),
+    ) {
+        let mut script = open();
+        script.say(line);
+        let answer = [front.as_bytes(), &bytes].concat();
+        let (mut rest, mut turn) = (&answer[..], 0);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            rest = later;
+            script.redis(piece);
+            turn += 1;
+        }
+        prop_assert!(answer.starts_with(&script.down), "{:?} of {:?}", script.down, answer);
+        script.client_end(true);
+        prop_assert!(script.wants().done);
+        let ends = script.records().iter().filter(|record| record["event"] == "command").count();
+        prop_assert_eq!(ends, 1, "the command has one record, however it went");
     }
 
     #[test]
