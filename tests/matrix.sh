@@ -11,7 +11,7 @@ exec < /dev/null
 
 all=(redis-2.8 redis-3.2 redis-5.0 redis-6.0 redis-6.2 redis-7.0 redis-8.0 redis-8.6 redict-7.3 valkey-8.0 valkey-9.1)
 # What every client meets, in less than a minute per server.
-quick=(gate dialogues records oracle strict_framing states_ends states_replies states_tracking states_twins monitor)
+quick=(gate dialogues records oracle fallback strict_framing states_ends states_replies states_tracking states_twins monitor)
 # All that a server's release takes part in.
 suites=("${quick[@]}" doors life states_vanish replication strict_options flow_matrix flow_pipelines flow_memory witness)
 # The catalog holds what the reference says, and what these two say of later commands.
