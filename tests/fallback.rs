@@ -370,3 +370,35 @@ fn a_command_nobody_here_knows_is_denied_and_recorded_as_unknown() {
     }
     assert_eq!(client.call(&["PING"]).text(), "PONG");
 }
+
+/// What never goes up is answered in the words of Redis 7.0, which an older server says otherwise, or not at all.
+#[test]
+fn what_is_answered_here_has_the_same_words_before_every_release() {
+    let twins = Twins::start();
+    let release = Release::of_server();
+    let not_an_integer = "ERR value is not an integer or out of range";
+    let select = match () {
+        () if release.since(6, 2) => Some(not_an_integer),
+        () if release.since(3, 0) => Some("ERR invalid DB index"),
+        // Redis 2.8 takes it for 1.
+        () => None,
+    };
+    let arity = "ERR wrong number of arguments for 'ssubscribe' command";
+    for (words, here, there) in [
+        (&["SELECT", "01"][..], not_an_integer, select),
+        (&["SELECT", "+1"], not_an_integer, select),
+        (&["SSUBSCRIBE"], arity, Some(if release.since(7, 0) { arity } else { "ERR unknown command" })),
+    ] {
+        let direct = twins.redis.connect().call(words);
+        assert_eq!(direct.error().is_some(), there.is_some(), "{words:?}: {direct:?}");
+        assert!(there.is_none_or(|text| direct.error().unwrap().starts_with(text)), "{words:?}: {direct:?}");
+        assert_eq!(twins.proxy.client().call(words).error(), Some(here), "{words:?}");
+    }
+    // Within a transaction a server queues what would change who or where the connection is.
+    for words in [&["SUBSCRIBE", "a"][..], &["CLIENT", "REPLY", "ON"]] {
+        let mut client = twins.proxy.client();
+        client.call(&["MULTI"]).expect_ok();
+        assert_eq!(client.call(words).error(), Some("ERR Command not allowed inside a transaction"), "{words:?}");
+        assert!(client.call(&["EXEC"]).error().unwrap().starts_with("EXECABORT "), "{words:?}");
+    }
+}
