@@ -73,17 +73,7 @@ pub(crate) fn fault(name: &str) -> bool {
 }
 RUST
 
-# The dependencies are the same: linked, not built again.
-if [[ ! -d $work/build/debug && -d $ravelin_target/debug ]]; then
-    mkdir -p -- "$work/build/debug"
-    for part in deps build .fingerprint; do
-        if [[ -d $ravelin_target/debug/$part ]]; then
-            cp -al -- "$ravelin_target/debug/$part" "$work/build/debug/" || rm -rf -- "$work/build/debug/$part"
-        fi
-    done
-fi
 began=$SECONDS
-(cd -- "$tree" && CARGO_TARGET_DIR=$work/build cargo build --quiet --locked --bin ravelin)
 tests=()
 for oracle in "${oracles[@]}"; do
     tests+=(--test "$oracle")
@@ -92,6 +82,14 @@ built=$(cargo test --locked --no-run "${tests[@]}" 2>&1) || {
     echo "$built" >&2
     exit 1
 }
+# The copy's dependencies are the same: linked, not built again.
+if [[ ! -d $work/build/debug ]]; then
+    mkdir -p -- "$work/build/debug"
+    for part in deps build .fingerprint; do
+        cp -al -- "$ravelin_target/debug/$part" "$work/build/debug/" || rm -rf -- "$work/build/debug/$part"
+    done
+fi
+(cd -- "$tree" && CARGO_TARGET_DIR=$work/build cargo build --quiet --locked --bin ravelin)
 program_of() { sed -n "s/^ *Executable tests\/$1\.rs (\(.*\))$/\1/p" <<< "$built"; }
 printf 'built in %d s\n' $((SECONDS - began))
 
