@@ -291,6 +291,17 @@ const QUEUED: &[&str] = &[
 const VALUES: &[&[u8]] =
     &[b"", b"0", b"-1", b"1", b"7", b"nan", b"x", b"s", b"l", b"none", b"\xff\r\n$5", b"GET", b"3.5", b"inf"];
 
+/// Denied, and of no shape that could be tried on a server that is to live on and to answer.
+const UNPROBED: &[&str] = &[
+    "monitor",
+    "sync",
+    "psync ? -1",
+    "replconf listening-port 1",
+    "shutdown nosave",
+    "script debug no",
+    "cluster syncslots x",
+];
+
 /// Requests that Redis takes by leniency, each of a class: what they would run must not run.
 const BROKEN: &[(&str, &[u8])] = &[
     ("header without LF", b"*1\rX$8\rYFLUSHALL"),
@@ -441,6 +452,9 @@ impl Vocabulary {
         }
         if dice.percent(50) {
             return Op::refused(words(dice.pick(&["auth x", "auth default x", "hello 3 auth default x"])), NOPERM_AUTH);
+        }
+        if dice.percent(50) {
+            return judged(Op::line(dice.pick(UNPROBED)), model);
         }
         let name = dice.pick(&["nosuchcommand", "flushall2", "json.set", "config|get"]);
         Op::refused(words(name), &format!("NOPERM this user has no permissions to run the '{name}' command"))
