@@ -411,7 +411,7 @@ impl Vocabulary {
                 return self.refused(dice, model);
             }
             // In RESP2 nobody would get out of that again but by RESET.
-            if model.off && !model.resp3 && line.contains("subscribe ") {
+            if model.off && (!model.resp3 && line.contains("subscribe ") || model.subscribed() && line == "hello 2") {
                 return Op::line("ping");
             }
             // A Redis whose +OK nobody is to hear does not close (`CLIENT_CLOSE_AFTER_REPLY`); the proxy does.
@@ -569,7 +569,8 @@ pub fn is_fair(case: &Case) -> bool {
             if (model.off || model.skip) && op.name == "quit" {
                 return false;
             }
-            if model.off && !model.resp3 && op.name.contains("subscribe") {
+            let leaves_resp3 = op.name == "hello" && op.words.get(1).is_some_and(|word| word == b"2");
+            if model.off && (!model.resp3 && op.name.contains("subscribe") || model.subscribed() && leaves_resp3) {
                 return false;
             }
             if let Kind::Refused(line) = &op.kind

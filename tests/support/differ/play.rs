@@ -227,8 +227,8 @@ fn play(end: &mut End, round: &Round, number: usize, proxied: bool, place: &mut 
         if rest.is_empty() {
             break;
         }
-        // Byte by byte is for short ones: the question is the same.
-        let piece = if *piece == 1 && bytes.len() > 600 { 97 } else { *piece };
+        // Small pieces are for short ones: the question is the same.
+        let piece = (*piece).max(bytes.len() / 250);
         let (now, later) = rest.split_at(piece.min(rest.len()));
         end.send(now);
         rest = later;
