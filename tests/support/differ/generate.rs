@@ -291,6 +291,17 @@ const QUEUED: &[&str] = &[
 const VALUES: &[&[u8]] =
     &[b"", b"0", b"-1", b"1", b"7", b"nan", b"x", b"s", b"l", b"none", b"\xff\r\n$5", b"GET", b"3.5", b"inf"];
 
+/// Denied, and of no shape that could be tried on a server that is to live on and to answer.
+const UNPROBED: &[&str] = &[
+    "monitor",
+    "sync",
+    "psync ? -1",
+    "replconf listening-port 1",
+    "shutdown nosave",
+    "script debug no",
+    "cluster syncslots x",
+];
+
 /// Requests that Redis takes by leniency, each of a class: what they would run must not run.
 const BROKEN: &[(&str, &[u8])] = &[
     ("header without LF", b"*1\rX$8\rYFLUSHALL"),
@@ -400,7 +411,7 @@ impl Vocabulary {
                 return self.refused(dice, model);
             }
             // In RESP2 nobody would get out of that again but by RESET.
-            if model.off && !model.resp3 && line.contains("subscribe ") {
+            if model.off && (!model.resp3 && line.contains("subscribe ") || model.subscribed() && line == "hello 2") {
                 return Op::line("ping");
             }
             // A Redis whose +OK nobody is to hear does not close (`CLIENT_CLOSE_AFTER_REPLY`); the proxy does.
@@ -441,6 +452,9 @@ impl Vocabulary {
         }
         if dice.percent(50) {
             return Op::refused(words(dice.pick(&["auth x", "auth default x", "hello 3 auth default x"])), NOPERM_AUTH);
+        }
+        if dice.percent(50) {
+            return judged(Op::line(dice.pick(UNPROBED)), model);
         }
         let name = dice.pick(&["nosuchcommand", "flushall2", "json.set", "config|get"]);
         Op::refused(words(name), &format!("NOPERM this user has no permissions to run the '{name}' command"))
@@ -555,7 +569,8 @@ pub fn is_fair(case: &Case) -> bool {
             if (model.off || model.skip) && op.name == "quit" {
                 return false;
             }
-            if model.off && !model.resp3 && op.name.contains("subscribe") {
+            let leaves_resp3 = op.name == "hello" && op.words.get(1).is_some_and(|word| word == b"2");
+            if model.off && (!model.resp3 && op.name.contains("subscribe") || model.subscribed() && leaves_resp3) {
                 return false;
             }
             if let Kind::Refused(line) = &op.kind
