@@ -83,13 +83,14 @@ pub fn left(frame: &[u8], what: Left) -> Vec<u8> {
     }
 }
 
-/// Puts pushes before the proxy's own answers that stand right before them. Redis sends what a write invalidates behind
-/// the write's reply; the proxy's own answer to the next command need not wait for it, as a push may come at any boundary.
-/// Pushes keep their order, and so do replies.
-pub fn pushes_first(frames: &mut [Vec<u8>], own: &[Vec<u8>]) {
+/// Puts pushes before the proxy's own answers that stand right before them, which are errors and CLIENT REPLY's. Redis
+/// sends what a write invalidates behind the write's reply; the proxy's own answer to the next command need not wait for
+/// it, as a push may come at any boundary. Pushes keep their order, and so do replies.
+pub fn pushes_first(frames: &mut [Vec<u8>], keeps_replies: bool) {
+    let is_own = |frame: &[u8]| frame.starts_with(b"-") || (keeps_replies && frame == b"+OK\r\n");
     for at in 1..frames.len() {
         let mut to = at;
-        while to > 0 && frames[to].first() == Some(&b'>') && own.contains(&frames[to - 1]) {
+        while to > 0 && frames[to].first() == Some(&b'>') && is_own(&frames[to - 1]) {
             frames.swap(to, to - 1);
             to -= 1;
         }

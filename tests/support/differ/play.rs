@@ -138,6 +138,19 @@ impl Table {
     }
 
     fn digest(&mut self) -> String {
+        if !Release::of_server().since(5, 0) {
+            // Its DEBUG DIGEST falls over a table that is being resized, or a key whose time has come: each look takes the
+            // one a step further, KEYS takes the other away.
+            let mut bytes = Vec::new();
+            for db in (0..16).rev() {
+                bytes.extend(encode(&["SELECT", &db.to_string()]));
+                bytes.extend(encode(&["KEYS", "*"]));
+                bytes.extend(encode(&["EXISTS", "none"]).repeat(128));
+            }
+            bytes.extend(encode(&["ECHO", "settled"]));
+            self.watcher.send_raw(&bytes);
+            while self.watcher.reply().text_or_empty() != "settled" {}
+        }
         self.watcher.call(&["DEBUG", "DIGEST"]).text()
     }
 
@@ -263,9 +276,9 @@ fn differs(round: &Round, direct: &Heard, proxied: &Heard) -> Option<String> {
             return Some(format!("{class}: the proxy's last words are {refusal:?}"));
         }
     }
-    let own = own_answers(round);
-    normalise::pushes_first(&mut direct_frames, &own);
-    normalise::pushes_first(&mut proxied_frames, &own);
+    let keeps_replies = round.ops.iter().any(|op| op.name == "client|reply");
+    normalise::pushes_first(&mut direct_frames, keeps_replies);
+    normalise::pushes_first(&mut proxied_frames, keeps_replies);
     let mut normaliser = None;
     for (at, (direct, proxied)) in direct_frames.iter().zip(&proxied_frames).enumerate() {
         let (expected, got) = match normaliser {
@@ -311,14 +324,4 @@ fn expectation(round: &Round, direct: &[u8]) -> Vec<u8> {
         Some(Kind::Refused(line)) => line.clone().into_bytes(),
         _ => direct.to_vec(),
     }
-}
-
-/// What the proxy answers itself in this round.
-fn own_answers(round: &Round) -> Vec<Vec<u8>> {
-    let refusals = round.ops.iter().filter_map(|op| match &op.kind {
-        Kind::Refused(line) => Some(line.clone().into_bytes()),
-        Kind::Same => None,
-    });
-    let keeps_replies = round.ops.iter().any(|op| op.name == "client|reply");
-    refusals.chain(keeps_replies.then(|| b"+OK\r\n".to_vec())).collect()
 }
