@@ -63,14 +63,16 @@ fn generated(row: &Entry) -> Vec<Vec<String>> {
             line[1] = sub.to_owned();
         }
         let number = row.keys.iter().find_map(|spec| match (spec.begin, spec.find) {
-            (Begin::Index(begin), Find::Count { at, first, .. }) => Some((begin + at, begin + first)),
+            (Begin::Index(begin), Find::Count { at, first, step }) => {
+                Some([begin + at, begin + first, step].map(usize::from))
+            }
             _ => None,
         });
-        let Some((number, first)) = number.map(|(at, first)| (usize::from(at), usize::from(first))) else {
+        let Some([number, first, step]) = number else {
             lines.push(line);
             continue;
         };
-        for count in 1..=argc.saturating_sub(first) {
+        for count in 1..=argc.saturating_sub(first).div_ceil(step) {
             line[number] = count.to_string();
             lines.push(line.clone());
         }
@@ -167,6 +169,24 @@ fn keys_are_those_getkeys_reports_for_every_command() {
     }
     assert!(differing.is_empty(), "{} of {compared}:\n{}", differing.len(), differing.join("\n"));
     assert!(compared > 1000, "only {compared} command lines were generated");
+}
+
+/// Redis refuses such a command and touches no key; a record that named one would be wrong.
+#[test]
+fn a_number_of_keys_beyond_the_words_names_none_and_is_refused() {
+    let redis = Redis::start();
+    let mut wire = redis.connect();
+    for line in
+        ["EVAL s 3 a b", "ZUNION 3 a b", "ZUNIONSTORE d 3 a b", "SINTERCARD 2 a", "LMPOP 9 a LEFT", "MSETEX 3 a 1 b 2"]
+    {
+        let line = words(line);
+        if wire.call(&["COMMAND", "INFO", &line[0]]).elements() == [Reply::Null] {
+            continue;
+        }
+        assert!(matches!(ours(&line), Answer::Keys(found) if found.iter().all(|key| key == "d")), "{line:?}");
+        let error = wire.call(&line);
+        assert!(error.error().is_some(), "{line:?}: {error:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use support::{
     client::Client,
     flow::half_close,
     process::{PASSWORD, Proxy},
-    redis::Redis,
+    redis::{Redis, Release},
     wire::encode,
 };
 
@@ -99,7 +99,10 @@ fn a_transaction_of_a_hundred_thousand_commands_runs_whole_or_not_at_all() {
     expect(&mut client, (1..=MANY).map(|n| format!(":{n}\r\n")).collect::<String>().as_bytes());
     assert_eq!(client.rest(), b"");
     expect_records(&proxy, MANY + 2005, 1);
-    assert_eq!(redis.calls_of("incr"), MANY as u64, "the first transaction ran nothing");
+    let release = Release::of_server();
+    // Redis 3.2 counts what a transaction runs as its EXEC; the EXEC of the first one went up as DISCARD.
+    let (name, calls) = if release.since(3, 2) && !release.since(4, 0) { ("exec", MANY + 1) } else { ("incr", MANY) };
+    assert_eq!(redis.calls_of(name), calls as u64, "the first transaction ran nothing");
 }
 
 #[test]

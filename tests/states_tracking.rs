@@ -146,21 +146,10 @@ fn invalidations_come_where_this_server_puts_them() {
     .enumerate()
     {
         let steps = dialogue(text);
-        let direct = twins.direct(&steps);
-        // Redis 6.0 writes the invalidation of an own write *into* the array of EXEC, uncounted. No reader can tell it from
-        // an element; whoever reads on is out of step from there.
-        let broken = direct.iter().flatten().any(|frame| frame.starts_with(b"*2\r\n_\r\n>2\r\n"));
-        if broken {
-            let release = Release::of_server();
-            assert_eq!((release.major, release.minor), (6, 0));
-            let mut client = twins.proxy.client();
-            for line in ["HELLO 3", "CLIENT TRACKING ON", "MULTI", "GET a", "SET a 1", "EXEC", "PING"] {
-                client.send_raw(&words(line));
-            }
-            assert!(!client.rest().ends_with(b"+PONG\r\n"), "what follows is not passed on");
-            twins.proxy.await_record("connection_close", |record| record["reason"] == "desync");
-            continue;
-        }
+        // Redis 6.0 writes the invalidation of an own write *into* the array of EXEC, uncounted; it passes as it is.
+        let inside = twins.direct(&steps).iter().flatten().any(|frame| frame.starts_with(b"*2\r\n_\r\n>2\r\n"));
+        let release = Release::of_server();
+        assert_eq!(inside, at == 2 && (release.major, release.minor) == (6, 0), "dialogue {at}");
         assert!(twins.same(&steps) > 5, "dialogue {at} is none");
     }
 }

@@ -1,5 +1,5 @@
 //! Every state of a connection, told to Redis directly and through Ravelin: the same bytes come back, on every release of
-//! the matrix, because each is asked itself. What differs on purpose is in `states_differences.rs`.
+//! the matrix, because each is asked itself. What differs on purpose is in `deploy/docs/compatibility.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -371,7 +371,7 @@ fn in_subscriber_mode_the_same_is_allowed_and_refused() {
 fn client_reply_is_kept_exactly_as_the_server_keeps_it() {
     let twins = Twins::start();
     if twins.redis.connect().call(&["CLIENT", "REPLY", "ON"]).error().is_some() {
-        // Only Redis 2.8 does not have it; there Ravelin has more than its server (`states_differences.rs`).
+        // Only Redis 2.8 does not have it; there Ravelin has more than its server (`tests/dialogues.rs`).
         assert!(twins.redis.version().starts_with("2.8"));
         return;
     }

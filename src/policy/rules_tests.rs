@@ -81,15 +81,15 @@ fn every_wrong_entry_is_reported_with_its_place_and_a_hint() {
     let text = Policy::compile(&deny).unwrap_err().to_string();
     let lines: Vec<_> = text.lines().collect();
     let expected = [
-        "deny entry 2 (\"FLUSHAL\"): no command of Redis 7.0 is called so; unknown commands are denied anyway; did you mean flushall?",
+        "deny entry 2 (\"FLUSHAL\"): no command of Redis up to 8.6 or Valkey up to 9.1 is called so; unknown commands are denied anyway; did you mean flushall?",
         "deny entry 3 (\"@dangerus\"): Redis 7.0 has no such ACL category; did you mean @dangerous?",
         "deny entry 4 (\"preset:hardend\"): there is no such preset; did you mean preset:hardened?",
-        "deny entry 5 (\"CONFIG|SETT\"): the command has no such subcommand in Redis 7.0; unknown ones are denied anyway; did you mean config|set?",
+        "deny entry 5 (\"CONFIG|SETT\"): the command has no such subcommand in Redis up to 8.6 or Valkey up to 9.1; unknown ones are denied anyway; did you mean config|set?",
         "deny entry 6 (\"GET|X\"): GET has no subcommands; a rule can only name it whole",
         "deny entry 7 (\"CONFIG SET\"): no name holds such bytes (expected letters, digits and . _ : -, with one | before a subcommand); did you mean config|set?",
         "deny entry 8 (\"FLUSHALL\\0\"): no name holds such bytes (expected letters, digits and . _ : -, with one | before a subcommand)",
         "deny entry 9 (\"\"): it is empty; write a command, COMMAND|SUBCOMMAND, @category or preset:NAME, or remove it",
-        "deny entry 10 (\"ZZZZZZZZ\"): no command of Redis 7.0 is called so; unknown commands are denied anyway",
+        "deny entry 10 (\"ZZZZZZZZ\"): no command of Redis up to 8.6 or Valkey up to 9.1 is called so; unknown commands are denied anyway",
         "deny entry 11 (\"PRESET:x\"): there is no such preset",
         "deny entry 12 (\" FLUSHALL\"): no name holds such bytes (expected letters, digits and . _ : -, with one | before a subcommand); did you mean flushall?",
     ];

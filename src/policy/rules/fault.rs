@@ -46,13 +46,13 @@ pub enum RuleFault {
         nearest: Option<&'static str>,
     },
     /// No command is called so.
-    #[error("no command of Redis 7.0 is called so; unknown commands are denied anyway{}", hint("", *nearest))]
+    #[error("no command of Redis up to 8.6 or Valkey up to 9.1 is called so; unknown commands are denied anyway{}", hint("", *nearest))]
     UnknownCommand {
         /// What may have been meant.
         nearest: Option<&'static str>,
     },
     /// The command has subcommands, but not this one.
-    #[error("the command has no such subcommand in Redis 7.0; unknown ones are denied anyway{}", hint("", *nearest))]
+    #[error("the command has no such subcommand in Redis up to 8.6 or Valkey up to 9.1; unknown ones are denied anyway{}", hint("", *nearest))]
     UnknownSubcommand {
         /// What may have been meant.
         nearest: Option<&'static str>,
