@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use ravelin::{
     command::PubSub,
-    lane::{Arrival, Closes, Lane, Ticket, machine::Protocol},
+    lane::{Arrival, Closes, Lane, Stream, Ticket, machine::Protocol, tickets::Own},
     resp::reply::ReplyLimits,
 };
 use std::collections::{BTreeSet, VecDeque};
@@ -21,6 +21,12 @@ enum Op {
     Invalidate,
     /// A cluster node gives a shard channel away.
     LoseShard,
+    /// MONITOR shows a command, with so long an argument.
+    Line(u8),
+    /// A master that prepares its payload shows that it is alive.
+    Newline,
+    /// A replication stream goes on.
+    Flow(Vec<u8>),
     /// So many bytes reach the lane, and one more.
     Deliver(u8),
 }
@@ -28,12 +34,18 @@ enum Op {
 #[derive(Arbitrary, Clone, Debug)]
 enum Ask {
     Plain(Shape),
-    Exec(Option<u8>),
+    /// With a message between its elements, as Redis up to 7.0 sends it.
+    Exec(Option<u8>, bool),
     Subscribe(Kind, [u8; 3], u8, bool),
     Unsubscribe(Kind, [u8; 3], u8, bool),
     UnsubscribeAll(Kind, bool),
     Hello(bool),
     Reset,
+    /// A command of the proxy's own.
+    Own(u8, Shape),
+    Monitor(bool),
+    Psync(u8),
+    Sync(u8),
 }
 
 /// What a plain command is answered with.
@@ -47,6 +59,8 @@ enum Shape {
     /// The same for a confirmation.
     LikeConfirmation,
     Nested,
+    /// With an attribute before it, in RESP3.
+    Attributed,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +101,24 @@ enum Meaning {
     /// The answer to HELLO: what the session does then.
     Hello(Option<Protocol>),
     Reset,
+    Own(Own),
+    /// The answer to MONITOR.
+    Monitor,
+    Line,
+    /// Newlines before a replication stream, and what it consists of.
+    Flow,
+    /// The line that begins it.
+    Granted,
+}
+
+const ID: &str = "8371445ee47bed6f2eac8a36c6c0b5b5a8b21ee4";
+
+const fn own(which: u8) -> Own {
+    match which % 3 {
+        0 => Own::Probe,
+        1 => Own::Auth,
+        _ => Own::SetName,
+    }
 }
 
 #[derive(Default)]
@@ -94,6 +126,9 @@ struct Server {
     asked: VecDeque<Ask>,
     live: [BTreeSet<u8>; 3],
     resp3: bool,
+    monitored: bool,
+    /// A replication stream has begun.
+    streams: bool,
     /// What it has said, and where each frame ends.
     said: Vec<u8>,
     frames: VecDeque<(usize, Meaning)>,
@@ -107,6 +142,20 @@ impl Server {
     fn frame(&mut self, bytes: &[u8], meaning: Meaning) {
         self.said.extend_from_slice(bytes);
         self.frames.push_back((self.said.len(), meaning));
+    }
+
+    /// Bytes between which no boundary can be seen.
+    fn flow(&mut self, bytes: &[u8]) {
+        if let Some((end, Meaning::Flow)) = self.frames.back_mut() {
+            *end += bytes.len();
+            self.said.extend_from_slice(bytes);
+        } else {
+            self.frame(bytes, Meaning::Flow);
+        }
+    }
+
+    fn begins_stream(&self) -> bool {
+        matches!(self.asked.front(), Some(Ask::Psync(_) | Ask::Sync(_)))
     }
 
     fn total(&self, kind: Kind) -> usize {
@@ -128,26 +177,34 @@ impl Server {
         // In RESP2 a subscriber may say little else.
         let restricted = !self.resp3 && self.any();
         match ask {
-            Ask::Plain(_) | Ask::Exec(_) | Ask::Hello(_) if restricted => {
-                let meaning = if matches!(ask, Ask::Hello(_)) { Meaning::Hello(None) } else { Meaning::Reply };
+            Ask::Plain(_) | Ask::Exec(..) | Ask::Hello(_) | Ask::Own(..) | Ask::Monitor(_) if restricted => {
+                let meaning = match ask {
+                    Ask::Hello(_) => Meaning::Hello(None),
+                    Ask::Own(which, _) => Meaning::Own(own(which)),
+                    _ => Meaning::Reply,
+                };
                 self.frame(b"-ERR Can't execute in this context\r\n", meaning);
             }
-            Ask::Plain(shape) => {
+            Ask::Plain(ref shape) | Ask::Own(_, ref shape) => {
                 let bytes = match shape {
-                    Shape::Status => b"+OK\r\n".to_vec(),
-                    Shape::Bulk(len) => format!("${len}\r\n{}\r\n", "b".repeat(len.into())).into_bytes(),
+                    Shape::Attributed if self.resp3 => b"|1\r\n+ttl\r\n*1\r\n:9\r\n$1\r\nb\r\n".to_vec(),
+                    Shape::Status | Shape::Attributed => b"+OK\r\n".to_vec(),
+                    Shape::Bulk(len) => format!("${len}\r\n{}\r\n", "b".repeat((*len).into())).into_bytes(),
                     Shape::Null => b"$-1\r\n".to_vec(),
                     Shape::LikeMessage => b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n".to_vec(),
                     Shape::LikeConfirmation => b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n".to_vec(),
                     Shape::Nested => b"*2\r\n*1\r\n*1\r\n:1\r\n*0\r\n".to_vec(),
                 };
-                self.frame(&bytes, Meaning::Reply);
+                let meaning = if let Ask::Own(which, _) = ask { Meaning::Own(own(which)) } else { Meaning::Reply };
+                self.frame(&bytes, meaning);
             }
-            Ask::Exec(None) => self.frame(b"*-1\r\n", Meaning::Reply),
-            Ask::Exec(Some(count)) => {
+            Ask::Exec(None, _) => self.frame(b"*-1\r\n", Meaning::Reply),
+            Ask::Exec(Some(count), message) => {
                 let elements =
                     "+OK\r\n*1\r\n:1\r\n".repeat(usize::from(count) / 2) + &":1\r\n".repeat(usize::from(count) % 2);
-                self.frame(format!("*{count}\r\n{elements}").as_bytes(), Meaning::Reply);
+                let inside = message && count > 0 && self.resp3 && !self.live[0].is_empty();
+                let message = if inside { ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n" } else { "" };
+                self.frame(format!("*{count}\r\n{message}{elements}").as_bytes(), Meaning::Reply);
             }
             Ask::Subscribe(_, _, _, true) | Ask::Unsubscribe(_, _, _, true) | Ask::UnsubscribeAll(_, true) => {
                 self.frame(b"-NOPERM no\r\n", Meaning::Reply);
@@ -190,8 +247,26 @@ impl Server {
             }
             Ask::Reset => {
                 self.resp3 = false;
+                self.monitored = false;
                 self.live = Default::default();
                 self.frame(b"+RESET\r\n", Meaning::Reset);
+            }
+            Ask::Monitor(true) => self.frame(b"-NOPERM no\r\n", Meaning::Reply),
+            Ask::Monitor(false) => {
+                self.monitored = true;
+                self.frame(b"+OK\r\n", Meaning::Monitor);
+            }
+            Ask::Psync(how) | Ask::Sync(how) => {
+                let line = match (how % 4, matches!(ask, Ask::Sync(_))) {
+                    (0, _) => return self.frame(b"-NOMASTERLINK no\r\n", Meaning::Reply),
+                    (1 | 3, true) => "$175\r\n".to_owned(),
+                    (_, true) => format!("$EOF:{ID}\r\n"),
+                    (1, false) => "+CONTINUE\r\n".to_owned(),
+                    (2, false) => format!("+CONTINUE {ID}\r\n"),
+                    (_, false) => format!("+FULLRESYNC {ID} 175\r\n"),
+                };
+                self.streams = true;
+                self.frame(line.as_bytes(), Meaning::Granted);
             }
         }
     }
@@ -221,6 +296,12 @@ impl Server {
                     self.frame(&bytes, Meaning::Lost);
                 }
             }
+            Op::Line(len) if self.monitored => {
+                let line = format!("+1763672400.000001 [0 127.0.0.1:1] \"get\" \"{}\"\r\n", "a".repeat((*len).into()));
+                self.frame(line.as_bytes(), Meaning::Line);
+            }
+            Op::Newline if self.begins_stream() => self.flow(b"\n"),
+            Op::Flow(bytes) if self.streams && !bytes.is_empty() => self.flow(bytes),
             _ => {}
         }
     }
@@ -252,16 +333,36 @@ impl Run {
         if self.barrier || (matches!(ask, Ask::Reset) && self.owed > 0) {
             return;
         }
-        self.barrier = matches!(ask, Ask::Hello(_) | Ask::Reset);
+        // A stream is asked for when all is answered, a replica's by whom nothing else is sent; a monitor says little
+        // else, a replica nothing.
+        let stream = match ask {
+            Ask::Monitor(_) => Some(Stream::Monitor),
+            Ask::Psync(_) => Some(Stream::Psync),
+            Ask::Sync(_) => Some(Stream::Sync),
+            _ => None,
+        };
+        let plain = !self.lane.subscribed() && self.lane.protocol() == Protocol::Resp2;
+        if stream.is_some_and(|stream| self.owed > 0 || (stream != Stream::Monitor && !plain))
+            || (self.lane.monitoring() && !matches!(ask, Ask::Plain(Shape::Status) | Ask::Reset))
+            || self.lane.replicating().is_some()
+        {
+            return;
+        }
+        self.barrier = stream.is_some() || matches!(ask, Ask::Hello(_) | Ask::Reset);
         let count = |count: u8| 1 + u32::from(count) % 3;
         let closes = match &ask {
-            Ask::Plain(_) | Ask::Hello(_) | Ask::Reset => Closes::Reply,
-            Ask::Exec(_) => Closes::Elements,
+            Ask::Plain(_) | Ask::Hello(_) | Ask::Reset | Ask::Own(..) => Closes::Reply,
+            Ask::Monitor(_) | Ask::Psync(_) | Ask::Sync(_) => Closes::Stream(stream.unwrap_or(Stream::Monitor)),
+            Ask::Exec(..) => Closes::Elements,
             Ask::Subscribe(kind, _, names, _) => Closes::Subscribed(kind.kind(), count(*names)),
             Ask::Unsubscribe(kind, _, names, _) => Closes::Unsubscribed(kind.kind(), count(*names)),
             Ask::UnsubscribeAll(kind, _) => Closes::UnsubscribedAll(kind.kind()),
         };
-        self.lane.expect(Ticket { closes, own: None });
+        match (stream, &ask) {
+            (Some(stream), _) => self.lane.expect_stream(stream),
+            (None, Ask::Own(which, _)) => self.lane.expect(Ticket { closes, own: Some(own(*which)) }),
+            _ => self.lane.expect(Ticket { closes, own: None }),
+        }
         self.owed += 1;
         self.server.asked.push_back(ask);
     }
@@ -272,7 +373,11 @@ impl Run {
             let rest = &self.server.said[self.at..self.come];
             let arrival = self.lane.next(rest).expect("all of it was asked for, or may come unasked");
             let Some((end, meaning)) = self.server.frames.front().copied() else {
-                return assert_eq!((arrival, rest.len()), (Arrival::More, 0));
+                let nothing = match self.lane.replicating() {
+                    Some(_) => Arrival::Stream { len: 0, begins: false },
+                    None => Arrival::More,
+                };
+                return assert_eq!((arrival, rest.len()), (nothing, 0));
             };
             let left = end - self.at;
             let (len, ends) = match (arrival, meaning) {
@@ -280,7 +385,11 @@ impl Run {
                     assert!(rest.len() < left, "the lane waits for more than there will be");
                     return;
                 }
-                (Arrival::Reply { len, last, .. }, Meaning::Reply | Meaning::Hello(_) | Meaning::Reset) => {
+                (Arrival::Stream { len: 0, begins: false }, Meaning::Flow) if rest.is_empty() => return,
+                (
+                    Arrival::Reply { len, last, .. },
+                    Meaning::Reply | Meaning::Hello(_) | Meaning::Reset | Meaning::Monitor,
+                ) => {
                     assert_eq!(last, len == left);
                     (len, last)
                 }
@@ -288,7 +397,17 @@ impl Run {
                     assert_eq!(closed, closes && len == left);
                     (len, closed)
                 }
-                (Arrival::Push { len }, Meaning::Push | Meaning::Lost) => (len, false),
+                (Arrival::Own { len, own, last }, Meaning::Own(asked)) => {
+                    assert_eq!((own, last), (asked, len == left));
+                    (len, last)
+                }
+                (Arrival::Push { len }, Meaning::Push | Meaning::Lost)
+                | (Arrival::Line { len }, Meaning::Line)
+                | (Arrival::Stream { len, begins: false }, Meaning::Flow) => (len, false),
+                (Arrival::Stream { len, begins: true }, Meaning::Granted) => {
+                    assert_eq!(len, left, "the line that begins a stream is whole");
+                    (len, true)
+                }
                 drift => panic!("{drift:?}"),
             };
             assert!((1..=left).contains(&len));
@@ -298,7 +417,9 @@ impl Run {
             }
             if len == left {
                 self.server.frames.pop_front();
-                assert!(self.lane.at_boundary());
+                let streams = self.lane.replicating().is_some();
+                assert_eq!(self.lane.at_boundary(), !streams);
+                assert!(!streams || matches!(meaning, Meaning::Granted | Meaning::Flow));
                 match meaning {
                     Meaning::Hello(protocol) => {
                         self.barrier = false;
@@ -308,6 +429,12 @@ impl Run {
                         self.barrier = false;
                         self.lane.reset();
                     }
+                    Meaning::Monitor => {
+                        self.barrier = false;
+                        assert!(self.lane.monitoring());
+                    }
+                    // What asked for a stream and was refused; nothing else is answered behind a barrier.
+                    Meaning::Reply if self.owed == 0 => self.barrier = false,
                     _ => {}
                 }
             }
@@ -334,7 +461,9 @@ pub fn run(data: &[u8]) {
         let owed = run.lane.owed();
         let mut closed = 0;
         let mut rest = data;
-        while let Ok(arrival) = run.lane.next(rest) {
+        while !rest.is_empty()
+            && let Ok(arrival) = run.lane.next(rest)
+        {
             let len = match arrival {
                 Arrival::More => return,
                 Arrival::Reply { len, last, .. } | Arrival::Own { len, last, .. } => {
@@ -345,9 +474,14 @@ pub fn run(data: &[u8]) {
                     closed += usize::from(closes);
                     len
                 }
-                Arrival::Push { len } | Arrival::Line { len } | Arrival::Stream { len, .. } => len,
+                Arrival::Push { len } | Arrival::Line { len } => len,
+                Arrival::Stream { len, begins } => {
+                    closed += usize::from(begins);
+                    len
+                }
             };
-            assert!(len > 0 && closed <= owed);
+            assert!(len > 0);
+            assert_eq!(run.lane.owed() + closed, owed);
             rest = &rest[len..];
         }
         return;
