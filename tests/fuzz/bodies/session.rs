@@ -33,6 +33,10 @@ use std::sync::{Arc, OnceLock};
 
 const DENIED: [&str; 2] = ["FLUSHALL", "KEYS"];
 const HELD: usize = 1024;
+const UNAVAILABLE: &[u8] = b"-ERR the Redis behind this proxy is unavailable\r\n";
+const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+/// A replication id: so a stream is found again in what the client was given.
+const ID: &str = "8371445ee47bed6f2eac8a36c6c0b5b5a8b21ee4";
 
 #[derive(Arbitrary, Clone, Debug)]
 enum Op {
@@ -90,6 +94,12 @@ enum Say {
     Unsubscribe(u8),
     Quit,
     Ping,
+    Monitor,
+    Psync(u8),
+    Sync,
+    Replconf(u8),
+    Ack(u16),
+    Newline,
 }
 
 impl Say {
@@ -99,6 +109,7 @@ impl Say {
         let name = |n: &u8| [b'a' + n % 3];
         let words: Vec<Vec<u8>> = match self {
             Self::Blank => return b"\r\n".to_vec(),
+            Self::Newline => return b"\n".to_vec(),
             Self::EmptyArray => return b"*-3\r\n".to_vec(),
             Self::Get => vec![b"GET".to_vec(), tag.into_bytes()],
             Self::Denied => vec![b"FlushAll".to_vec()],
@@ -123,6 +134,18 @@ impl Say {
             Self::Unsubscribe(n) => vec![b"UNSUBSCRIBE".to_vec(), name(n).to_vec()],
             Self::Quit => vec![b"QUIT".to_vec()],
             Self::Ping => vec![b"PING".to_vec()],
+            Self::Monitor => vec![b"MONITOR".to_vec()],
+            Self::Psync(offset) => vec![b"PSYNC".to_vec(), ID.into(), offset.to_string().into_bytes()],
+            Self::Sync => vec![b"SYNC".to_vec()],
+            Self::Replconf(kind) => {
+                let list: &[&str] = match kind % 3 {
+                    0 => &["listening-port", "6380"],
+                    1 => &["capa", "eof", "capa", "rdb-channel-repl"],
+                    _ => &["rdb-only", "1"],
+                };
+                std::iter::once(&"REPLCONF").chain(list).map(|word| word.as_bytes().to_vec()).collect()
+            }
+            Self::Ack(offset) => vec![b"REPLCONF".to_vec(), b"ACK".to_vec(), offset.to_string().into_bytes()],
         };
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let mut out = Vec::new();
@@ -142,6 +165,12 @@ impl Say {
                 | Self::Subscribe(_)
                 | Self::Unsubscribe(_)
                 | Self::Quit
+                | Self::Monitor
+                | Self::Psync(_)
+                | Self::Sync
+                | Self::Replconf(_)
+                | Self::Ack(_)
+                | Self::Newline
         )
     }
 }
@@ -152,18 +181,73 @@ struct Redis {
     multi: Option<Vec<Vec<u8>>>,
     resp3: bool,
     subscribed: std::collections::BTreeSet<Vec<u8>>,
+    monitored: bool,
+    /// A replication stream has begun.
+    streams: bool,
+    /// Asks for a password, and has not been given it on this connection.
+    protected: bool,
+    locked: bool,
+    refuses: Refuses,
+}
+
+/// How Redis takes the greeting.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Refuses {
+    #[default]
+    Nothing,
+    Password,
+    /// It asks nobody for one, so whoever is here is not the Redis that was meant.
+    Nobody,
+    /// It has its maxclients.
+    Everybody,
 }
 
 impl Redis {
     fn answer(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let name = words[0].to_ascii_uppercase();
         let sigil = if self.resp3 { '>' } else { '*' };
+        if self.locked {
+            return match (&name[..], self.refuses) {
+                (b"PING", Refuses::Nobody) => b"+PONG\r\n".to_vec(),
+                (b"PING", _) => b"-NOAUTH Authentication required.\r\n".to_vec(),
+                (b"AUTH", Refuses::Password) => b"-WRONGPASS invalid username-password pair\r\n".to_vec(),
+                (b"AUTH", _) => {
+                    self.locked = false;
+                    b"+OK\r\n".to_vec()
+                }
+                _ => panic!("{words:?} went up before AUTH was answered"),
+            };
+        }
         match (&name[..], &mut self.multi) {
-            (b"AUTH", _) => b"+OK\r\n".to_vec(),
+            (b"AUTH", _) => panic!("AUTH without need"),
             (b"RESET", _) => {
-                *self = Self::default();
+                let (protected, refuses) = (self.protected, self.refuses);
+                *self = Self { protected, locked: protected, refuses, ..Self::default() };
                 b"+RESET\r\n".to_vec()
             }
+            (b"REPLCONF", _) if self.streams => {
+                assert!(words.len() % 2 == 1 && words[1].eq_ignore_ascii_case(b"ACK"), "{words:?} went up on a stream");
+                Vec::new()
+            }
+            _ if self.streams => panic!("{words:?} went up on a stream"),
+            (b"PSYNC", None) => match words[2].last() {
+                Some(b'0'..=b'3') => b"\n-NOMASTERLINK Can't SYNC while not connected with my master\r\n".to_vec(),
+                last => {
+                    self.streams = true;
+                    let (grant, rest) =
+                        if last == Some(&b'9') { ("CONTINUE", "") } else { ("FULLRESYNC", " 1\r\n$7\r\nhello") };
+                    format!("\n\n+{grant} {ID}{rest}\r\n").into_bytes()
+                }
+            },
+            (b"SYNC", None) => {
+                self.streams = true;
+                format!("\n$EOF:{ID}\r\nhello{ID}").into_bytes()
+            }
+            (b"MONITOR", None) if self.resp3 || self.subscribed.is_empty() => {
+                self.monitored = true;
+                b"+OK\r\n".to_vec()
+            }
+            (b"MONITOR", _) => b"-ERR Can't execute 'monitor'\r\n".to_vec(),
             (b"MULTI", Some(_)) => b"-ERR MULTI calls can not be nested\r\n".to_vec(),
             (b"MULTI", multi) => {
                 *multi = Some(Vec::new());
@@ -246,7 +330,7 @@ impl Foretold {
         };
         self.commands += 1;
         if denial.is_empty() {
-            each_command(bytes, |words| self.replies.extend(self.redis.answer(words)));
+            each_command(bytes, false, |words| self.replies.extend(self.redis.answer(words)));
         } else {
             self.replies.extend_from_slice(denial);
         }
@@ -257,16 +341,22 @@ impl Foretold {
 }
 
 /// Every whole command at the front of `bytes`; how many bytes they are.
-fn each_command(bytes: &[u8], mut take: impl FnMut(&[&[u8]])) -> usize {
+fn each_command(bytes: &[u8], newlines: bool, mut take: impl FnMut(&[&[u8]])) -> usize {
     let mut parser =
         RequestParser::new(RequestLimits { words_max: 4096, bulk_max: 1 << 20, blanks_max: 0, inline: false });
     let mut at = 0;
-    while let Request::Command { len } = parser.next(&bytes[at..]).expect("only what is canonical goes up") {
+    loop {
+        // A replica shows that it is alive.
+        while newlines && bytes[at..].starts_with(b"\n") {
+            at += 1;
+        }
+        let Request::Command { len } = parser.next(&bytes[at..]).expect("only what is canonical goes up") else {
+            return at;
+        };
         let words: Vec<&[u8]> = parser.words(&bytes[at..]).iter().collect();
         take(&words);
         at += len;
     }
-    at
 }
 
 fn peer(strict: bool) -> AuthenticatedPeer {
@@ -304,6 +394,8 @@ struct Run {
     seen: Vec<u8>,
     redis: Redis,
     said: Vec<u8>,
+    /// What it said from the replication id on.
+    streamed: Vec<u8>,
     up_rest: Vec<u8>,
     up_again: bool,
     redis_ended: bool,
@@ -427,11 +519,15 @@ impl Run {
             return;
         }
         self.seen.extend(self.up.drain(..most.min(self.up.len())));
-        let (redis, said) = (&mut self.redis, &mut self.said);
-        let len = each_command(&self.seen, |words| {
+        let (redis, said, streamed) = (&mut self.redis, &mut self.said, &mut self.streamed);
+        let len = each_command(&self.seen, redis.streams, |words| {
             assert!(!DENIED.iter().any(|name| words[0].eq_ignore_ascii_case(name.as_bytes())), "{words:?} went up");
             assert!(words[0] != b"NOSUCH", "{words:?} went up");
-            said.extend(redis.answer(words));
+            let answer = redis.answer(words);
+            if redis.streams && streamed.is_empty() {
+                streamed.extend_from_slice(&answer[find(&answer, ID.as_bytes()).unwrap()..]);
+            }
+            said.extend(answer);
         });
         self.seen.drain(..len);
     }
@@ -509,6 +605,7 @@ fn start(mode: u8) -> Run {
         seen: Vec::new(),
         redis: Redis::default(),
         said: Vec::new(),
+        streamed: Vec::new(),
         up_rest: Vec::new(),
         up_again: false,
         redis_ended: false,
@@ -523,10 +620,7 @@ fn start(mode: u8) -> Run {
         0
     });
     if mode & 16 == 0 {
-        // The greeting is not what is looked at here.
-        run.up.clear();
-        run.up_rest = b"-NOAUTH Authentication required.\r\n+OK\r\n".to_vec();
-        run.upstream();
+        (run.redis.protected, run.redis.locked) = (true, true);
     }
     run
 }
@@ -534,9 +628,26 @@ fn start(mode: u8) -> Run {
 pub fn run(data: &[u8]) {
     let [mode, data @ ..] = data else { return };
     let mut run = start(*mode);
+    let mut data = data;
+    if mode & 128 == 0 {
+        // The greeting is not what is looked at here.
+        run.take(usize::MAX);
+        run.hear(usize::MAX);
+    } else if let Some((how, rest)) = data.split_first() {
+        data = rest;
+        if mode & 16 == 0 {
+            run.redis.refuses =
+                [Refuses::Nothing, Refuses::Password, Refuses::Nobody, Refuses::Everybody][usize::from(how % 4)];
+            if run.redis.refuses == Refuses::Everybody {
+                run.said.extend_from_slice(FULL);
+                run.redis_ended = true;
+            }
+        }
+    }
+    let refused = run.redis.refuses != Refuses::Nothing;
     let mut foretold = Foretold::default();
     // Whether the client must be told exactly what is foretold, up to wherever it ends.
-    let mut tame = mode & 2 == 0 && mode & 4 == 0;
+    let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused;
     let mut from = Unstructured::new(data);
     let mut tag = 0;
     while !from.is_empty() && !run.session.wants().done {
@@ -565,10 +676,20 @@ pub fn run(data: &[u8]) {
             }
             Op::Block => run.blocked = true,
             Op::Write(most) => run.write(u64::from(most)),
-            Op::Tick(ms) => run.now = run.now.plus_us(u64::from(ms) * 1000),
+            Op::Tick(ms) => {
+                // While Redis has not answered AUTH a session has not for ever.
+                tame &= mode & 128 == 0;
+                run.now = run.now.plus_us(u64::from(ms) * 1000);
+            }
             Op::Push => {
                 // Only between two replies, as Redis does it.
-                if run.redis.resp3 {
+                if run.redis.streams {
+                    let more = b"*1\r\n$4\r\nPING\r\n\n-ERR +1\r";
+                    run.streamed.extend_from_slice(more);
+                    run.said.extend_from_slice(more);
+                } else if run.redis.monitored {
+                    run.said.extend_from_slice(b"+1763672400.000001 [0 127.0.0.1:1] \"get\" \"a\"\r\n");
+                } else if run.redis.resp3 {
                     run.said.extend_from_slice(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n");
                 } else if !run.redis.subscribed.is_empty() {
                     run.said.extend_from_slice(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n");
@@ -612,6 +733,14 @@ pub fn run(data: &[u8]) {
         );
     }
     finish(&mut run);
+    if let Some(at) = find(&run.down, ID.as_bytes())
+        && run.redis.streams
+    {
+        let given = &run.down[at..];
+        assert!(run.streamed.starts_with(given), "{}", given.escape_ascii());
+    }
+    let full = run.redis.refuses == Refuses::Everybody && run.down == FULL;
+    assert!(!refused || run.down.is_empty() || run.down == UNAVAILABLE || full, "{}", run.down.escape_ascii());
     let said = run.down.escape_ascii();
     assert!(!tame || run.down == foretold.replies, "{said} for {}", foretold.replies.escape_ascii());
     assert!(!tame || run.records == foretold.commands, "{} records", run.records);
