@@ -29,7 +29,10 @@ use ravelin::{
         machine::{Session, SessionConfig},
     },
 };
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 const DENIED: [&str; 2] = ["FLUSHALL", "KEYS"];
 const HELD: usize = 1024;
@@ -65,6 +68,12 @@ enum Op {
     Drain,
     Renew(bool),
     Abort,
+    /// Redis answers the next command in another way.
+    Whim(u8),
+    /// Redis says what nobody asked for, and from then on is not believed.
+    Babble(Vec<u8>),
+    /// The shell finds nothing to do, and gives memory back.
+    Rest,
 }
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -92,6 +101,7 @@ enum Say {
     Reset,
     Subscribe(u8),
     Unsubscribe(u8),
+    UnsubscribeAll(u8),
     Quit,
     Ping,
     Monitor,
@@ -100,13 +110,90 @@ enum Say {
     Replconf(u8),
     Ack(u16),
     Newline,
+    /// A client that brings a password.
+    Login(u8),
+    /// Words that mean something to somebody, in any order.
+    Words(Vec<u8>),
+    /// A large value that is longer than was said.
+    Overlong(u16),
 }
+
+const PASSWORD: &[u8] = b"hunter2";
+
+/// What `Words` consist of.
+const WORDS: [&str; 64] = [
+    "HELLO",
+    "3",
+    "2",
+    "9",
+    "03",
+    "x",
+    "",
+    "a\0b",
+    "SETNAME",
+    "n",
+    "AUTH",
+    "MULTI",
+    "EXEC",
+    "DISCARD",
+    "WATCH",
+    "RESET",
+    "QUIT",
+    "PING",
+    "CLIENT",
+    "REPLY",
+    "ON",
+    "OFF",
+    "SKIP",
+    "KILL",
+    "TRACKING",
+    "BCAST",
+    "SUBSCRIBE",
+    "PSUBSCRIBE",
+    "SSUBSCRIBE",
+    "UNSUBSCRIBE",
+    "PUNSUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "PUBLISH",
+    "GET",
+    "SET",
+    "EX",
+    "10",
+    "+10",
+    "-1",
+    "1.5",
+    "MSET",
+    "XREAD",
+    "BLOCK",
+    "0",
+    "STREAMS",
+    "$",
+    "BLPOP",
+    "BLMPOP",
+    "1",
+    "LEFT",
+    "SELECT",
+    "CONFIG",
+    "ACL",
+    "EVAL",
+    "SYNC",
+    "PSYNC",
+    "?",
+    "MONITOR",
+    "REPLCONF",
+    "capa",
+    "FUNCTION",
+    "OBJECT",
+    "SHUTDOWN",
+    "99999999999999999999",
+];
 
 impl Say {
     fn bytes(&self, tag: usize) -> Vec<u8> {
         let tag = tag.to_string();
         let value = |len: &u16| vec![b'v'; usize::from(*len) % 4000];
         let name = |n: &u8| [b'a' + n % 3];
+        let kind = |n: &u8| ["", "P", "S"][usize::from(n / 3) % 3];
         let words: Vec<Vec<u8>> = match self {
             Self::Blank => return b"\r\n".to_vec(),
             Self::Newline => return b"\n".to_vec(),
@@ -130,8 +217,25 @@ impl Say {
             }
             Self::Hello(resp3) => vec![b"HELLO".to_vec(), if *resp3 { b"3".to_vec() } else { b"2".to_vec() }],
             Self::Reset => vec![b"RESET".to_vec()],
-            Self::Subscribe(n) => vec![b"SUBSCRIBE".to_vec(), name(n).to_vec()],
-            Self::Unsubscribe(n) => vec![b"UNSUBSCRIBE".to_vec(), name(n).to_vec()],
+            Self::Subscribe(n) => vec![format!("{}SUBSCRIBE", kind(n)).into_bytes(), name(n).to_vec(), b"z".to_vec()],
+            Self::Unsubscribe(n) => vec![format!("{}UNSUBSCRIBE", kind(n)).into_bytes(), name(n).to_vec()],
+            Self::UnsubscribeAll(n) => vec![format!("{}UNSUBSCRIBE", kind(n)).into_bytes()],
+            Self::Login(how) => {
+                let line = match how % 6 {
+                    0 => "AUTH hunter2",
+                    1 => "AUTH u hunter2",
+                    2 => "HELLO 3 AUTH u hunter2",
+                    3 => "HELLO 2 SETNAME n AUTH u hunter2",
+                    4 => "HELLO 9 AUTH u hunter2",
+                    _ => "HELLO 3 AUTH hunter2",
+                };
+                line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+            }
+            Self::Words(list) => list.iter().map(|n| WORDS[usize::from(*n) % 64].as_bytes().to_vec()).collect(),
+            Self::Overlong(len) => {
+                let len = usize::from(*len) % 4000;
+                return [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${len}\r\n").as_bytes(), &vec![b'v'; len + 3]].concat();
+            }
             Self::Quit => vec![b"QUIT".to_vec()],
             Self::Ping => vec![b"PING".to_vec()],
             Self::Monitor => vec![b"MONITOR".to_vec()],
@@ -171,6 +275,10 @@ impl Say {
                 | Self::Replconf(_)
                 | Self::Ack(_)
                 | Self::Newline
+                | Self::UnsubscribeAll(_)
+                | Self::Login(_)
+                | Self::Words(_)
+                | Self::Overlong(_)
         )
     }
 }
@@ -180,7 +288,11 @@ impl Say {
 struct Redis {
     multi: Option<Vec<Vec<u8>>>,
     resp3: bool,
-    subscribed: std::collections::BTreeSet<Vec<u8>>,
+    /// Channels, patterns, shard channels.
+    live: [BTreeSet<Vec<u8>>; 3],
+    whim: Option<u8>,
+    /// It has said what nobody asked for: what it is told may be meant for another.
+    mad: bool,
     monitored: bool,
     /// A replication stream has begun.
     streams: bool,
@@ -205,7 +317,6 @@ enum Refuses {
 impl Redis {
     fn answer(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let name = words[0].to_ascii_uppercase();
-        let sigil = if self.resp3 { '>' } else { '*' };
         if self.locked {
             return match (&name[..], self.refuses) {
                 (b"PING", Refuses::Nobody) => b"+PONG\r\n".to_vec(),
@@ -215,16 +326,37 @@ impl Redis {
                     self.locked = false;
                     b"+OK\r\n".to_vec()
                 }
+                _ if self.mad => Vec::new(),
                 _ => panic!("{words:?} went up before AUTH was answered"),
             };
         }
+        if let Some(whim) = self.whim.take().filter(|_| !self.streams) {
+            let answers: [&[u8]; 9] = [
+                b"-NOPERM no\r\n",
+                b"-LOADING Redis is loading the dataset in memory\r\n",
+                b"-NOAUTH Authentication required.\r\n",
+                b"-EXECABORT Transaction discarded because of previous errors.\r\n",
+                b"-ERR DISCARD without MULTI\r\n",
+                b"-ERR no\r\n",
+                b"*-1\r\n",
+                b"+QUEUED\r\n",
+                b"+OK\r\n",
+            ];
+            // RESET is refused or executed.
+            let some = if name == b"RESET" { 6 } else { 9 };
+            return answers[usize::from(whim) % some].to_vec();
+        }
         match (&name[..], &mut self.multi) {
-            (b"AUTH", _) => panic!("AUTH without need"),
+            (b"AUTH", _) => {
+                assert!(self.mad, "AUTH without need");
+                b"+OK\r\n".to_vec()
+            }
             (b"RESET", _) => {
-                let (protected, refuses) = (self.protected, self.refuses);
-                *self = Self { protected, locked: protected, refuses, ..Self::default() };
+                let (protected, refuses, mad) = (self.protected, self.refuses, self.mad);
+                *self = Self { protected, locked: protected, refuses, mad, ..Self::default() };
                 b"+RESET\r\n".to_vec()
             }
+            _ if self.streams && self.mad => Vec::new(),
             (b"REPLCONF", _) if self.streams => {
                 assert!(words.len() % 2 == 1 && words[1].eq_ignore_ascii_case(b"ACK"), "{words:?} went up on a stream");
                 Vec::new()
@@ -243,7 +375,7 @@ impl Redis {
                 self.streams = true;
                 format!("\n$EOF:{ID}\r\nhello{ID}").into_bytes()
             }
-            (b"MONITOR", None) if self.resp3 || self.subscribed.is_empty() => {
+            (b"MONITOR", None) if self.resp3 || self.live.iter().all(BTreeSet::is_empty) => {
                 self.monitored = true;
                 b"+OK\r\n".to_vec()
             }
@@ -274,23 +406,53 @@ impl Redis {
                 }
                 b"*0\r\n".to_vec()
             }
-            (b"SUBSCRIBE" | b"UNSUBSCRIBE", None) => {
-                let (subscribes, word) = (name == b"SUBSCRIBE", String::from_utf8_lossy(&name).to_ascii_lowercase());
-                let mut out = Vec::new();
-                for channel in &words[1..] {
-                    if subscribes {
-                        self.subscribed.insert(channel.to_vec());
-                    } else {
-                        self.subscribed.remove(*channel);
-                    }
-                    out.extend(format!("{sigil}3\r\n${}\r\n{word}\r\n${}\r\n", word.len(), channel.len()).into_bytes());
-                    out.extend_from_slice(channel);
-                    out.extend(format!("\r\n:{}\r\n", self.subscribed.len()).into_bytes());
-                }
-                out
+            (b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE", None) if words.len() == 1 => {
+                b"-ERR wrong number of arguments\r\n".to_vec()
             }
+            (_, None) if name.ends_with(b"SUBSCRIBE") => self.subscribe(&name, words),
             _ => Self::plain(&name, words),
         }
+    }
+
+    fn subscribe(&mut self, name: &[u8], words: &[&[u8]]) -> Vec<u8> {
+        let kind = match name[0] {
+            b'P' => 1,
+            b'S' if name[1] == b'S' || &name[1..3] == b"UN" => 2,
+            _ => 0,
+        };
+        let subscribes = !name.ends_with(b"UNSUBSCRIBE");
+        let mut names: Vec<Option<Vec<u8>>> = words[1..].iter().map(|name| Some(name.to_vec())).collect();
+        if names.is_empty() {
+            names = self.live[kind].iter().cloned().map(Some).collect();
+        }
+        if names.is_empty() {
+            names.push(None);
+        }
+        names
+            .into_iter()
+            .flat_map(|channel| self.confirm(kind, subscribes, &String::from_utf8_lossy(name), channel))
+            .collect()
+    }
+
+    fn confirm(&mut self, kind: usize, subscribes: bool, word: &str, channel: Option<Vec<u8>>) -> Vec<u8> {
+        let mut out = if self.resp3 { b">3\r\n".to_vec() } else { b"*3\r\n".to_vec() };
+        out.extend(format!("${}\r\n{}\r\n", word.len(), word.to_ascii_lowercase()).into_bytes());
+        match channel {
+            None => out.extend_from_slice(b"$-1\r\n"),
+            Some(channel) => {
+                out.extend(format!("${}\r\n", channel.len()).into_bytes());
+                out.extend_from_slice(&channel);
+                out.extend_from_slice(b"\r\n");
+                if subscribes {
+                    self.live[kind].insert(channel);
+                } else {
+                    self.live[kind].remove(&channel);
+                }
+            }
+        }
+        let total = if kind == 2 { self.live[2].len() } else { self.live[0].len() + self.live[1].len() };
+        out.extend(format!(":{total}\r\n").into_bytes());
+        out
     }
 
     fn plain(name: &[u8], words: &[&[u8]]) -> Vec<u8> {
@@ -403,6 +565,8 @@ struct Run {
     down: Vec<u8>,
     unread: usize,
     blocked: bool,
+    /// The client has written bytes of any kind.
+    raw: bool,
     records: u64,
     lines: Vec<u8>,
 }
@@ -519,8 +683,10 @@ impl Run {
             return;
         }
         self.seen.extend(self.up.drain(..most.min(self.up.len())));
+        let no_password = !self.raw;
         let (redis, said, streamed) = (&mut self.redis, &mut self.said, &mut self.streamed);
-        let len = each_command(&self.seen, redis.streams, |words| {
+        let len = each_command(&self.seen, redis.streams || redis.mad, |words| {
+            assert!(!no_password || !words.contains(&PASSWORD), "a client's password went up");
             assert!(!DENIED.iter().any(|name| words[0].eq_ignore_ascii_case(name.as_bytes())), "{words:?} went up");
             assert!(words[0] != b"NOSUCH", "{words:?} went up");
             let answer = redis.answer(words);
@@ -567,7 +733,7 @@ fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
     bytes.windows(part.len()).position(|window| window == part)
 }
 
-fn start(mode: u8) -> Run {
+fn start(mode: u8, connects: bool) -> Run {
     let config = SessionConfig {
         request: RequestLimits { words_max: 64, bulk_max: 1 << 16, blanks_max: 16, inline: mode & 1 != 0 },
         reply: ReplyLimits { line_max: 1024, bulk_max: 1 << 16, elements_max: 1 << 16 },
@@ -612,11 +778,16 @@ fn start(mode: u8) -> Run {
         down: Vec::new(),
         unread: 0,
         blocked: false,
+        raw: false,
         records: 0,
         lines: Vec::new(),
     };
     run.tell(b"", &mut |session, _, turn, up, down| {
-        session.connected(turn, up, down);
+        if connects {
+            session.connected(turn, up, down);
+        } else {
+            session.connect_failed("timeout", "no answer", turn, down);
+        }
         0
     });
     if mode & 16 == 0 {
@@ -627,8 +798,9 @@ fn start(mode: u8) -> Run {
 
 pub fn run(data: &[u8]) {
     let [mode, data @ ..] = data else { return };
-    let mut run = start(*mode);
     let mut data = data;
+    let connects = mode & 128 == 0 || data.first().is_none_or(|how| how % 8 != 7);
+    let mut run = start(*mode, connects);
     if mode & 128 == 0 {
         // The greeting is not what is looked at here.
         run.take(usize::MAX);
@@ -647,7 +819,7 @@ pub fn run(data: &[u8]) {
     let refused = run.redis.refuses != Refuses::Nothing;
     let mut foretold = Foretold::default();
     // Whether the client must be told exactly what is foretold, up to wherever it ends.
-    let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused;
+    let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused && connects;
     let mut from = Unstructured::new(data);
     let mut tag = 0;
     while !from.is_empty() && !run.session.wants().done {
@@ -664,6 +836,7 @@ pub fn run(data: &[u8]) {
             }
             Op::Raw(bytes) if run.client_ended.is_none() => {
                 tame = false;
+                run.raw = true;
                 run.wire.extend(bytes);
             }
             Op::Say(_) | Op::Raw(_) => {}
@@ -691,7 +864,12 @@ pub fn run(data: &[u8]) {
                     run.said.extend_from_slice(b"+1763672400.000001 [0 127.0.0.1:1] \"get\" \"a\"\r\n");
                 } else if run.redis.resp3 {
                     run.said.extend_from_slice(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n");
-                } else if !run.redis.subscribed.is_empty() {
+                } else if !run.redis.live[2].is_empty() {
+                    // A cluster node gives a shard channel away, whatever is on its way up.
+                    let channel = run.redis.live[2].first().cloned();
+                    let lost = run.redis.confirm(2, false, "sunsubscribe", channel);
+                    run.said.extend(lost);
+                } else if !run.redis.live[0].is_empty() {
                     run.said.extend_from_slice(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n");
                 }
             }
@@ -716,6 +894,17 @@ pub fn run(data: &[u8]) {
                 run.session.renew(peer(strict));
                 run.down_again |= !run.down_rest.is_empty();
             }
+            Op::Whim(whim) => {
+                tame = false;
+                run.redis.whim = Some(whim);
+            }
+            Op::Babble(bytes) => {
+                tame = false;
+                run.redis.mad = true;
+                run.said.extend(bytes);
+            }
+            Op::Rest if run.session.is_idle() => run.session.shrink(),
+            Op::Rest => {}
             Op::Abort => {
                 tame = false;
                 run.tell(b"", &mut |session, _, turn, _, _| {
@@ -735,11 +924,13 @@ pub fn run(data: &[u8]) {
     finish(&mut run);
     if let Some(at) = find(&run.down, ID.as_bytes())
         && run.redis.streams
+        && !run.redis.mad
     {
         let given = &run.down[at..];
         assert!(run.streamed.starts_with(given), "{}", given.escape_ascii());
     }
     let full = run.redis.refuses == Refuses::Everybody && run.down == FULL;
+    let refused = refused && !run.redis.mad;
     assert!(!refused || run.down.is_empty() || run.down == UNAVAILABLE || full, "{}", run.down.escape_ascii());
     let said = run.down.escape_ascii();
     assert!(!tame || run.down == foretold.replies, "{said} for {}", foretold.replies.escape_ascii());
