@@ -180,6 +180,7 @@ impl Script {
                 let input = std::mem::take(&mut self.from_redis);
                 let consumed = self.call(&input, Session::upstream);
                 self.from_redis = input[consumed..].to_vec();
+                self.offer_replies_again();
             }
             if self.session.wants().read_down && !self.from_client.is_empty() {
                 let input = std::mem::take(&mut self.from_client);
@@ -200,6 +201,14 @@ impl Script {
         if self.session.wants().read_down && !self.from_client.is_empty() {
             let input = self.from_client.clone();
             assert_eq!(self.call(&input, Session::downstream), 0, "of what was left there was more to take");
+        }
+    }
+
+    /// The same of replies.
+    fn offer_replies_again(&mut self) {
+        if self.session.wants().read_up && !self.from_redis.is_empty() {
+            let input = self.from_redis.clone();
+            assert_eq!(self.call(&input, Session::upstream), 0, "of the replies left there was more to take");
         }
     }
 
