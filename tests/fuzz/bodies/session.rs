@@ -75,6 +75,8 @@ pub fn run(data: &[u8]) {
     let refused = run.redis.refuses != Refuses::Nothing;
     let mut foretold = Foretold::default();
     // Whether the client must be told exactly what is foretold, up to wherever it ends.
+    // Whether Redis says what it was asked for and nothing else, each thing where it belongs.
+    let mut sane = !refused;
     let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused && connects;
     let mut from = Unstructured::new(data);
     let mut tag = 0;
@@ -108,6 +110,7 @@ pub fn run(data: &[u8]) {
             Op::Tick(ms) => {
                 // While Redis has not answered AUTH a session has not for ever.
                 tame &= mode & 128 == 0;
+                sane &= ms < 1000;
                 run.now = run.now.plus_us(u64::from(ms) * 1000);
             }
             Op::Push => {
@@ -122,6 +125,7 @@ pub fn run(data: &[u8]) {
                     run.said.extend_from_slice(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n");
                 } else if !run.redis.live[2].is_empty() {
                     // A cluster node gives a shard channel away, whatever is on its way up.
+                    sane = false;
                     let channel = run.redis.live[2].first().cloned();
                     let lost = run.redis.confirm(2, false, "sunsubscribe", channel);
                     run.said.extend(lost);
@@ -135,7 +139,7 @@ pub fn run(data: &[u8]) {
                 run.client_ended.get_or_insert(clean);
             }
             Op::RedisEnds => {
-                tame = false;
+                (tame, sane) = (false, false);
                 run.redis_ended = true;
             }
             Op::Drain => {
@@ -151,11 +155,11 @@ pub fn run(data: &[u8]) {
                 run.down_again |= !run.down_rest.is_empty();
             }
             Op::Whim(whim) => {
-                tame = false;
+                (tame, sane) = (false, false);
                 run.redis.whim = Some(whim);
             }
             Op::Babble(bytes) => {
-                tame = false;
+                (tame, sane) = (false, false);
                 run.redis.mad = true;
                 run.said.extend(bytes);
             }
@@ -188,6 +192,9 @@ pub fn run(data: &[u8]) {
     let full = run.redis.refuses == Refuses::Everybody && run.down == FULL;
     let refused = refused && !run.redis.mad;
     assert!(!refused || run.down.is_empty() || run.down == UNAVAILABLE || full, "{}", run.down.escape_ascii());
+    let drifted = [&b"\"reason\":\"desync\""[..], b"\"reason\":\"upstream-auth\""];
+    let last = String::from_utf8_lossy(&run.lines);
+    assert!(!sane || !drifted.iter().any(|reason| find(&run.lines, reason).is_some()), "{last}");
     let said = run.down.escape_ascii();
     assert!(!tame || run.down == foretold.replies, "{said} for {}", foretold.replies.escape_ascii());
     assert!(!tame || run.records == foretold.commands, "{} records", run.records);
@@ -195,7 +202,11 @@ pub fn run(data: &[u8]) {
 
 /// Everybody does what is left to do, then the client ends: the session must come to its end, too.
 fn finish(run: &mut Run) {
-    for _ in 0..2000 {
+    for round in 0..2000 {
+        if round == 1000 && run.redis.mad {
+            // It may never answer, and then nothing but its end ends the wait.
+            run.redis_ended = true;
+        }
         run.write(u64::MAX);
         run.settle();
         let wants = run.session.wants();
@@ -219,6 +230,7 @@ fn finish(run: &mut Run) {
         // The deadlines of what nobody answers any more.
         if let Some(at) = run.session.wants().wake_at_us
             && run.wire.is_empty()
+            && run.up.is_empty()
             && run.said.is_empty()
         {
             run.now = run.now.plus_us(at.saturating_sub(run.now.mono_us));

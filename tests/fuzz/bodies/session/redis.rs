@@ -14,6 +14,8 @@ pub(super) struct Redis {
     pub(super) resp3: bool,
     /// Channels, patterns, shard channels.
     pub(super) live: [BTreeSet<Vec<u8>>; 3],
+    /// EXEC will be refused.
+    pub(super) spoilt: bool,
     pub(super) whim: Option<u8>,
     /// It has said what nobody asked for: what it is told may be meant for another.
     pub(super) mad: bool,
@@ -70,6 +72,14 @@ impl Redis {
             let some = if name == b"RESET" { 6 } else { 9 };
             return answers[usize::from(whim) % some].to_vec();
         }
+        if let Some(refusal) = Self::refusal(&name, words) {
+            if name == b"EXEC" && self.multi.take().is_some() {
+                self.spoilt = false;
+                return b"-EXECABORT Transaction discarded because of: wrong number of arguments\r\n".to_vec();
+            }
+            self.spoilt |= self.multi.is_some();
+            return refusal;
+        }
         match (&name[..], &mut self.multi) {
             (b"AUTH", _) => {
                 assert!(self.mad, "AUTH without need");
@@ -110,13 +120,17 @@ impl Redis {
                 b"+OK\r\n".to_vec()
             }
             (b"EXEC", None) => b"-ERR EXEC without MULTI\r\n".to_vec(),
+            (b"EXEC", multi) if std::mem::take(&mut self.spoilt) => {
+                *multi = None;
+                b"-EXECABORT Transaction discarded because of previous errors.\r\n".to_vec()
+            }
             (b"EXEC", multi) => {
                 let replies = multi.take().unwrap_or_default();
                 [format!("*{}\r\n", replies.len()).into_bytes(), replies.concat()].concat()
             }
             (b"DISCARD", None) => b"-ERR DISCARD without MULTI\r\n".to_vec(),
             (b"DISCARD", multi) => {
-                *multi = None;
+                (*multi, self.spoilt) = (None, false);
                 b"+OK\r\n".to_vec()
             }
             (_, Some(queued)) => {
@@ -130,11 +144,38 @@ impl Redis {
                 }
                 b"*0\r\n".to_vec()
             }
-            (b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE", None) if words.len() == 1 => {
-                b"-ERR wrong number of arguments\r\n".to_vec()
-            }
             (_, None) if name.ends_with(b"SUBSCRIBE") => self.subscribe(&name, words),
             _ => Self::plain(&name, words),
+        }
+    }
+
+    /// What is refused before it is executed or queued.
+    fn refusal(name: &[u8], words: &[&[u8]]) -> Option<Vec<u8>> {
+        let arity = match name {
+            b"MULTI" | b"EXEC" | b"DISCARD" | b"RESET" | b"MONITOR" | b"SYNC" => words.len() == 1,
+            b"SELECT" | b"GET" => words.len() == 2,
+            b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" | b"WATCH" | b"CLIENT" => words.len() > 1,
+            _ => true,
+        };
+        if !arity {
+            return Some(b"-ERR wrong number of arguments\r\n".to_vec());
+        }
+        match name {
+            b"CLIENT" if words[1].eq_ignore_ascii_case(b"REPLY") => Some(b"-ERR syntax error\r\n".to_vec()),
+            b"HELLO" if words.get(1).is_some_and(|version| !matches!(*version, b"2" | b"3")) => {
+                Some(b"-NOPROTO unsupported protocol version\r\n".to_vec())
+            }
+            b"HELLO" => {
+                let mut rest = words.get(2..).unwrap_or_default();
+                loop {
+                    rest = match rest {
+                        [] => return None,
+                        [option, _, more @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => more,
+                        _ => return Some(b"-ERR Syntax error in HELLO option\r\n".to_vec()),
+                    };
+                }
+            }
+            _ => None,
         }
     }
 
