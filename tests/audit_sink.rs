@@ -96,6 +96,8 @@ fn a_sink_nobody_reads_fills_the_pen_and_loses_nothing_when_reading_resumes() {
 
     eventually("the pipe counts as unread, and the pen has been told all that was written before", || {
         fill(&mut pen, &ports[0]);
+        // What was written since the last line; a pen that is full would not ask again by itself.
+        ports[0].exchange(&mut pen);
         monitor.failing().is_some() && monitor.queue_bytes() == pen.backlog()
     });
     assert_eq!(monitor.failing().as_deref(), Some("nobody reads the pipe"));

@@ -83,6 +83,20 @@ pub fn left(frame: &[u8], what: Left) -> Vec<u8> {
     }
 }
 
+/// Puts pushes before the proxy's own answers that stand right before them, which are errors and CLIENT REPLY's. Redis
+/// sends what a write invalidates behind the write's reply; the proxy's own answer to the next command need not wait for
+/// it, as a push may come at any boundary. Pushes keep their order, and so do replies.
+pub fn pushes_first(frames: &mut [Vec<u8>], keeps_replies: bool) {
+    let is_own = |frame: &[u8]| frame.starts_with(b"-") || (keeps_replies && frame == b"+OK\r\n");
+    for at in 1..frames.len() {
+        let mut to = at;
+        while to > 0 && frames[to].first() == Some(&b'>') && is_own(&frames[to - 1]) {
+            frames.swap(to, to - 1);
+            to -= 1;
+        }
+    }
+}
+
 /// A reply of HELLO with the connection's id taken out; any other reply as it is.
 pub fn hello_id(frame: &[u8]) -> Vec<u8> {
     const ID: &[u8] = b"$2\r\nid\r\n:";

@@ -138,6 +138,19 @@ impl Table {
     }
 
     fn digest(&mut self) -> String {
+        if !Release::of_server().since(5, 0) {
+            // Its DEBUG DIGEST falls over a table that is being resized, or a key whose time has come: each look takes the
+            // one a step further, KEYS takes the other away.
+            let mut bytes = Vec::new();
+            for db in (0..16).rev() {
+                bytes.extend(encode(&["SELECT", &db.to_string()]));
+                bytes.extend(encode(&["KEYS", "*"]));
+                bytes.extend(encode(&["EXISTS", "none"]).repeat(128));
+            }
+            bytes.extend(encode(&["ECHO", "settled"]));
+            self.watcher.send_raw(&bytes);
+            while self.watcher.reply().text_or_empty() != "settled" {}
+        }
         self.watcher.call(&["DEBUG", "DIGEST"]).text()
     }
 
@@ -227,8 +240,8 @@ fn play(end: &mut End, round: &Round, number: usize, proxied: bool, place: &mut 
         if rest.is_empty() {
             break;
         }
-        // Byte by byte is for short ones: the question is the same.
-        let piece = if *piece == 1 && bytes.len() > 600 { 97 } else { *piece };
+        // Small pieces are for short ones: the question is the same.
+        let piece = (*piece).max(bytes.len() / 250);
         let (now, later) = rest.split_at(piece.min(rest.len()));
         end.send(now);
         rest = later;
@@ -254,7 +267,7 @@ fn differs(round: &Round, direct: &Heard, proxied: &Heard) -> Option<String> {
     if direct.closed != proxied.closed {
         return Some(format!("closed: direct {}, proxied {}", direct.closed, proxied.closed));
     }
-    let mut direct_frames = direct.frames.clone();
+    let mut direct_frames: Vec<_> = direct.frames.iter().map(|frame| expectation(round, frame)).collect();
     let mut proxied_frames = proxied.frames.clone();
     if let Some((class, _)) = &round.broken {
         let goodbye = direct_frames.pop_if(|frame| frame == b"+OK\r\n");
@@ -263,14 +276,14 @@ fn differs(round: &Round, direct: &Heard, proxied: &Heard) -> Option<String> {
             return Some(format!("{class}: the proxy's last words are {refusal:?}"));
         }
     }
+    let keeps_replies = round.ops.iter().any(|op| op.name == "client|reply");
+    normalise::pushes_first(&mut direct_frames, keeps_replies);
+    normalise::pushes_first(&mut proxied_frames, keeps_replies);
     let mut normaliser = None;
     for (at, (direct, proxied)) in direct_frames.iter().zip(&proxied_frames).enumerate() {
-        let expected = expectation(round, direct);
         let (expected, got) = match normaliser {
-            Some(left) if !direct.starts_with(b"-") => {
-                (normalise::left(&expected, left), normalise::left(proxied, left))
-            }
-            _ => (normalise::hello_id(&expected), normalise::hello_id(proxied)),
+            Some(left) if !direct.starts_with(b"-") => (normalise::left(direct, left), normalise::left(proxied, left)),
+            _ => (normalise::hello_id(direct), normalise::hello_id(proxied)),
         };
         if expected != got {
             let same = expected.iter().zip(&got).take_while(|(one, other)| one == other).count();

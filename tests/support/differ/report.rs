@@ -124,6 +124,7 @@ pub fn normalisers() -> String {
     for (name, left, reason) in NORMALISERS {
         writeln!(text, "  {name:<18} {:<10} {reason}", format!("{left:?}")).unwrap();
     }
+    writeln!(text, "  {:<18} {:<10} a push may come at any boundary", "a push", "BeforeOwn").unwrap();
     text
 }
 

@@ -115,7 +115,7 @@ impl Speaker {
         while self.multi {
             self.end_transaction();
         }
-        if self.confined() && (self.world.version < 300 || self.dice.one_in(2)) {
+        if self.confined() && (self.world.version < 300 || self.replies != Replies::Sent || self.dice.one_in(2)) {
             self.unsubscribe_all();
         }
         if self.replies != Replies::Sent && !self.confined() {
@@ -308,6 +308,11 @@ impl Speaker {
     }
 
     fn reply_mode(&mut self) {
+        if self.confined() {
+            // One who is subscribed is refused it, and nothing changes.
+            self.say_template(&["CLIENT REPLY OFF", "CLIENT REPLY SKIP", "client reply on"]);
+            return;
+        }
         match self.dice.roll(4) {
             0 => {
                 self.say(&["CLIENT", "REPLY", "OFF"]);
