@@ -9,15 +9,19 @@ const LIMITS: ReplyLimits = ReplyLimits { line_max: 256, bulk_max: 1 << 16, elem
 /// One thing that a server says.
 #[derive(Arbitrary, Debug)]
 enum Said {
-    Reply(Tree),
+    Reply(Attributes, Tree),
     Push(Vec<Tree>),
 }
+
+/// What may stand before a reply and belongs to it.
+type Attributes = Option<Vec<(Tree, Tree)>>;
 
 /// An element, and the push before it that is none: it is sent between two elements and nothing counts it. One behind
 /// the last element would come after the reply.
 #[derive(Arbitrary, Debug)]
 struct Child {
     push: Option<Vec<Tree>>,
+    attributes: Attributes,
     tree: Tree,
 }
 
@@ -44,44 +48,58 @@ enum Tree {
 impl Said {
     const fn class(&self) -> Class {
         match self {
-            Self::Reply(tree) => tree.class(),
+            Self::Reply(_, tree) => tree.class(),
             Self::Push(_) => Class::Push,
         }
     }
 
-    fn encode(&self, pushes: bool, out: &mut Vec<u8>) {
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
         match self {
-            Self::Reply(tree) => tree.encode(pushes, out),
-            Self::Push(children) => push(children, pushes, out),
+            Self::Reply(attributes, tree) => {
+                annotate(attributes.as_deref().filter(|_| extras), out);
+                tree.encode(extras, out);
+            }
+            Self::Push(children) => push(children, extras, out),
         }
     }
 
     /// The classes of the direct elements.
     fn elements(&self) -> Vec<Class> {
         match self {
-            Self::Reply(Tree::Array(children) | Tree::Set(children)) => {
+            Self::Reply(_, Tree::Array(children) | Tree::Set(children)) => {
                 children.iter().map(|child| child.tree.class()).collect()
             }
             Self::Push(children) => children.iter().map(Tree::class).collect(),
-            Self::Reply(Tree::Map(pairs)) => {
+            Self::Reply(_, Tree::Map(pairs)) => {
                 pairs.iter().flat_map(|(key, value)| [key.tree.class(), value.tree.class()]).collect()
             }
-            Self::Reply(_) => Vec::new(),
+            Self::Reply(..) => Vec::new(),
         }
     }
 }
 
-fn push(children: &[Tree], pushes: bool, out: &mut Vec<u8>) {
+fn push(children: &[Tree], extras: bool, out: &mut Vec<u8>) {
     out.extend(format!(">{}\r\n", children.len()).into_bytes());
-    children.iter().for_each(|child| child.encode(pushes, out));
+    children.iter().for_each(|child| child.encode(extras, out));
 }
 
 impl Child {
-    fn encode(&self, pushes: bool, out: &mut Vec<u8>) {
-        if let Some(children) = self.push.as_ref().filter(|_| pushes) {
-            push(children, pushes, out);
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
+        if let Some(children) = self.push.as_ref().filter(|_| extras) {
+            push(children, extras, out);
         }
-        self.tree.encode(pushes, out);
+        annotate(self.attributes.as_deref().filter(|_| extras), out);
+        self.tree.encode(extras, out);
+    }
+}
+
+fn annotate(attributes: Option<&[(Tree, Tree)]>, out: &mut Vec<u8>) {
+    if let Some(pairs) = attributes {
+        out.extend(format!("|{}\r\n", pairs.len()).into_bytes());
+        for (key, value) in pairs {
+            key.encode(true, out);
+            value.encode(true, out);
+        }
     }
 }
 
@@ -104,7 +122,7 @@ impl Tree {
         }
     }
 
-    fn encode(&self, pushes: bool, out: &mut Vec<u8>) {
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
         let mut line = |sigil: u8, text: &[u8]| {
             out.push(sigil);
             out.extend(text.iter().take(200).map(|byte| byte % 0x5f + b' '));
@@ -137,11 +155,11 @@ impl Tree {
         out.extend(format!("{}{}\r\n", count.0, count.1).into_bytes());
         match self {
             Self::Array(children) | Self::Set(children) => {
-                children.iter().for_each(|child| child.encode(pushes, out));
+                children.iter().for_each(|child| child.encode(extras, out));
             }
             Self::Map(pairs) => pairs.iter().for_each(|(key, value)| {
-                key.encode(pushes, out);
-                value.encode(pushes, out);
+                key.encode(extras, out);
+                value.encode(extras, out);
             }),
             _ => {}
         }
@@ -155,7 +173,7 @@ pub fn run(data: &[u8]) {
         check(input, inspect, *seed);
         return;
     }
-    // Replies of a server: each is one frame, of its class, with its elements. Those that are sent between the elements
+    // Replies of a server: each is one frame, of its class, with its elements. Pushes between the elements and attributes
     // change nothing, and without them another parser can be asked.
     // Trees are built and dropped by recursion, a level from seven bytes.
     let mut from = Unstructured::new(&input[..input.len().min(1400)]);
