@@ -42,7 +42,8 @@ impl Core {
                 self.short_of_room = true;
                 break;
             }
-            if self.keeps_replies() {
+            let unread = turn.down_pending.saturating_add(down.len());
+            if self.keeps_replies() && (unread > UNREAD_MAX || rest.first() != Some(&b'>')) {
                 break;
             }
             match self.lane.next(rest) {
@@ -54,7 +55,7 @@ impl Core {
                 Ok(Arrival::Push { len }) => {
                     self.pass(at, len, down);
                     at = at.saturating_add(len);
-                    self.release(UNREAD_MAX, turn, down);
+                    self.release_before(input.get(at..), turn, down);
                 }
                 Ok(Arrival::Line { len }) => {
                     // CLIENT REPLY OFF silences these too, unlike pushes (`prepareClientToWrite`).
@@ -85,7 +86,7 @@ impl Core {
                     at = at.saturating_add(len);
                     if closes {
                         self.close_front(turn, up, down);
-                        self.release(UNREAD_MAX, turn, down);
+                        self.release_before(input.get(at..), turn, down);
                     }
                 }
                 Ok(Arrival::Reply { len, first, last }) => {
@@ -96,12 +97,20 @@ impl Core {
                     at = at.saturating_add(len);
                     if last {
                         self.close_front(turn, up, down);
-                        self.release(UNREAD_MAX, turn, down);
+                        self.release_before(input.get(at..), turn, down);
                     }
                 }
             }
         }
         at
+    }
+
+    /// Releases, unless what Redis said next is a push: it was said before the command was answered that is answered here
+    /// (what a write invalidates follows the write's reply), and a client that quits would not hear it any more.
+    fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if rest.and_then(<[u8]>::first) != Some(&b'>') {
+            self.release(UNREAD_MAX, turn, down);
+        }
     }
 
     fn pass(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {

@@ -284,3 +284,38 @@ fn skip_before_a_subscription_silences_no_confirmation_and_counts_as_used() {
     script.redis(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
     script.down(&[&confirmation("subscribe", "a", 1)[..], b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"].concat());
 }
+
+#[test]
+fn what_a_write_invalidates_comes_before_the_proxys_answer_to_the_next_command() {
+    let mut script = resp3();
+    script.client(&pipeline(&["DEL a", "FLUSHALL"])).redis(&[b":1\r\n", INVALIDATE].concat());
+    script.down(&[b":1\r\n", INVALIDATE, NOPERM_FLUSHALL].concat());
+    // One that has not come is not waited for.
+    let mut script = resp3();
+    script.client(&pipeline(&["DEL a", "FLUSHALL"])).redis(b":1\r\n").down(&[b":1\r\n", NOPERM_FLUSHALL].concat());
+    // Who quits hears it before it is told goodbye.
+    let mut script = resp3();
+    script.client(&pipeline(&["DEL a", "QUIT"])).redis(&[b":1\r\n", INVALIDATE].concat());
+    script.down(&[b":1\r\n", INVALIDATE, b"+OK\r\n"].concat());
+}
+
+#[test]
+fn a_subscriber_is_refused_client_reply_by_redis_and_keeps_its_replies() {
+    let refusal = b"-ERR Can't execute 'client|reply': only PING / QUIT / RESET are allowed in this context\r\n";
+    let mut script = open();
+    // Whether it is a subscriber only the confirmation says.
+    script.client(&pipeline(&["SUBSCRIBE a", "CLIENT REPLY OFF", "PING"])).sent(&["SUBSCRIBE a"]);
+    script.redis(&confirmation("subscribe", "a", 1)).sent(&["CLIENT REPLY OFF", "PING"]);
+    script.redis(refusal).redis(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    script.recorded(&["SUBSCRIBE ran", "CLIENT|REPLY error", "PING ran"]);
+    // A subscriber no more: kept here again.
+    script.say("UNSUBSCRIBE").redis(&confirmation("unsubscribe", "a", 0)).up.clear();
+    script.client(&pipeline(&["CLIENT REPLY OFF", "GET a"])).sent(&["GET a"]);
+}
+
+#[test]
+fn a_server_that_takes_the_client_reply_of_a_subscriber_is_closed_upon() {
+    let mut script = open();
+    script.say("SUBSCRIBE a").redis(&confirmation("subscribe", "a", 1)).up.clear();
+    script.say("CLIENT REPLY ON").sent(&["CLIENT REPLY ON"]).redis(b"+OK\r\n").closed("desync", End::Flush);
+}

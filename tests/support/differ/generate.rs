@@ -424,6 +424,10 @@ impl Vocabulary {
             if (model.skip || model.off) && line.contains("subscribe") && !Release::of_server().since(6, 2) {
                 return Op::line("ping");
             }
+            // Redis 6.0 is silent about what was invalidated too; the proxy lets it through, as Redis from 6.2 on does.
+            if line == "client tracking on" && !Release::of_server().since(6, 2) {
+                return Op::line("ping");
+            }
             // One that has no CLIENT REPLY is given one by the proxy.
             if line.starts_with("client reply") && !Release::of_server().since(3, 2) {
                 return Op::line("ping");
@@ -434,10 +438,15 @@ impl Vocabulary {
             }
             return follow(model, Op::line(line));
         }
-        if dice.percent(1) && !model.multi {
+        // Redis up to 6.0 forgets that it was to skip the reply of a command that waits.
+        let may_wait = !model.skip || Release::of_server().since(7, 0);
+        if dice.percent(1) && !model.multi && may_wait {
             return Op::line(dice.pick(BLOCKING));
         }
         let (mut words, effect) = self.next_probe(denials);
+        if matches!(effect, Effect::Blocking | Effect::BlockingOption) && !may_wait {
+            return Op::line("ping");
+        }
         if matches!(effect, Effect::Blocking | Effect::BlockingOption) && !model.multi {
             // In its own shape, but for the time it may wait.
             words = without_waiting(words);
@@ -450,6 +459,8 @@ impl Vocabulary {
             words = vec![b"spop".to_vec(), words.get(1).cloned().unwrap_or_default(), b"100".to_vec()];
         }
         let op = judged(Op::new(words, Kind::Same), model);
+        model.skip =
+            op.name == "client|reply" && op.words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"skip"));
         if op.name == "client|reply" && !Release::of_server().since(3, 2) {
             return Op::line("ping");
         }
