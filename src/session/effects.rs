@@ -74,8 +74,13 @@ impl Core {
         down: &mut Gather<'_>,
     ) -> Flow {
         if self.over_budget(turn) {
-            self.spend_budget(turn);
-            return Flow::Wait;
+            // What is answered here needs nobody's answer; were it left to the end of the turn, the budget would be
+            // there again, and nobody would call again.
+            self.release(UNREAD_MAX, turn, down);
+            if self.over_budget(turn) {
+                self.spend_budget(turn);
+                return Flow::Wait;
+            }
         }
         let id = match resolved {
             Resolved::Known(id) => id,

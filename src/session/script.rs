@@ -180,17 +180,36 @@ impl Script {
                 let input = std::mem::take(&mut self.from_redis);
                 let consumed = self.call(&input, Session::upstream);
                 self.from_redis = input[consumed..].to_vec();
+                self.offer_replies_again();
             }
             if self.session.wants().read_down && !self.from_client.is_empty() {
                 let input = std::mem::take(&mut self.from_client);
                 let consumed = self.call(&input, Session::downstream);
                 self.from_client = input[consumed..].to_vec();
+                self.offer_again();
             }
             if before == (self.from_client.len(), self.from_redis.len()) && wants == self.session.wants() {
                 return;
             }
         }
         panic!("the session does not come to rest");
+    }
+
+    /// What the session left though it would read on is offered again only behind more bytes. So it must not be waiting
+    /// for a second look: nobody may ever call.
+    fn offer_again(&mut self) {
+        if self.session.wants().read_down && !self.from_client.is_empty() {
+            let input = self.from_client.clone();
+            assert_eq!(self.call(&input, Session::downstream), 0, "of what was left there was more to take");
+        }
+    }
+
+    /// The same of replies.
+    fn offer_replies_again(&mut self) {
+        if self.session.wants().read_up && !self.from_redis.is_empty() {
+            let input = self.from_redis.clone();
+            assert_eq!(self.call(&input, Session::upstream), 0, "of the replies left there was more to take");
+        }
     }
 
     /// Bytes from the client.

@@ -312,7 +312,8 @@ impl Core {
         let held = if held > self.config.stream_from { held } else { 0 };
         let owed = if owed > OWED_FREE { owed } else { 0 };
         self.set_charge((held, owed), turn);
-        self.unread = turn.down_pending as u64 > OWED_FREE || (self.keeps_replies() && !self.short_of_room);
+        let spent = turn.down_pending > 0 && self.over_budget_since.is_some();
+        self.unread = spent || turn.down_pending as u64 > OWED_FREE || (self.keeps_replies() && !self.short_of_room);
     }
 
     pub(super) fn set_charge(&mut self, due: (u64, u64), turn: &mut Turn<'_>) {

@@ -905,6 +905,35 @@ fn a_client_that_reads_its_denials_is_not_held_up_by_a_small_budget() {
 }
 
 #[test]
+fn a_budget_spent_behind_a_denial_does_not_strand_the_rest_of_the_pipeline() {
+    let mut setup = Setup::default();
+    setup.config.unanswered_max = 64 << 10;
+    let mut script = Script::with(setup);
+    script.up.clear();
+    let gets = command("GET a").repeat(2000);
+    script.client(&[command("FLUSHALL"), gets.clone()].concat()).down(NOPERM_FLUSHALL);
+    assert!(!script.wants().read_down, "the budget is spent");
+    for _ in 0..2000 {
+        script.redis(b"$-1\r\n");
+    }
+    script.up(&gets).down(&b"$-1\r\n".repeat(2000));
+}
+
+#[test]
+fn a_budget_spent_on_unread_replies_is_given_back_as_soon_as_they_are_read() {
+    let mut setup = Setup::default();
+    setup.config.unanswered_max = 64 << 10;
+    let mut script = Script::with(setup);
+    script.client(&command("GET a").repeat(400));
+    script.down_pending = 60_000;
+    script.say("GET b");
+    assert!(!script.wants().read_down, "the budget is spent");
+    script.down_pending = 0;
+    script.client(b"");
+    assert!(script.wants().read_down, "and not before a deadline comes or Redis answers");
+}
+
+#[test]
 fn a_budget_that_is_spent_is_given_back_by_replies() {
     let mut script = Script::new();
     script.client(&command("GET a").repeat(40_000));

@@ -6,6 +6,25 @@ use ravelin::resp::reply::{Class, Inspect, Progress, ReplyError, ReplyLimits, Re
 
 const LIMITS: ReplyLimits = ReplyLimits { line_max: 256, bulk_max: 1 << 16, elements_max: 1 << 12 };
 
+/// One thing that a server says.
+#[derive(Arbitrary, Debug)]
+enum Said {
+    Reply(Attributes, Tree),
+    Push(Vec<Tree>),
+}
+
+/// What may stand before a reply and belongs to it.
+type Attributes = Option<Vec<(Tree, Tree)>>;
+
+/// An element, and the push before it that is none: it is sent between two elements and nothing counts it. One behind
+/// the last element would come after the reply.
+#[derive(Arbitrary, Debug)]
+struct Child {
+    push: Option<Vec<Tree>>,
+    attributes: Attributes,
+    tree: Tree,
+}
+
 /// A reply as its sender sees it.
 #[derive(Arbitrary, Debug)]
 enum Tree {
@@ -21,10 +40,67 @@ enum Tree {
     Boolean(bool),
     Double(i32),
     BigNumber(u128),
-    Array(Vec<Tree>),
-    Set(Vec<Tree>),
-    Push(Vec<Tree>),
-    Map(Vec<(Tree, Tree)>),
+    Array(Vec<Child>),
+    Set(Vec<Child>),
+    Map(Vec<(Child, Child)>),
+}
+
+impl Said {
+    const fn class(&self) -> Class {
+        match self {
+            Self::Reply(_, tree) => tree.class(),
+            Self::Push(_) => Class::Push,
+        }
+    }
+
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
+        match self {
+            Self::Reply(attributes, tree) => {
+                annotate(attributes.as_deref().filter(|_| extras), out);
+                tree.encode(extras, out);
+            }
+            Self::Push(children) => push(children, extras, out),
+        }
+    }
+
+    /// The classes of the direct elements.
+    fn elements(&self) -> Vec<Class> {
+        match self {
+            Self::Reply(_, Tree::Array(children) | Tree::Set(children)) => {
+                children.iter().map(|child| child.tree.class()).collect()
+            }
+            Self::Push(children) => children.iter().map(Tree::class).collect(),
+            Self::Reply(_, Tree::Map(pairs)) => {
+                pairs.iter().flat_map(|(key, value)| [key.tree.class(), value.tree.class()]).collect()
+            }
+            Self::Reply(..) => Vec::new(),
+        }
+    }
+}
+
+fn push(children: &[Tree], extras: bool, out: &mut Vec<u8>) {
+    out.extend(format!(">{}\r\n", children.len()).into_bytes());
+    children.iter().for_each(|child| child.encode(extras, out));
+}
+
+impl Child {
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
+        if let Some(children) = self.push.as_ref().filter(|_| extras) {
+            push(children, extras, out);
+        }
+        annotate(self.attributes.as_deref().filter(|_| extras), out);
+        self.tree.encode(extras, out);
+    }
+}
+
+fn annotate(attributes: Option<&[(Tree, Tree)]>, out: &mut Vec<u8>) {
+    if let Some(pairs) = attributes {
+        out.extend(format!("|{}\r\n", pairs.len()).into_bytes());
+        for (key, value) in pairs {
+            key.encode(true, out);
+            value.encode(true, out);
+        }
+    }
 }
 
 impl Tree {
@@ -42,12 +118,11 @@ impl Tree {
             Self::BigNumber(_) => Class::BigNumber,
             Self::Array(_) => Class::Array,
             Self::Set(_) => Class::Set,
-            Self::Push(_) => Class::Push,
             Self::Map(_) => Class::Map,
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, extras: bool, out: &mut Vec<u8>) {
         let mut line = |sigil: u8, text: &[u8]| {
             out.push(sigil);
             out.extend(text.iter().take(200).map(|byte| byte % 0x5f + b' '));
@@ -75,17 +150,16 @@ impl Tree {
             }
             Self::Array(children) => ('*', children.len()),
             Self::Set(children) => ('~', children.len()),
-            Self::Push(children) => ('>', children.len()),
             Self::Map(pairs) => ('%', pairs.len()),
         };
         out.extend(format!("{}{}\r\n", count.0, count.1).into_bytes());
         match self {
-            Self::Array(children) | Self::Set(children) | Self::Push(children) => {
-                children.iter().for_each(|child| child.encode(out));
+            Self::Array(children) | Self::Set(children) => {
+                children.iter().for_each(|child| child.encode(extras, out));
             }
             Self::Map(pairs) => pairs.iter().for_each(|(key, value)| {
-                key.encode(out);
-                value.encode(out);
+                key.encode(extras, out);
+                value.encode(extras, out);
             }),
             _ => {}
         }
@@ -99,28 +173,50 @@ pub fn run(data: &[u8]) {
         check(input, inspect, *seed);
         return;
     }
-    // Replies of a server: each is one frame, of its class.
-    let mut from = Unstructured::new(input);
-    let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+    // Replies of a server: each is one frame, of its class, with its elements. Pushes between the elements and attributes
+    // change nothing, and without them another parser can be asked.
+    // Trees are built and dropped by recursion, a level from seven bytes.
+    let mut from = Unstructured::new(&input[..input.len().min(1400)]);
+    let (mut bytes, mut bare, mut ends, mut bare_ends, mut expected) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     while !from.is_empty() && bytes.len() < 8192 {
-        let Ok(tree) = Tree::arbitrary(&mut from) else { break };
-        tree.encode(&mut bytes);
-        expected.push((bytes.len(), tree.class()));
+        let Ok(said) = Said::arbitrary(&mut from) else { break };
+        said.encode(true, &mut bytes);
+        said.encode(false, &mut bare);
+        ends.push(bytes.len());
+        bare_ends.push(bare.len());
+        let mut elements = said.elements();
+        let element_count = elements.len() as u64;
+        elements.truncate(if inspect == Inspect::Elements { 128 } else { 0 });
+        expected.push((said.class(), element_count, elements));
     }
-    let (frames, refusal) = check(&bytes, inspect, *seed);
-    if refusal.is_none() {
-        assert_eq!(frames, expected);
-    } else {
+    for (bytes, ends) in [(bytes, ends), (bare, bare_ends)] {
+        let (frames, refusal) = check(&bytes, inspect, *seed);
         // Of what is well-formed only what is over a limit is refused.
         assert!(matches!(
             refusal,
-            Some(ReplyError::TooManyElements | ReplyError::BulkTooLong | ReplyError::LineTooLong)
+            None | Some(ReplyError::TooManyElements | ReplyError::BulkTooLong | ReplyError::LineTooLong)
         ));
-        assert_eq!(frames[..], expected[..frames.len()]);
+        assert!(refusal.is_some() || frames.len() == expected.len(), "{} of {}", frames.len(), expected.len());
+        for (frame, (end, (class, element_count, elements))) in frames.into_iter().zip(ends.iter().zip(&expected)) {
+            assert_eq!(
+                frame,
+                Scanned { end: *end, class: *class, element_count: *element_count, elements: elements.clone() }
+            );
+        }
     }
 }
 
-type Frames = (Vec<(usize, Class)>, Option<ReplyError>);
+#[derive(Debug, PartialEq, Eq)]
+struct Scanned {
+    end: usize,
+    class: Class,
+    element_count: u64,
+    /// Empty unless they are inspected.
+    elements: Vec<Class>,
+}
+
+type Frames = (Vec<Scanned>, Option<ReplyError>);
 
 fn check(input: &[u8], inspect: Inspect, seed: u8) -> Frames {
     let whole = scan(input, inspect, || usize::MAX);
@@ -131,11 +227,13 @@ fn check(input: &[u8], inspect: Inspect, seed: u8) -> Frames {
     }
     // What is looked at changes nothing about where frames end, except how much may be held for it.
     let plain = scan(input, Inspect::Nothing, || usize::MAX);
-    assert_eq!(plain, whole, "inspected");
+    assert_eq!(plain.1, whole.1, "inspected");
+    let ends = |frames: &Frames| frames.0.iter().map(|frame| (frame.end, frame.class)).collect::<Vec<_>>();
+    assert_eq!(ends(&plain), ends(&whole), "inspected");
     let mut begin = 0;
-    for (end, class) in &whole.0 {
-        agree(&input[begin..], end - begin, *class);
-        begin = *end;
+    for frame in &whole.0 {
+        agree(&input[begin..], frame.end - begin, frame.class);
+        begin = frame.end;
     }
     whole
 }
@@ -162,7 +260,12 @@ fn scan(input: &[u8], inspect: Inspect, mut more: impl FnMut() -> usize) -> Fram
                 assert!(frame.elements.len() as u64 <= frame.element_count.min(128));
                 if last {
                     assert!(scanner.at_boundary());
-                    frames.push((at, frame.class));
+                    frames.push(Scanned {
+                        end: at,
+                        class: frame.class,
+                        element_count: frame.element_count,
+                        elements: frame.elements.clone(),
+                    });
                     bytes = 0;
                     scanner.inspect(inspect);
                 }
@@ -172,10 +275,15 @@ fn scan(input: &[u8], inspect: Inspect, mut more: impl FnMut() -> usize) -> Fram
 }
 
 /// Another parser, in either protocol, sees the frame end there. It knows less (numbers beyond its types, attributes,
-/// text that is no UTF-8) and recurses as deep as it is told, so it is asked only about what is flat enough.
+/// text that is no UTF-8) and recurses as deep as it is told, so it is asked only about what is flat enough. To it a push
+/// is an element wherever it stands, so it is not asked where one may stand inside: where, behind the frame's own first
+/// byte, any line or payload begins with `>`.
 fn agree(input: &[u8], len: usize, class: Class) {
     let frame = &input[..len];
     if frame.iter().filter(|byte| b"*%~>|".contains(byte)).count() > 100 {
+        return;
+    }
+    if frame.windows(3).any(|bytes| bytes == b"\r\n>") {
         return;
     }
     let third = redis_protocol::resp3::decode::complete::decode(input).ok().flatten().map(|(_, len)| len);
