@@ -9,6 +9,7 @@ mod ground;
 mod support;
 
 use ground::{Ground, Guest, Way, expect_errors};
+use serde_json::Value;
 use support::redis::Release;
 
 /// What an application does on a day, and what it is denied.
@@ -32,23 +33,49 @@ const DENIED: &[&str] = &["denied", "no_caching"];
 /// What the second door allows: scripts, client side caches, and clients that insist on a password.
 const OPEN: &[&str] = &["caching", "scripts", "credentials"];
 
-/// All of a library's script, and what a user sees who has forgotten something.
+/// A program's script is one section of each kind.
+const OF_A_PROGRAM: &[&str] = &["everyday"];
+
+/// All of a client's script, and what a user sees who has forgotten something.
 fn all(guest: Guest, floors: [usize; 3], refused: &[(&str, &str)]) {
     let ground = Ground::start();
-    ground.same(guest, 0, EVERYDAY, floors[0]);
+    let everyday = if guest.script == REDIS_CLI.0 { OF_A_PROGRAM } else { EVERYDAY };
+    ground.same(guest, 0, everyday, floors[0]);
     // Rights for subcommands came with 7.0.
     if Release::of_server().since(7, 0) {
         ground.same(guest, 0, DENIED, floors[1]);
     }
     let denied = ground.transcript(guest, Way::Proxied(0), DENIED, false);
     let refusals = denied.iter().filter(|line| line.to_string().contains("no permissions to run the '")).count();
-    assert!(refusals >= 12, "only {refusals} refusals in {denied:#?}");
+    assert!(refusals >= 9, "only {refusals} refusals in {denied:#?}");
     ground.same(guest, 1, OPEN, floors[2]);
     let sections = ["credentials", "no_certificate"];
     let lines = ground.transcript(guest, Way::Proxied(0), &sections, true);
     expect_errors(&lines, refused);
     guest.row(&lines, &sections, "refused as documented");
     ground.check_records();
+}
+
+/// What redis-cli says to who has credentials that Ravelin refuses, forgot the certificate, or forgot TLS.
+const REDIS_CLI: (&str, &[(&str, &str)]) = (
+    "redis_cli.py",
+    &[
+        ("credentials/ping", "AUTH failed: NOPERM authentication is by client certificate here; take the password out"),
+        ("no certificate", "Server closed the connection|certificate required"),
+        ("no TLS", "got \"\\x15\" as reply type byte|Server closed the connection"),
+    ],
+);
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn redis_cli_with_resp2_prints_what_it_prints_directly() {
+    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 2 }, [48, 22, 6], REDIS_CLI.1);
+}
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn redis_cli_with_resp3_prints_what_it_prints_directly() {
+    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 3 }, [48, 22, 8], REDIS_CLI.1);
 }
 
 /// What redis-py says to who has credentials that Ravelin refuses, forgot the certificate, or forgot TLS.
@@ -125,4 +152,56 @@ fn node_redis_with_resp2_is_answered_as_by_redis() {
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn node_redis_with_resp3_is_answered_as_by_redis() {
     all(Guest { script: "node_redis.cjs", words: &[], protocol: 3 }, [150, 20, 20], NODE_REDIS);
+}
+
+/// A queue and its workers, through the door that allows scripts; and what the default policy makes of them.
+fn queue(guest: Guest, floor: usize, refused: &[(&str, &str)]) -> Vec<Value> {
+    let ground = Ground::start();
+    if Release::of_server().since(6, 2) {
+        ground.same(guest, 1, &["queue"], floor);
+    }
+    let lines = ground.transcript(guest, Way::Proxied(0), &["refused"], false);
+    expect_errors(&lines, refused);
+    guest.row(&lines, &["refused"], "refused as documented");
+    ground.check_records();
+    lines
+}
+
+/// RQ needs scripts for more than plain jobs: unique ones, emptying a queue, its scheduler.
+const RQ: &[(&str, &str)] = &[
+    ("refused/unique", "this user has no permissions to run the 'evalsha' command"),
+    ("refused/empty", "this user has no permissions to run the 'evalsha' command"),
+    ("refused/worker", "CLIENT LIST command not supported, setting ip_address to unknown"),
+    ("refused/worker", "Successfully completed rq_jobs.add(40, 2)"),
+    ("refused/scheduler", "this user has no permissions to run the 'evalsha' command"),
+];
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn rq_with_resp2_works_off_its_jobs() {
+    queue(Guest { script: "rq_queue.py", words: &[], protocol: 2 }, 17, RQ);
+}
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn rq_with_resp3_works_off_its_jobs() {
+    queue(Guest { script: "rq_queue.py", words: &[], protocol: 3 }, 17, RQ);
+}
+
+/// BullMQ does all by scripts.
+const BULLMQ: &[(&str, &str)] = &[
+    ("refused/add", "NOPERM this user has no permissions to run the 'eval' command"),
+    ("refused/worker", "NOPERM this user has no permissions to run the 'eval' command"),
+];
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn bullmq_with_resp2_works_off_its_jobs() {
+    queue(Guest { script: "bullmq.cjs", words: &[], protocol: 2 }, 18, BULLMQ);
+}
+
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn bullmq_with_resp3_works_off_its_jobs() {
+    queue(Guest { script: "bullmq.cjs", words: &[], protocol: 3 }, 18, BULLMQ);
 }
