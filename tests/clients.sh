@@ -98,11 +98,13 @@ if [[ -n $server ]]; then export RAVELIN_TEST_SERVER=$server; fi
 export RAVELIN_CLIENT_LIBRARIES=$libraries
 release=$("${server:-redis-server}" --version | cut -d ' ' -f 1-3)
 
+# They wait more than they compute.
+threads=$(($(nproc) * 2))
 log=$ravelin_target/clients/log
 began=$SECONDS
 status=0
 # Not captured: a row is worth having from a test that fails later, too.
-cargo test --locked --test clients -- --include-ignored --nocapture "$@" > "$log" 2>&1 || status=$?
+cargo test --locked --test clients -- --include-ignored --nocapture --test-threads "$threads" "$@" > "$log" 2>&1 || status=$?
 if ((status != 0)); then
     # All but the audit streams.
     grep -v '^{"v":1,' -- "$log" >&2 || true

@@ -168,7 +168,7 @@ async function streams() {
 
 function bigValue() {
   const blocks = Array.from({ length: 32768 }, (_, number) => Buffer.from(digest(String(number)), "hex"));
-  return Buffer.concat(Array(8).fill(Buffer.concat(blocks)));
+  return Buffer.concat(Array(4).fill(Buffer.concat(blocks)));
 }
 
 async function big() {
@@ -190,11 +190,11 @@ async function big() {
 async function pipelines() {
   const client = connect();
   const pipe = client.pipeline();
-  for (let number = 0; number < 5000; number++) pipe.set(`p${number % 50}`, number).get(`p${number % 50}`);
+  for (let number = 0; number < 2000; number++) pipe.set(`p${number % 50}`, number).get(`p${number % 50}`);
   const replies = await pipe.exec();
   const right = replies.every(([found, reply], at) => found === null && reply === (at % 2 ? String((at - 1) / 2) : "OK"));
-  say("pipelines/ten thousand", [replies.length, right]);
-  const loose = await Promise.all(Array.from({ length: 2000 }, (_, number) => client.echo(String(number))));
+  say("pipelines/four thousand", [replies.length, right]);
+  const loose = await Promise.all(Array.from({ length: 1000 }, (_, number) => client.echo(String(number))));
   say("pipelines/without one", [loose.length, loose.every((reply, at) => reply === String(at))]);
   await step("pipelines/errors in their places", () =>
     client.pipeline().set("word", "x").lpush("word", "y").get("word").incr("word").get("word").exec());
@@ -324,7 +324,7 @@ async function blocking() {
 async function scans() {
   const client = connect();
   const pipe = client.pipeline();
-  for (let number = 0; number < 1500; number++) {
+  for (let number = 0; number < 600; number++) {
     pipe.set(`scan:${number}`, number).hset("scanhash", `f${number}`, number);
     pipe.sadd("scanset", `m${number}`).zadd("scanzset", number, `m${number}`);
   }
@@ -393,7 +393,7 @@ async function crowd() {
     return wrong;
   }
   const clients = Array.from({ length: 24 }, () => connect());
-  const wrong = await Promise.all(clients.map((client, number) => guest(client, `own${number}`, 12)));
+  const wrong = await Promise.all(clients.map((client, number) => guest(client, `own${number}`, 8)));
   say("crowd/own connections", [wrong.length, wrong.reduce((sum, each) => sum + each)]);
   close(...clients);
   // ioredis has no pool: everybody shares one connection.
@@ -401,7 +401,7 @@ async function crowd() {
   const together = await Promise.all(
     Array.from({ length: 16 }, (_, number) => (async () => {
       let odd = 0;
-      for (let round = 0; round < 12; round++) {
+      for (let round = 0; round < 8; round++) {
         const token = `shared${number}:${round}`;
         odd += (await shared.echo(token)) !== token;
         await shared.set(`shared:${number}`, token);

@@ -187,7 +187,7 @@ async function streams() {
 
 function bigValue() {
   const blocks = Array.from({ length: 32768 }, (_, number) => Buffer.from(digest(String(number)), "hex"));
-  return Buffer.concat(Array(8).fill(Buffer.concat(blocks)));
+  return Buffer.concat(Array(4).fill(Buffer.concat(blocks)));
 }
 
 async function big() {
@@ -207,8 +207,8 @@ async function big() {
 
 async function pipelines() {
   const client = await connect();
-  const loose = await Promise.all(Array.from({ length: 10000 }, (_, number) => client.echo(String(number))));
-  say("pipelines/ten thousand", [loose.length, loose.every((reply, at) => reply === String(at))]);
+  const loose = await Promise.all(Array.from({ length: 4000 }, (_, number) => client.echo(String(number))));
+  say("pipelines/four thousand", [loose.length, loose.every((reply, at) => reply === String(at))]);
   await step("pipelines/settled", async () => {
     const all = [client.set("word", "x"), client.lPush("word", "y"), client.get("word"), client.incr("word"), client.get("word")];
     return (await Promise.allSettled(all)).map(({ status, value, reason }) => [status, value ?? reason]);
@@ -340,7 +340,7 @@ async function blocking() {
 async function scans() {
   const client = await connect();
   const all = [];
-  for (let number = 0; number < 1500; number++) {
+  for (let number = 0; number < 600; number++) {
     all.push(client.set(`scan:${number}`, String(number)), client.hSet("scanhash", `f${number}`, String(number)));
     all.push(client.sAdd("scanset", `m${number}`), client.zAdd("scanzset", { score: number, value: `m${number}` }));
   }
@@ -403,17 +403,17 @@ async function crowd() {
   }
   const sum = (wrong) => [wrong.length, wrong.reduce((total, each) => total + each)];
   const clients = await Promise.all(Array.from({ length: 24 }, () => connect()));
-  say("crowd/own connections", sum(await Promise.all(clients.map((client, number) => guest(client, `own${number}`, 12)))));
+  say("crowd/own connections", sum(await Promise.all(clients.map((client, number) => guest(client, `own${number}`, 8)))));
   close(...clients);
   const model = made();
   const pool = createClientPool(model.options, { minimum: 1, maximum: 4 });
   pool.on("error", (found) => aside.push(found.message));
   await pool.connect();
   const names = Array.from({ length: 16 }, (_, number) => `pool${number}`);
-  say("crowd/pool, borrowed", sum(await Promise.all(names.map((name) => pool.execute((client) => guest(client, name, 12))))));
+  say("crowd/pool, borrowed", sum(await Promise.all(names.map((name) => pool.execute((client) => guest(client, name, 8))))));
   const loose = names.map(async (name) => {
     let wrong = 0;
-    for (let number = 0; number < 12; number++) {
+    for (let number = 0; number < 8; number++) {
       const token = `${name}:${number}`;
       wrong += (await pool.echo(token)) !== token;
       await pool.set(`loose:${name}`, token);

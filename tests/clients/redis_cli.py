@@ -100,7 +100,7 @@ async def everyday():
     back = cli("to standard output", "--raw", "GET", "bin")
     say("the same bytes", back == binary + b"\n")
     cli("quoted", "--no-raw", "GET", "bin")
-    big = binary * 32768
+    big = binary * 16384
     cli("big", "-x", "SET", "big", raw=big)
     back = cli("big back", "--raw", "GET", "big")
     say("the same big bytes", back == big + b"\n")
@@ -123,7 +123,7 @@ async def everyday():
         cli("protocols", "--no-raw", lines=["HELLO 4", "HGETALL h", "SELECT 2", "DBSIZE"])
     cli("inline quotes", lines=['ECHO "a b"', "ECHO 'c d'", "", "ECHO done"])
     pipe = b"".join(
-        b"*3\r\n$3\r\nSET\r\n$%d\r\npipe%d\r\n$5\r\nvalue\r\n" % (4 + len(str(number)), number) for number in range(5000))
+        b"*3\r\n$3\r\nSET\r\n$%d\r\npipe%d\r\n$5\r\nvalue\r\n" % (4 + len(str(number)), number) for number in range(2000))
     cli("mass insertion", "--pipe", raw=pipe)
     cli("mass insertion with errors", "--pipe", raw=b"*2\r\n$4\r\nINCR\r\n$5\r\npipe0\r\n*3\r\n$5\r\nLPUSH\r\n$5\r\npipe0\r\n$1\r\nx\r\n")
     found = subprocess.run(program("--scan", "--pattern", "pipe1*"), capture_output=True, timeout=60, check=False)

@@ -216,7 +216,7 @@ async def streams():
 async def big():
     client = connect()
     block = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(32768))
-    value = block * 8
+    value = block * 4
     await step("big/set", client.set, "big", value)
     await step("big/get", client.get, "big")
     await step("big/length", client.strlen, "big")
@@ -232,11 +232,11 @@ async def big():
 async def pipelines():
     client = connect()
     pipe = client.pipeline(transaction=False)
-    for number in range(5000):
+    for number in range(2000):
         pipe.set(f"p{number % 50}", number).get(f"p{number % 50}")
     replies = await settled(pipe.execute())
-    expected = [each for number in range(5000) for each in (True, str(number).encode())]
-    say("pipelines/ten thousand", [len(replies), replies == expected])
+    expected = [each for number in range(2000) for each in (True, str(number).encode())]
+    say("pipelines/four thousand", [len(replies), replies == expected])
     pipe.set("word", "x").lpush("word", "y").get("word").incr("word").get("word")
     await step("pipelines/errors in their places", pipe.execute, raise_on_error=False)
     pipe.get("word").incr("word").get("word")
@@ -413,7 +413,7 @@ async def blocking():
 async def scans():
     client = connect()
     pipe = client.pipeline(transaction=False)
-    for number in range(1500):
+    for number in range(600):
         pipe.set(f"scan:{number}", number)
         pipe.hset("scanhash", f"f{number}", number)
         pipe.sadd("scanset", f"m{number}")
@@ -491,7 +491,7 @@ async def crowd():
         return await asyncio.gather(*(asyncio.to_thread(asyncio.run, each) for each in guests))
 
     clients = [connect() for _ in range(24)]
-    wrong = await all_of([guest(client, f"own{number}", 12) for number, client in enumerate(clients)])
+    wrong = await all_of([guest(client, f"own{number}", 8) for number, client in enumerate(clients)])
     say("crowd/own connections", [len(wrong), sum(wrong)])
     await close(*clients)
 
@@ -500,7 +500,7 @@ async def crowd():
     tls = {"connection_class": library.SSLConnection} if options.ca else {}
     pool = kind(max_connections=4, timeout=PROMPT, **keywords, **tls)
     shared = library.Redis(connection_pool=pool)
-    wrong = await all_of([guest(shared, f"pool{number}", 12) for number in range(16)])
+    wrong = await all_of([guest(shared, f"pool{number}", 8) for number in range(16)])
     say("crowd/shared pool", [len(wrong), sum(wrong)])
     await close(shared)
     await settled(pool.disconnect())
