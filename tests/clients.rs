@@ -6,10 +6,11 @@
 
 #[path = "clients/ground.rs"]
 mod ground;
+#[path = "clients/rust.rs"]
+mod rust;
 mod support;
 
 use ground::{Ground, Guest, Way, expect_errors};
-use serde_json::Value;
 use support::redis::Release;
 
 /// What an application does on a day, and what it is denied.
@@ -25,6 +26,7 @@ const EVERYDAY: &[&str] = &[
     "scans",
     "reconnects",
     "crowd",
+    "fallback",
 ];
 
 /// What the default policy denies, said to a Redis whose ACL denies the same.
@@ -34,21 +36,27 @@ const DENIED: &[&str] = &["denied", "no_caching"];
 const OPEN: &[&str] = &["caching", "scripts", "credentials"];
 
 /// A program's script is one section of each kind.
-const OF_A_PROGRAM: &[&str] = &["everyday"];
+const OF_A_PROGRAM: &[&str] = &["everyday", "fallback"];
 
 /// All of a client's script, and what a user sees who has forgotten something.
 fn all(guest: Guest, floors: [usize; 3], refused: &[(&str, &str)]) {
     let ground = Ground::start();
+    let release = Release::of_server();
+    if guest.protocol == 3 && !release.since(6, 0) {
+        // Whether a client goes on with RESP2 or gives up is its affair; it does as it does directly.
+        ground.same(guest, 0, &["fallback"], 3);
+        return;
+    }
     let everyday = if guest.script == REDIS_CLI.0 { OF_A_PROGRAM } else { EVERYDAY };
     ground.same(guest, 0, everyday, floors[0]);
     // Rights for subcommands came with 7.0.
-    if Release::of_server().since(7, 0) {
+    if release.since(7, 0) {
         ground.same(guest, 0, DENIED, floors[1]);
     }
     let denied = ground.transcript(guest, Way::Proxied(0), DENIED, false);
     let refusals = denied.iter().filter(|line| line.to_string().contains("no permissions to run the '")).count();
     assert!(refusals >= 9, "only {refusals} refusals in {denied:#?}");
-    ground.same(guest, 1, OPEN, floors[2]);
+    ground.same(guest, 1, if release.since(6, 0) { OPEN } else { &OPEN[..2] }, floors[2]);
     let sections = ["credentials", "no_certificate"];
     let lines = ground.transcript(guest, Way::Proxied(0), &sections, true);
     expect_errors(&lines, refused);
@@ -155,16 +163,24 @@ fn node_redis_with_resp3_is_answered_as_by_redis() {
 }
 
 /// A queue and its workers, through the door that allows scripts; and what the default policy makes of them.
-fn queue(guest: Guest, floor: usize, refused: &[(&str, &str)]) -> Vec<Value> {
+fn queue(guest: Guest, floor: usize, refused: &[(&str, &str)]) {
     let ground = Ground::start();
-    if Release::of_server().since(6, 2) {
+    let release = Release::of_server();
+    if guest.protocol == 3 && !release.since(6, 0) {
+        guest.without("this server has no RESP3");
+        return;
+    }
+    if !release.since(5, 0) {
+        guest.without("RQ needs Redis 4, BullMQ Redis 5");
+        return;
+    }
+    if release.since(6, 2) {
         ground.same(guest, 1, &["queue"], floor);
     }
     let lines = ground.transcript(guest, Way::Proxied(0), &["refused"], false);
     expect_errors(&lines, refused);
     guest.row(&lines, &["refused"], "refused as documented");
     ground.check_records();
-    lines
 }
 
 /// RQ needs scripts for more than plain jobs: unique ones, emptying a queue, its scheduler.
@@ -204,4 +220,16 @@ fn bullmq_with_resp2_works_off_its_jobs() {
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn bullmq_with_resp3_works_off_its_jobs() {
     queue(Guest { script: "bullmq.cjs", words: &[], protocol: 3 }, 18, BULLMQ);
+}
+
+#[test]
+fn the_crate_redis_with_resp2_is_answered_as_by_redis() {
+    rust::same(2);
+}
+
+#[test]
+fn the_crate_redis_with_resp3_is_answered_as_by_redis() {
+    if Release::of_server().since(6, 0) {
+        rust::same(3);
+    }
 }

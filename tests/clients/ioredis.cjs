@@ -76,9 +76,12 @@ async function handshake() {
   await step("handshake/lazy", () => lazy.connect());
   say("handshake/status", lazy.status);
   await step("handshake/quit", () => lazy.quit());
-  const mapped = connect({ protocol: 3, replyMapping: "resp3" });
-  await step("handshake/mapped", async () => [await mapped.hset("map", "a", "1"), await mapped.hgetall("map")]);
-  close(plain, third, lazy, mapped);
+  if (options.protocol === 3) {
+    const mapped = connect({ replyMapping: "resp3" });
+    await step("handshake/mapped", async () => [await mapped.hset("map", "a", "1"), await mapped.hgetall("map")]);
+    close(mapped);
+  }
+  close(plain, third, lazy);
 }
 
 async function values() {
@@ -483,6 +486,15 @@ async function scripts() {
   close(client);
 }
 
+// A server that may not know HELLO: ioredis goes on with RESP2.
+async function fallback() {
+  const client = once();
+  await step("fallback/ping", () => client.ping());
+  await step("fallback/set", () => client.set("k", "v"));
+  await step("fallback/all", () => client.hgetall("nothing"));
+  close(client);
+}
+
 // With a name and a password of its own, as it was configured for a Redis that asks for them.
 async function credentials() {
   aside.length = 0;
@@ -513,6 +525,6 @@ run(async () => {
   write({ client: "ioredis", version: require("ioredis/package.json").version, protocol: options.protocol });
   await runSections({
     handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, crowd, denied,
-    no_caching: noCaching, caching, scripts, credentials, no_certificate: noCertificate,
+    no_caching: noCaching, caching, scripts, fallback, credentials, no_certificate: noCertificate,
   });
 });

@@ -511,6 +511,15 @@ async function scripts() {
   close(client);
 }
 
+// A server that may not know HELLO.
+async function fallback() {
+  const client = made({}, NEVER);
+  await step("fallback/connect", () => client.connect().then(() => client.ping()));
+  await step("fallback/set", () => client.set("k", "v"));
+  await step("fallback/get", () => client.get("k"));
+  close(client);
+}
+
 // With a name and a password of its own, as it was configured for a Redis that asks for them.
 async function credentials() {
   const client = made({}, NEVER);
@@ -539,6 +548,6 @@ run(async () => {
   write({ client: "node-redis", version: require("redis/package.json").version, protocol: options.protocol });
   await runSections({
     handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, crowd, denied,
-    no_caching: noCaching, caching, scripts, credentials, no_certificate: noCertificate,
+    no_caching: noCaching, caching, scripts, fallback, credentials, no_certificate: noCertificate,
   });
 });

@@ -10,7 +10,7 @@ import redis
 from transcript import arguments, run, run_sections, say, until, write
 
 options = arguments()
-admin = redis.Redis(host="127.0.0.1", port=options.admin_port, password=options.admin_password, protocol=2)
+admin = redis.Redis(host="127.0.0.1", port=options.admin_port, password=options.admin_password or None, protocol=2)
 version = tuple(int(part) for part in admin.info("server")["redis_version"].split("."))
 
 
@@ -220,6 +220,12 @@ async def scripts():
         os.unlink(script)
 
 
+async def fallback():
+    cli("fallback/ping", "PING")
+    cli("fallback/set", "SET", "k", "v")
+    cli("fallback/all", "--no-raw", "HGETALL", "nothing")
+
+
 async def credentials():
     cli("credentials/ping", "PING")
     cli("credentials/database", "-n", "2", "SET", "k", "v")
@@ -247,6 +253,7 @@ async def main():
             "no_caching": no_caching,
             "caching": caching,
             "scripts": scripts,
+            "fallback": fallback,
             "credentials": credentials,
             "no_certificate": no_certificate,
         },

@@ -73,7 +73,7 @@ async def close(*clients):
         await settled(client.aclose() if options.asyncio else client.close())
 
 
-admin = redis.Redis(host="127.0.0.1", port=options.admin_port, password=options.admin_password, protocol=2)
+admin = redis.Redis(host="127.0.0.1", port=options.admin_port, password=options.admin_password or None, protocol=2)
 version = tuple(int(part) for part in admin.info("server")["redis_version"].split("."))
 
 
@@ -614,6 +614,15 @@ async def scripts():
     await close(client)
 
 
+async def fallback():
+    """A server that may not know HELLO."""
+    client = once()
+    await step("fallback/ping", client.ping)
+    await step("fallback/set", client.set, "k", "v")
+    await step("fallback/get", client.get, "k")
+    await close(client)
+
+
 async def credentials():
     """With a name and a password of its own, as it was configured for a Redis that asks for them."""
     client = once()
@@ -662,6 +671,7 @@ async def main():
             "no_caching": no_caching,
             "caching": caching,
             "scripts": scripts,
+            "fallback": fallback,
             "credentials": credentials,
             "no_certificate": no_certificate,
         },

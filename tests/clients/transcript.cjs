@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
 });
 options.port = Number(options.port);
 options.protocol = Number(options.protocol);
-const admin = { host: "127.0.0.1", port: Number(options["admin-port"]), password: options["admin-password"] };
+const admin = { host: "127.0.0.1", port: Number(options["admin-port"]), password: options["admin-password"] || undefined };
 
 function digest(bytes) {
   return createHash("sha256").update(bytes).digest("hex");
