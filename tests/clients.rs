@@ -11,6 +11,7 @@ mod rust;
 mod support;
 
 use ground::{Ground, Guest, Way, expect_errors};
+use serde_json::Value;
 use support::redis::Release;
 
 /// What an application does on a day, and what it is denied.
@@ -77,13 +78,13 @@ const REDIS_CLI: (&str, &[(&str, &str)]) = (
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_cli_with_resp2_prints_what_it_prints_directly() {
-    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 2 }, [48, 22, 6], REDIS_CLI.1);
+    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 2 }, [50, 23, 7], REDIS_CLI.1);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_cli_with_resp3_prints_what_it_prints_directly() {
-    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 3 }, [48, 22, 8], REDIS_CLI.1);
+    all(Guest { script: REDIS_CLI.0, words: &[], protocol: 3 }, [50, 23, 9], REDIS_CLI.1);
 }
 
 /// What redis-py says to who has credentials that Ravelin refuses, forgot the certificate, or forgot TLS.
@@ -96,31 +97,31 @@ const REDIS_PY: &[(&str, &str)] = &[
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_py_with_resp2_is_answered_as_by_redis() {
-    all(Guest { script: "redis_py.py", words: &[], protocol: 2 }, [150, 20, 12], REDIS_PY);
+    all(Guest { script: "redis_py.py", words: &[], protocol: 2 }, [185, 20, 14], REDIS_PY);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_py_with_resp3_is_answered_as_by_redis() {
-    all(Guest { script: "redis_py.py", words: &[], protocol: 3 }, [150, 20, 15], REDIS_PY);
+    all(Guest { script: "redis_py.py", words: &[], protocol: 3 }, [185, 20, 20], REDIS_PY);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_py_with_hiredis_is_answered_as_by_redis() {
-    all(Guest { script: "redis_py.py", words: &["--hiredis"], protocol: 3 }, [150, 20, 15], REDIS_PY);
+    all(Guest { script: "redis_py.py", words: &["--hiredis"], protocol: 3 }, [185, 20, 20], REDIS_PY);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_py_asyncio_with_resp2_is_answered_as_by_redis() {
-    all(Guest { script: "redis_py.py", words: &["--asyncio"], protocol: 2 }, [150, 20, 12], REDIS_PY);
+    all(Guest { script: "redis_py.py", words: &["--asyncio"], protocol: 2 }, [185, 20, 14], REDIS_PY);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn redis_py_asyncio_with_resp3_is_answered_as_by_redis() {
-    all(Guest { script: "redis_py.py", words: &["--asyncio"], protocol: 3 }, [150, 20, 12], REDIS_PY);
+    all(Guest { script: "redis_py.py", words: &["--asyncio"], protocol: 3 }, [185, 20, 20], REDIS_PY);
 }
 
 /// The same for ioredis, whose errors of connections are events.
@@ -134,13 +135,13 @@ const IOREDIS: &[(&str, &str)] = &[
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn ioredis_with_resp2_is_answered_as_by_redis() {
-    all(Guest { script: "ioredis.cjs", words: &[], protocol: 2 }, [150, 20, 12], IOREDIS);
+    all(Guest { script: "ioredis.cjs", words: &[], protocol: 2 }, [172, 20, 15], IOREDIS);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn ioredis_with_resp3_is_answered_as_by_redis() {
-    all(Guest { script: "ioredis.cjs", words: &[], protocol: 3 }, [150, 20, 12], IOREDIS);
+    all(Guest { script: "ioredis.cjs", words: &[], protocol: 3 }, [172, 20, 15], IOREDIS);
 }
 
 /// The same for node-redis.
@@ -153,13 +154,13 @@ const NODE_REDIS: &[(&str, &str)] = &[
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn node_redis_with_resp2_is_answered_as_by_redis() {
-    all(Guest { script: "node_redis.cjs", words: &[], protocol: 2 }, [150, 20, 12], NODE_REDIS);
+    all(Guest { script: "node_redis.cjs", words: &[], protocol: 2 }, [176, 20, 11], NODE_REDIS);
 }
 
 #[test]
 #[ignore = "run by tests/clients.sh, which fetches the libraries"]
 fn node_redis_with_resp3_is_answered_as_by_redis() {
-    all(Guest { script: "node_redis.cjs", words: &[], protocol: 3 }, [150, 20, 20], NODE_REDIS);
+    all(Guest { script: "node_redis.cjs", words: &[], protocol: 3 }, [176, 20, 19], NODE_REDIS);
 }
 
 /// A queue and its workers, through the door that allows scripts; and what the default policy makes of them.
@@ -231,5 +232,46 @@ fn the_crate_redis_with_resp2_is_answered_as_by_redis() {
 fn the_crate_redis_with_resp3_is_answered_as_by_redis() {
     if Release::of_server().since(6, 0) {
         rust::same(3);
+    }
+}
+
+/// The lines between a script's marks, without what all of them are indented by.
+fn snippet(name: &str, script: &str) -> String {
+    let (_, rest) = script.split_once(&format!("snippet: {name}\n")).unwrap_or_else(|| panic!("no snippet {name}"));
+    let lines: Vec<&str> = rest.lines().take_while(|line| !line.trim().ends_with(" end")).collect();
+    let indent = lines[0].len() - lines[0].trim_start().len();
+    lines.iter().map(|line| format!("{}\n", &line[indent.min(line.len())..])).collect()
+}
+
+#[test]
+fn the_document_says_what_the_scripts_do() {
+    let document = include_str!("../deploy/docs/clients.md");
+    for (name, script) in [
+        ("redis-cli", include_str!("clients/redis_cli.py")),
+        ("redis-py", include_str!("clients/redis_py.py")),
+        ("ioredis", include_str!("clients/ioredis.cjs")),
+        ("node-redis", include_str!("clients/node_redis.cjs")),
+        ("rq", include_str!("clients/rq_queue.py")),
+        ("bullmq", include_str!("clients/bullmq.cjs")),
+    ] {
+        let snippet = snippet(name, script);
+        assert!(snippet.lines().count() >= 4, "{name}: {snippet}");
+        assert!(document.contains(&snippet), "the document must say, for {name}:\n{snippet}");
+    }
+    let requirements = include_str!("clients/requirements.txt");
+    let pinned = |name: &str| requirements.lines().find_map(|line| line.strip_prefix(&format!("{name}=="))).unwrap();
+    let package: Value = serde_json::from_str(include_str!("clients/package.json")).unwrap();
+    let wanted = |name: &str| package["dependencies"][name].as_str().unwrap().to_owned();
+    for (client, version) in [
+        ("redis-py", pinned("redis").to_owned()),
+        ("redis-py asyncio", pinned("redis").to_owned()),
+        ("RQ, on redis-py", pinned("rq").to_owned()),
+        ("ioredis", wanted("ioredis")),
+        ("node-redis", wanted("redis")),
+        ("BullMQ, on ioredis", wanted("bullmq")),
+        ("redis (Rust), synchronous, rustls", rust::version().to_owned()),
+    ] {
+        let row = format!("| {client} | {version} |");
+        assert!(document.contains(&row), "the table must have {row}");
     }
 }

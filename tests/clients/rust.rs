@@ -8,7 +8,7 @@ use ::redis::{Commands as _, Connection, RedisResult, Value, cmd, pipe};
 use std::{fmt::Debug, thread, time::Duration};
 
 /// Its version, as Cargo.lock has it.
-fn version() -> &'static str {
+pub fn version() -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let (_, rest) = lock.split_once("name = \"redis\"\nversion = \"").expect("Cargo.lock names the crate redis");
     rest.split('"').next().unwrap()
