@@ -163,6 +163,25 @@ fn node_redis_with_resp3_is_answered_as_by_redis() {
     all(Guest { script: "node_redis.cjs", words: &[], protocol: 3 }, [176, 20, 19], NODE_REDIS);
 }
 
+/// Each library before a Ravelin that is ended and started again.
+#[test]
+#[ignore = "run by tests/clients.sh, which fetches the libraries"]
+fn clients_come_back_after_a_restart_as_after_a_lost_connection() {
+    for (script, words, protocol, floor) in [
+        ("redis_py.py", &[][..], 2, 10),
+        ("redis_py.py", &["--asyncio"][..], 3, 10),
+        ("ioredis.cjs", &[][..], 3, 8),
+        ("node_redis.cjs", &[][..], 2, 9),
+    ] {
+        let guest = Guest { script, words, protocol };
+        if Release::of_server().since(6, 0) {
+            Ground::start().restarts(guest, floor);
+        } else {
+            guest.without("before it has users, Redis cannot close the connections of one");
+        }
+    }
+}
+
 /// A queue and its workers, through the door that allows scripts; and what the default policy makes of them.
 fn queue(guest: Guest, floor: usize, refused: &[(&str, &str)]) {
     let ground = Ground::start();

@@ -4,17 +4,21 @@
 #![allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 
 use super::support::{
-    process::{PASSWORD, Proxy},
+    process::{self, PASSWORD, Proxy},
     redis::{Redis, Release},
     setup::{Service, Setup},
+    wire::Reply,
 };
 use ravelin::policy::presets::PRESETS;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::{
     env,
-    net::SocketAddr,
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    thread,
 };
 
 /// The folder that tests/clients.sh has filled: `venv` and `node_modules`.
@@ -52,6 +56,17 @@ pub enum Way {
     Proxied(usize),
 }
 
+/// A process, ended when dropped.
+struct Second(Child);
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A Redis with a password, and a Ravelin before it with two doors.
 pub struct Ground {
     pub redis: Redis,
@@ -68,7 +83,7 @@ impl Ground {
         // Before there were users, an error could show the password that the direct client says and the other does not.
         let (redis, address) =
             if Release::of_server().since(6, 0) { Redis::on_loopback(PASSWORD) } else { Redis::open_on_loopback() };
-        let mut setup = Setup::before(&redis);
+        let mut setup = Setup { limits: "drain_timeout = \"1s\"", ..Setup::before(&redis) };
         let list: Vec<String> =
             hardened().filter(|each| !Self::OPEN.contains(each)).map(|each| format!("{each:?}")).collect();
         let mut open = Service::before("open", &redis);
@@ -192,6 +207,59 @@ impl Ground {
         guest.row(&proxied, sections, "the same as directly");
         self.check_records();
         proxied
+    }
+
+    /// Panics unless a client finds its way back alike when Redis closes its connections and when Ravelin is ended and
+    /// started again. The script asks for it by an element of a list.
+    pub fn restarts(&self, guest: Guest, floor: usize) {
+        let asked = || {
+            let mut wire = self.redis.connect();
+            self.proxy.await_that("a wish for a restart", |_| {
+                let found = wire.call(&["LPOP", "restart:asked"]);
+                (found != Reply::Null).then_some(())
+            });
+            wire
+        };
+        let sections = ["restart"];
+        let direct = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut wire = asked();
+                wire.call(&["CLIENT", "KILL", "USER", USERNAME]);
+                wire.call(&["RPUSH", "restart:done", "now"]);
+            });
+            self.transcript(guest, Way::Direct(0), &sections, true)
+        });
+        let (proxied, second) = thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let mut wire = asked();
+                self.proxy.signal(Signal::TERM);
+                self.proxy.await_record("stop", |_| true);
+                let second = self.second();
+                wire.call(&["RPUSH", "restart:done", "now"]);
+                second
+            });
+            (self.transcript(guest, Way::Proxied(0), &sections, false), second.join().unwrap())
+        });
+        drop(second);
+        assert_eq!(proxied, direct, "after a restart of Ravelin (left) and of its connections to Redis itself");
+        assert!(proxied.len() >= floor, "{} wrote only {} lines", guest.script, proxied.len());
+        guest.row(&proxied, &sections, "the same as directly");
+    }
+
+    /// Another process in the place of the first, with its certificates and ports.
+    fn second(&self) -> Second {
+        let mut text = fs::read_to_string(self.proxy.path("ravelin.toml")).unwrap();
+        for address in &self.proxy.addresses {
+            text = text.replacen("127.0.0.1:0\"", &format!("{address}\""), 1);
+        }
+        let config = self.proxy.path("second.toml");
+        fs::write(&config, text.replace("audit.jsonl", "second.jsonl")).unwrap();
+        let log = File::create(self.proxy.path("second.log")).unwrap();
+        let mut command = Command::new(process::program());
+        command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let second = Second(command.spawn().unwrap());
+        self.proxy.await_that("the second process", |proxy| TcpStream::connect(proxy.address()).ok());
+        second
     }
 
     /// No connection ended because replies could not be told apart, none was without its password.

@@ -377,6 +377,24 @@ async function reconnects() {
   close(client, stubborn, waiter, listener);
 }
 
+// What stands in between is ended and started again, when this asks for it.
+async function restart() {
+  const client = connect({ retryStrategy: () => 20 });
+  const listener = connect({ retryStrategy: () => 20 });
+  const box = new Mailbox();
+  listener.on("message", (channel, message) => box.add([channel, message]));
+  await step("restart/subscribe", () => listener.subscribe("news"));
+  await step("restart/set", () => client.set("k", "v"));
+  await admin.rpush("restart:asked", "now");
+  await until("a restart", () => admin.lpop("restart:done"));
+  await step("restart/by itself", () => client.get("k"));
+  await step("restart/in a transaction", () => client.multi().incr("n").get("k").exec());
+  await until("a new subscription", async () => (await admin.pubsub("NUMSUB", "news"))[1] === 1);
+  await step("restart/publish", () => client.publish("news", "back"));
+  await step("restart/received", () => box.take(1));
+  close(client, listener);
+}
+
 // Many clients, each with its own words: nobody gets what another was answered.
 async function crowd() {
   async function guest(client, name, rounds) {
@@ -524,7 +542,7 @@ run(async () => {
   version = (await admin.info("server")).match(/redis_version:(\d+)\.(\d+)/).slice(1).map(Number);
   write({ client: "ioredis", version: require("ioredis/package.json").version, protocol: options.protocol });
   await runSections({
-    handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, crowd, denied,
+    handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, restart, crowd, denied,
     no_caching: noCaching, caching, scripts, fallback, credentials, no_certificate: noCertificate,
   });
 });

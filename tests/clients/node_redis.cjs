@@ -382,6 +382,26 @@ async function reconnects() {
   close(client, stubborn, listener);
 }
 
+// What stands in between is ended and started again, when this asks for it.
+async function restart() {
+  const client = await connect({}, { reconnectStrategy: () => 20 });
+  const listener = await connect({}, { reconnectStrategy: () => 20 });
+  const box = new Mailbox();
+  await step("restart/subscribe", () => listener.subscribe("news", (message, channel) => box.add([channel, message])));
+  await step("restart/set", () => client.set("k", "v"));
+  await step("restart/watched", () => client.watch("k"));
+  await admin.rPush("restart:asked", "now");
+  await until("a restart", () => admin.lPop("restart:done"));
+  await until("its connection", () => client.isReady);
+  // What it watched is forgotten, and its library knows.
+  await step("restart/watch", () => client.multi().set("k", "other").exec());
+  await step("restart/by itself", () => client.get("k"));
+  await until("a new subscription", async () => (await admin.pubSubNumSub(["news"])).news === 1);
+  await step("restart/publish", () => client.publish("news", "back"));
+  await step("restart/received", () => box.take(1));
+  close(client, listener);
+}
+
 // Many clients, each with its own words: nobody gets what another was answered.
 async function crowd() {
   async function guest(client, name, rounds) {
@@ -547,7 +567,7 @@ run(async () => {
   version = (await admin.info("server")).match(/redis_version:(\d+)\.(\d+)/).slice(1).map(Number);
   write({ client: "node-redis", version: require("redis/package.json").version, protocol: options.protocol });
   await runSections({
-    handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, crowd, denied,
+    handshake, values, streams, big, pipelines, transactions, pubsub, blocking, scans, reconnects, restart, crowd, denied,
     no_caching: noCaching, caching, scripts, fallback, credentials, no_certificate: noCertificate,
   });
 });

@@ -467,6 +467,33 @@ async def reconnects():
     await close(client, stubborn, waiter)
 
 
+async def restart():
+    """What stands in between is ended and started again, when this asks for it."""
+    client = connect()
+    listener = client.pubsub()
+    await settled(listener.subscribe("news"))
+    await step("restart/subscribed", messages, listener, 1)
+    await step("restart/set", client.set, "k", "v")
+    pipe = client.pipeline(transaction=True)
+    await step("restart/watched", pipe.watch, "k")
+    admin.rpush("restart:asked", "now")
+    await until("a restart", lambda: admin.lpop("restart:done"))
+    await step("restart/by itself", client.get, "k")
+    pipe.multi()
+    pipe.set("k", "other")
+    # What it watched is forgotten, and its library knows.
+    try:
+        say("restart/watch", await settled(pipe.execute()))
+    except redis.RedisError as found:
+        say("restart/watch", type(found).__name__)
+    await settled(pipe.reset())
+    await step("restart/resubscribed", messages, listener, 1)
+    await step("restart/publish", client.publish, "news", "back")
+    await step("restart/received", messages, listener, 1)
+    await settled(listener.aclose() if options.asyncio else listener.close())
+    await close(client)
+
+
 async def crowd():
     """Many clients, each with its own words: nobody gets what another was answered."""
 
@@ -666,6 +693,7 @@ async def main():
             "blocking": blocking,
             "scans": scans,
             "reconnects": reconnects,
+            "restart": restart,
             "crowd": crowd,
             "denied": denied,
             "no_caching": no_caching,
