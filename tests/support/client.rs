@@ -125,7 +125,7 @@ impl Proxy {
     }
 
     /// The files of a certificate for `name` and its key, made when first asked for.
-    fn files_for(&self, name: &str) -> (String, String) {
+    pub fn files_for(&self, name: &str) -> (String, String) {
         let (cert, key) = (format!("{name}.crt"), format!("{name}.key"));
         if !self.path(&cert).exists() {
             let issued = self.pki.client(name).unwrap();

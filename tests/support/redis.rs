@@ -249,6 +249,13 @@ impl Redis {
         (Self::with(&["bind 127.0.0.1", &format!("port {}", free.port())], Some(password.as_ref())), free)
     }
 
+    /// One without a password that listens on loopback, and where.
+    pub fn open_on_loopback() -> (Self, SocketAddr) {
+        // As above: somebody else may come in between, and the test says so.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        (Self::with(&["bind 127.0.0.1", &format!("port {}", free.port())], None), free)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
