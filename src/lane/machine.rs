@@ -217,7 +217,7 @@ impl Lane {
         };
         let coming = match self.coming {
             Some(coming) => coming,
-            None => self.classify()?,
+            None => self.classify(self.scanner.frame())?,
         };
         self.coming = if last { None } else { Some(coming) };
         match coming {
@@ -259,9 +259,24 @@ impl Lane {
         }
     }
 
-    /// Whose the frame is that has just begun.
-    fn classify(&self) -> Result<Coming, Desync> {
-        let frame = self.scanner.frame();
+    /// Whether `input`, which begins between two frames, begins with a push that nobody asked for: a message, what a write
+    /// invalidates. Not one that may yet turn out to be an answer.
+    #[must_use]
+    pub fn begins_unasked(&self, input: &[u8]) -> bool {
+        if input.first() != Some(&b'>') {
+            return false;
+        }
+        if self.inspection() != Inspect::Word {
+            return true;
+        }
+        let mut scanner = ReplyScanner::new(self.scanner.limits());
+        scanner.inspect(Inspect::Word);
+        let known = matches!(scanner.next(input), Ok(Progress::Piece { .. }));
+        known && self.classify(scanner.frame()) == Ok(Coming::Push)
+    }
+
+    /// Whose `frame` is, which has just begun.
+    fn classify(&self, frame: &Frame) -> Result<Coming, Desync> {
         let resp2 = self.protocol == Protocol::Resp2;
         let front = self.tickets.front();
         let said = frame.word();

@@ -158,6 +158,12 @@ impl ReplyScanner {
         }
     }
 
+    /// The limits it was given.
+    #[must_use]
+    pub const fn limits(&self) -> ReplyLimits {
+        self.limits
+    }
+
     /// Says what to look at in the frame that begins next; has no effect in the middle of one. It holds for one frame.
     pub fn inspect(&mut self, inspect: Inspect) {
         if self.outstanding == 0 {

@@ -43,7 +43,7 @@ impl Core {
                 break;
             }
             let unread = turn.down_pending.saturating_add(down.len());
-            if self.keeps_replies() && (unread > UNREAD_MAX || rest.first() != Some(&b'>')) {
+            if self.keeps_replies() && (unread > UNREAD_MAX || !self.lane.begins_unasked(rest)) {
                 break;
             }
             match self.lane.next(rest) {
@@ -105,10 +105,11 @@ impl Core {
         at
     }
 
-    /// Releases, unless what Redis said next is a push: it was said before the command was answered that is answered here
-    /// (what a write invalidates follows the write's reply), and a client that quits would not hear it any more.
+    /// Releases, unless what Redis said next is a push that nobody asked for: it was said before the command was
+    /// answered that is answered here (what a write invalidates follows the write's reply), and a client that quits
+    /// would not hear it any more.
     fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
-        if rest.and_then(<[u8]>::first) != Some(&b'>') {
+        if !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
             self.release(UNREAD_MAX, turn, down);
         }
     }

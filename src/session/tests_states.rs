@@ -300,6 +300,22 @@ fn what_a_write_invalidates_comes_before_the_proxys_answer_to_the_next_command()
 }
 
 #[test]
+fn a_push_that_is_the_answer_to_a_later_command_waits_for_the_proxys_answer_to_an_earlier_one() {
+    let push = |kind: &str| format!(">3\r\n${}\r\n{kind}\r\n_\r\n:0\r\n", kind.len()).into_bytes();
+    let (first, second) = (push("sunsubscribe"), push("punsubscribe"));
+    let lines = ["SUNSUBSCRIBE", "FLUSHALL", "PUNSUBSCRIBE", "GET a"];
+    let mut script = resp3();
+    script.client(&pipeline(&lines)).redis(&[&first[..], &second, b"$-1\r\n"].concat());
+    script.down(&[&first[..], NOPERM_FLUSHALL, &second, b"$-1\r\n"].concat());
+    script.recorded(&["SUNSUBSCRIBE ran", "FLUSHALL denied", "PUNSUBSCRIBE ran", "GET ran"]);
+    // Behind one that is no answer, too.
+    let mut script = resp3();
+    script.client(&pipeline(&["DEL a", "FLUSHALL", "PUNSUBSCRIBE"]));
+    script.redis(&[b":1\r\n", INVALIDATE, &second].concat());
+    script.down(&[b":1\r\n", INVALIDATE, NOPERM_FLUSHALL, &second].concat());
+}
+
+#[test]
 fn a_subscriber_is_refused_client_reply_by_redis_and_keeps_its_replies() {
     let refusal = b"-ERR Can't execute 'client|reply': only PING / QUIT / RESET are allowed in this context\r\n";
     let mut script = open();
