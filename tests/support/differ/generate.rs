@@ -461,7 +461,12 @@ impl Vocabulary {
         let op = judged(Op::new(words, Kind::Same), model);
         model.skip =
             op.name == "client|reply" && op.words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"skip"));
-        if op.name == "client|reply" && !Release::of_server().since(3, 2) {
+        let too_old = match op.name.as_str() {
+            "client|reply" => !Release::of_server().since(3, 2),
+            "client|tracking" => !Release::of_server().since(6, 2),
+            _ => false,
+        };
+        if too_old {
             return Op::line("ping");
         }
         if model.multi && op.kind == Kind::Same && super::normalise::of(&op.name).is_some() {
