@@ -31,7 +31,17 @@
 //! * A session cannot be made without the proof that its peer's address was admitted and its certificate matched one
 //!   role: [`policy::network::Admitted`] and [`policy::identity::AuthenticatedPeer`] have one maker each.
 //! * What goes up is nothing but canonically encoded commands that policy allowed; replies come down in the order they
-//!   were asked for; every command has one record (`session::properties`).
+//!   were asked for; every command has one record (`session::properties`, `tests/differential.rs`, `tests/witness.rs`).
+//! * A word that decides is written in the one way that every release reads alike, or the command is denied
+//!   ([`command::strict`], `tests/strict_options`).
+//! * What a server is told first, and what it answers, is its own, whatever its release (`tests/fallback.rs`,
+//!   `tests/states_twins.rs`; before every release by `tests/matrix.sh`).
+//! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
+//!
+//! What holds all of these together from outside: a real Redis (`tests/differential.rs`), another's reader and Redis' own
+//! counters (`tests/witness.rs`), faults planted on purpose (`tests/faults.sh`), fuzz targets whose corpora every run of
+//! the tests replays (`tests/fuzz`, `tests/fuzz_corpus.rs`), and the clients people use (`tests/clients.sh`). How far each
+//! has been run is in `deploy/docs/oracles.md` and `fuzzing.md`.
 //!
 //! ## Vocabulary
 //!

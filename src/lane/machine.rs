@@ -262,13 +262,12 @@ impl Lane {
     /// Whether `input`, which begins between two frames, begins with a push that nobody asked for: a message, what a write
     /// invalidates. Not one that may yet turn out to be an answer.
     #[must_use]
+    #[inline]
     pub fn begins_unasked(&self, input: &[u8]) -> bool {
-        if input.first() != Some(&b'>') {
-            return false;
-        }
-        if self.inspection() != Inspect::Word {
-            return true;
-        }
+        input.first() == Some(&b'>') && (self.inspection() != Inspect::Word || self.reads_as_unasked(input))
+    }
+
+    fn reads_as_unasked(&self, input: &[u8]) -> bool {
         let mut scanner = ReplyScanner::new(self.scanner.limits());
         scanner.inspect(Inspect::Word);
         let known = matches!(scanner.next(input), Ok(Progress::Piece { .. }));

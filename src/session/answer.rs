@@ -6,6 +6,7 @@ use super::{
     gather::Gather,
     local::{Local, say},
     records::Answer,
+    replan::replan,
     slots::{self, Kind, Marks, NO_RULE, Slot},
     state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
 };
@@ -277,7 +278,7 @@ impl Core {
         let kept = failed && inside && matches!(effect, Effect::Exec | Effect::Discard) && keeps_transaction(code);
         if kept {
             self.slots.pop();
-            self.replan();
+            replan(&mut self.slots, &mut self.tx);
             return;
         }
         if slot.marks.has(Marks::REFUSED) {
@@ -287,7 +288,7 @@ impl Core {
         self.confirm(effect, class, queued, selected, turn, up);
         self.slots.pop();
         if failed && slot.marks.has(Marks::OPENS) {
-            self.replan();
+            replan(&mut self.slots, &mut self.tx);
         }
         if slot.marks.has(Marks::UNFINISHED) && self.streaming == Streaming::Up {
             self.streaming = Streaming::No;
@@ -435,39 +436,10 @@ impl Core {
         let kept = failed && self.tx.confirmed && keeps_transaction(code);
         self.slots.pop();
         if kept {
-            self.replan();
+            replan(&mut self.slots, &mut self.tx);
         } else {
             self.tx.confirm_end(&[]);
         }
-    }
-
-    /// Redis has not opened a transaction where one was expected (MULTI refused in RESP2's subscriber mode, by its own ACL,
-    /// while a script runs), or has not ended one. What has gone up since is gone over again: what of it stands in a
-    /// transaction, and whether what comes next will. The transaction that stays open is spoilt if anything in it was denied here.
-    fn replan(&mut self) {
-        let (mut open, mut dirty, mut openings) = (self.tx.confirmed, false, 0_u32);
-        for slot in self.slots.iter_mut() {
-            let effect = slot.command().map_or(Effect::Plain, |id| id.entry().effect);
-            let ours = matches!(slot.kind, Kind::Local(_));
-            match effect {
-                Effect::Multi if !ours => {
-                    slot.marks.set(Marks::OPENS, !open);
-                    openings = openings.saturating_add(u32::from(!open));
-                    dirty &= open;
-                    open = true;
-                }
-                Effect::Exec | Effect::Discard if !ours && !slot.marks.has(Marks::REFUSED) => open = false,
-                _ => {
-                    slot.marks.set(Marks::IN_MULTI, open);
-                    dirty |= open && ours;
-                    if !open && !ours && matches!(effect, Effect::Blocking | Effect::BlockingOption) {
-                        // Outside a transaction it waits; a client that leaves must not leave a ghost.
-                        slot.marks.set(Marks::BLOCKING, true);
-                    }
-                }
-            }
-        }
-        self.tx.replan(open, dirty, openings);
     }
 
     /// Gives the replies of the proxy's own that stand at the front now, and records their slots. Not in the middle of

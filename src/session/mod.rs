@@ -4,7 +4,8 @@
 //! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
 //! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
-//! * `slots`, `local`, `options`, `transaction`: the parts these are made of.
+//! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
+//!   Redis did not open or end as planned.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
@@ -19,6 +20,7 @@ mod options;
 #[cfg(test)]
 mod properties;
 mod records;
+mod replan;
 #[cfg(test)]
 pub(crate) mod script;
 mod slots;

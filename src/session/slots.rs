@@ -128,6 +128,11 @@ pub(super) struct Queue {
     /// `head <= words.len()`.
     words: Vec<u8>,
     head: usize,
+    /// Slots that are marked [`Marks::BLOCKING`]: asked for in every turn, and there may be a million slots.
+    blocking: usize,
+    /// Slots that have gone since the beginning, and how many there had been when the newest of [`Kind::Local`] was added.
+    gone: u64,
+    newest_local: u64,
 }
 
 impl Queue {
@@ -152,17 +157,36 @@ impl Queue {
         self.slots.back_mut()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter()
-    }
-
     pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Slot> {
         self.slots.iter_mut()
     }
 
+    fn add(&mut self, slot: Slot) {
+        self.add_blocking(usize::from(slot.marks.has(Marks::BLOCKING)));
+        if matches!(slot.kind, Kind::Local(_)) {
+            self.newest_local = self.gone.saturating_add(self.slots.len() as u64).saturating_add(1);
+        }
+        self.slots.push_back(slot);
+    }
+
+    /// Whether any slot's command may wait for long in Redis.
+    pub(super) const fn any_blocking(&self) -> bool {
+        self.blocking > 0
+    }
+
+    /// So many slots more were marked [`Marks::BLOCKING`], through [`Self::iter_mut`].
+    pub(super) const fn add_blocking(&mut self, more: usize) {
+        self.blocking = self.blocking.saturating_add(more);
+    }
+
+    /// Whether the slot at `index`, the front one being 0, or any behind it is the proxy's own.
+    pub(super) const fn any_local_from(&self, index: usize) -> bool {
+        self.newest_local > self.gone.saturating_add(index as u64)
+    }
+
     /// Adds a slot whose record needs no words.
     pub(super) fn push(&mut self, slot: Slot) {
-        self.slots.push_back(slot);
+        self.add(slot);
     }
 
     /// Adds a slot with the keys its record shows: the first [`KEYS_MAX`], each at most [`KEY_BYTES_MAX`] bytes.
@@ -173,14 +197,14 @@ impl Queue {
         }
         slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
         slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX);
-        self.slots.push_back(slot);
+        self.add(slot);
     }
 
     /// Adds a slot that must remember a number (SELECT's database; that an EXEC runs a SELECT).
     pub(super) fn push_with_number(&mut self, mut slot: Slot, number: u32) {
         self.words.extend_from_slice(&number.to_le_bytes());
         slot.words = 4;
-        self.slots.push_back(slot);
+        self.add(slot);
     }
 
     /// Adds a slot for a command that is not in the catalog; its record shows the (cut) words of its name.
@@ -192,7 +216,7 @@ impl Queue {
             self.words.extend_from_slice(shown);
         }
         slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
-        self.slots.push_back(slot);
+        self.add(slot);
     }
 
     /// The words of the front slot.
@@ -210,6 +234,8 @@ impl Queue {
     /// Removes the front slot and its words.
     pub(super) fn pop(&mut self) {
         let Some(slot) = self.slots.pop_front() else { return };
+        self.gone = self.gone.saturating_add(1);
+        self.blocking = self.blocking.saturating_sub(usize::from(slot.marks.has(Marks::BLOCKING)));
         self.head = self.head.saturating_add(slot.words as usize);
         if self.slots.is_empty() {
             self.words.clear();
@@ -293,6 +319,45 @@ mod tests {
         }
         assert!(queue.is_empty());
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn it_is_known_whether_any_slot_waits() {
+        let mut queue = Queue::default();
+        let mut waits = slot();
+        waits.marks.set(Marks::BLOCKING, true);
+        queue.push(slot());
+        assert!(!queue.any_blocking());
+        queue.push_with_number(waits, 1);
+        queue.push_with_keys(waits, [&b"k"[..]].into_iter(), 1);
+        queue.push(slot());
+        for left in [true, true, false] {
+            assert!(queue.any_blocking());
+            queue.pop();
+            assert_eq!(queue.any_blocking(), left);
+        }
+        queue.iter_mut().for_each(|slot| slot.marks.set(Marks::BLOCKING, true));
+        queue.add_blocking(1);
+        assert!(queue.any_blocking());
+        queue.pop();
+        assert!(!queue.any_blocking());
+    }
+
+    #[test]
+    fn it_is_known_whether_any_slot_from_one_on_is_our_own() {
+        let mut queue = Queue::default();
+        let ours = Slot::new(0, 1, 10, Kind::Local(Local::Arity));
+        assert!(!queue.any_local_from(0));
+        for slot in [slot(), ours, slot(), ours, slot()] {
+            queue.push(slot);
+        }
+        // The fourth is the newest of them.
+        for gone in 0..4 {
+            assert!(queue.any_local_from(0) && queue.any_local_from(3 - gone), "{gone} are gone");
+            assert!(!queue.any_local_from(4 - gone), "{gone} are gone");
+            queue.pop();
+        }
+        assert!(!queue.any_local_from(0));
     }
 
     #[test]

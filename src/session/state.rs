@@ -6,7 +6,7 @@ use super::{
     gather::Gather,
     local::say,
     machine::SessionConfig,
-    slots::{Kind, Marks, Queue, Slot},
+    slots::{Kind, Queue, Slot},
     transaction::Transaction,
 };
 use crate::{
@@ -268,9 +268,7 @@ impl Core {
 
     /// Whether Redis is busy with something that waits for an event: a blocking command, a subscription, a stream.
     pub(super) fn waits_upstream(&self) -> bool {
-        self.lane.subscribed()
-            || self.lane.monitoring()
-            || self.slots.iter().any(|slot| slot.marks.has(Marks::BLOCKING))
+        self.lane.subscribed() || self.lane.monitoring() || self.slots.any_blocking()
     }
 
     /// Nothing more is accepted; the first reason given stays.
