@@ -203,12 +203,14 @@ impl Lane {
     }
 
     /// Looks at `input`, which begins where the last arrival ended.
+    #[inline]
     pub fn next(&mut self, input: &[u8]) -> Result<Arrival, Desync> {
         if self.mode == Mode::Replies { self.next_reply(input) } else { self.next_in_stream(input) }
     }
 
     pub(super) fn next_reply(&mut self, input: &[u8]) -> Result<Arrival, Desync> {
-        if self.coming.is_none() {
+        let plain = self.owes_plain_reply();
+        if self.coming.is_none() && !plain {
             self.scanner.inspect(self.inspection());
         }
         let (len, first, last) = match self.scanner.next(input)? {
@@ -217,6 +219,8 @@ impl Lane {
         };
         let coming = match self.coming {
             Some(coming) => coming,
+            // What nearly every reply is.
+            None if plain && !matches!(self.scanner.frame().class, Class::Push | Class::Error) => Coming::Reply,
             None => self.classify(self.scanner.frame())?,
         };
         self.coming = if last { None } else { Some(coming) };
@@ -245,6 +249,12 @@ impl Lane {
                 Ok(Arrival::Confirmation { len, closes })
             }
         }
+    }
+
+    /// Whether a client's command is owed one reply of any class and nothing is subscribed: nothing need be seen of the next
+    /// frame, and unless it is a push or an error it is that reply.
+    fn owes_plain_reply(&self) -> bool {
+        matches!(self.tickets.front(), Some(Ticket { closes: Closes::Reply, own: None })) && !self.live.any()
     }
 
     /// What must be seen of the next frame to tell whose it is.

@@ -285,7 +285,9 @@ impl Core {
             self.close_refused(effect, failed, queued);
             return;
         }
-        self.confirm(effect, class, queued, selected, turn, up);
+        if queued || effect != Effect::Plain {
+            self.confirm(effect, class, queued, selected, turn, up);
+        }
         self.slots.pop();
         if failed && slot.marks.has(Marks::OPENS) {
             replan(&mut self.slots, &mut self.tx);

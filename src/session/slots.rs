@@ -232,6 +232,7 @@ impl Queue {
     }
 
     /// Removes the front slot and its words.
+    #[inline]
     pub(super) fn pop(&mut self) {
         let Some(slot) = self.slots.pop_front() else { return };
         self.gone = self.gone.saturating_add(1);

@@ -428,8 +428,7 @@ impl Vocabulary {
             if line == "client tracking on" && !Release::of_server().since(6, 2) {
                 return Op::line("ping");
             }
-            // One that has no CLIENT REPLY is given one by the proxy.
-            if line.starts_with("client reply") && !Release::of_server().since(3, 2) {
+            if line.starts_with("client reply") && !may_be_silent(model) {
                 return Op::line("ping");
             }
             // A Redis whose +OK nobody is to hear does not close (`CLIENT_CLOSE_AFTER_REPLY`); the proxy does.
@@ -462,7 +461,7 @@ impl Vocabulary {
         model.skip =
             op.name == "client|reply" && op.words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"skip"));
         let too_old = match op.name.as_str() {
-            "client|reply" => !Release::of_server().since(3, 2),
+            "client|reply" => !may_be_silent(model),
             "client|tracking" => !Release::of_server().since(6, 2),
             _ => false,
         };
@@ -589,6 +588,12 @@ fn follow(model: &mut Model, op: Op) -> Op {
     op
 }
 
+/// Whether CLIENT REPLY is the same on both sides: the proxy gives it to a Redis that has none, and lets messages through
+/// about which Redis before 6.2 is silent.
+fn may_be_silent(model: &Model) -> bool {
+    Release::of_server().since(if model.subscribed() { 6 } else { 3 }, 2)
+}
+
 /// Whether both sides are said to do alike what this case says: shrinking may have taken out the EXEC before a SUBSCRIBE.
 pub fn is_fair(case: &Case) -> bool {
     const NOT_INSIDE: [&str; 8] = [
@@ -608,7 +613,11 @@ pub fn is_fair(case: &Case) -> bool {
             if op.kind == Kind::Same && model.multi && NOT_INSIDE.contains(&op.name.as_str()) {
                 return false;
             }
-            if (model.off || model.skip) && op.name == "quit" {
+            if (model.off || model.skip) && op.name == "quit" || op.name == "client|reply" && !may_be_silent(model) {
+                return false;
+            }
+            let effect = catalog::by_full_name(&op.name).map(|id| id.entry().effect);
+            if !model.multi && matches!(effect, Some(Effect::Blocking | Effect::BlockingOption)) && waits(&op.words) {
                 return false;
             }
             if (model.skip || model.off) && op.name.contains("subscribe") && !Release::of_server().since(6, 2) {
@@ -633,6 +642,11 @@ pub fn is_fair(case: &Case) -> bool {
         }
     }
     true
+}
+
+/// Whether a blocking command would wait for ever outside a transaction.
+fn waits(words: &[Vec<u8>]) -> bool {
+    without_waiting(words.to_vec()) != words
 }
 
 /// A blocking command that waits for a moment only.
