@@ -134,11 +134,14 @@ tables! {
         services: List<String>,
         /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
         deny: List<String>,
+        /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
+        /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
+        rules: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["from", "rules", "rename", "upstream", "scripts"]
+    planned ["from", "rename", "upstream", "scripts"]
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.

@@ -7,21 +7,63 @@
 
 mod fault;
 
-pub use fault::{RuleError, RuleErrors, RuleFault};
+pub use fault::{Place, RuleError, RuleErrors, RuleFault};
+pub(super) use fault::{nearest, shown};
 
+use super::acl::{self, Acl};
 use super::presets::{self, Preset};
-use super::{RuleId, Verdict};
-use crate::command::{Categories, CommandId, Effect, catalog};
-use fault::nearest;
+use super::{Denial, RuleId, Subject, Verdict};
+use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
+use crate::resp::Words;
 use std::borrow::Cow;
 
-/// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.
+/// What a policy is made of. Every part may be left out; what no part speaks of is allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spec<'s> {
+    /// The denylist: it stands under everything else, whatever that says.
+    pub deny: &'s [&'s str],
+    /// Redis ACL rules. With them, what they do not allow is denied.
+    pub rules: Option<&'s str>,
+}
+
+/// A command whose words take part in its verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// Its row.
+    pub id: CommandId,
+    /// Its words: whole, or [`Policy::settled`].
+    pub words: &'q Words<'q>,
+    /// The database it would run in.
+    pub db: u32,
+}
+
+/// One verdict per row of the catalog, what words add to it, and the names of the rules behind the denials. Immutable;
+/// swapped whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// One per row of the catalog, at its index.
-    verdicts: Box<[Verdict]>,
+    rows: Box<[Row]>,
     /// Names of the configured rules, from [`RuleId::BUILTIN`] on.
     names: Box<[String]>,
+    rules: Option<Rules>,
+}
+
+/// What is known of a row without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    verdict: Verdict,
+    /// Whether words take part.
+    asks_words: bool,
+}
+
+/// ACL rules, and the rules that records name for what they deny.
+#[derive(Debug, PartialEq, Eq)]
+struct Rules {
+    acl: Acl,
+    command: RuleId,
+    key: RuleId,
+    channel: RuleId,
+    database: RuleId,
 }
 
 /// Names of the rules that are built in, at their [`RuleId`].
@@ -37,18 +79,28 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
 ];
 
 impl Policy {
-    /// Compiles deny rules (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
+    /// Compiles deny rules alone (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
     ///
     /// # Errors
     /// Every entry that names nothing, all of them at once.
     pub fn compile(deny: &[&str]) -> Result<Self, RuleErrors> {
-        let mut compiler = Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new() };
+        Self::build(&Spec { deny, ..Spec::default() })
+    }
+
+    /// Compiles a policy of all its parts.
+    ///
+    /// # Errors
+    /// Everything that names nothing, all of it at once.
+    pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
+        let row = Row { verdict: Verdict::Allow, asks_words: false };
+        let mut compiler = Compiler { rows: vec![row; catalog::len()], names: Vec::new() };
         let mut errors = Vec::new();
-        for (position, entry) in deny.iter().enumerate() {
+        for (position, entry) in spec.deny.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
-                errors.push(RuleError { position, entry: (*entry).to_owned(), fault });
+                errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
+        let rules = spec.rules.and_then(|text| compiler.rules(text, &mut errors));
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
@@ -57,14 +109,62 @@ impl Policy {
                 compiler.deny(id, RuleId::UNSUPPORTED);
             }
         }
-        Ok(Self { verdicts: compiler.verdicts.into_boxed_slice(), names: compiler.names.into_boxed_slice() })
+        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules })
     }
 
-    /// The verdict on a catalogued command.
+    /// The verdict on a catalogued command, as far as its name alone decides it.
     #[must_use]
     pub fn judge(&self, id: CommandId) -> Verdict {
         // The slice has a verdict for every row; a row it had not would be denied.
-        self.verdicts.get(id.index()).copied().unwrap_or(Verdict::Deny(RuleId::UNKNOWN_COMMAND))
+        self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
+    }
+
+    /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
+    #[must_use]
+    pub fn asks_words(&self, id: CommandId) -> bool {
+        self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+    }
+
+    /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
+    #[must_use]
+    pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
+        if let Some(rules) = &self.rules
+            && let Err(subject) = rules.acl.judge(question, scratch)
+        {
+            let rule = match subject {
+                Subject::Command => rules.command,
+                Subject::Key => rules.key,
+                Subject::Channel => rules.channel,
+                Subject::Database => rules.database,
+            };
+            return Verdict::Deny(Denial { rule, subject });
+        }
+        Verdict::Allow
+    }
+
+    /// Whether a command must be whole before it can be judged, however large it is.
+    #[must_use]
+    pub fn needs_whole(&self, _id: CommandId) -> bool {
+        false
+    }
+
+    /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
+    #[must_use]
+    pub fn settled(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> bool {
+        let Question { id, words, .. } = *question;
+        let entry = id.entry();
+        if !keys::settled(entry, words) {
+            return false;
+        }
+        if words.whole() >= words.declared() || !self.asks_words(id) {
+            return true;
+        }
+        // The word behind the name: a channel, or the word a rule names.
+        if self.needs_whole(id) || words.whole() < 2 {
+            return false;
+        }
+        // A denial may rest on what is not known yet, and taken to be needed.
+        !access::varies(entry) || self.judge_words(question, scratch) == Verdict::Allow
     }
 
     /// The name of a rule, as records and metrics write it.
@@ -81,7 +181,7 @@ impl Policy {
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
         rules.map(RuleId).filter_map(|rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(rule);
+            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(Denial::command(rule));
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
@@ -162,7 +262,7 @@ const TWINS: &[(&str, &str)] = &[
 ];
 
 struct Compiler {
-    verdicts: Vec<Verdict>,
+    rows: Vec<Row>,
     names: Vec<String>,
 }
 
@@ -208,10 +308,61 @@ impl Compiler {
 
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
-        if let Some(verdict @ Verdict::Allow) = self.verdicts.get_mut(id.index()) {
-            *verdict = Verdict::Deny(rule);
+        if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
+            row.verdict = Verdict::Deny(Denial::command(rule));
         }
     }
+
+    /// Compiles ACL rules, and denies by them what no word could make allowed.
+    fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
+        let acl = match acl::parse::compile(text) {
+            Ok(acl) => acl,
+            Err(faults) => {
+                errors.extend(faults.into_iter().map(|error| RuleError {
+                    place: Place::Rules(error.offset),
+                    entry: error.term,
+                    fault: RuleFault::Term(error.fault),
+                }));
+                return None;
+            }
+        };
+        let mut name = |what: &str| match self.rule(format!("rules:{what}")) {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Rules(0), entry: text.to_owned(), fault });
+                None
+            }
+        };
+        let (command, key) = (name("command")?, name("key")?);
+        let (channel, database) = (name("channel")?, name("database")?);
+        for (id, _) in catalog::iter() {
+            if !acl.may(id) {
+                self.deny(id, command);
+            } else if let Some(row) = self.rows.get_mut(id.index()) {
+                row.asks_words |= acl.asks_words(id);
+            }
+        }
+        Some(Rules { acl, command, key, channel, database })
+    }
+}
+
+/// The rows a deny entry speaks of.
+pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
+    let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
+        catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
+    };
+    Ok(match Target::parse(entry)? {
+        Target::Command(id) => catalog::family(id).map(|(id, _)| id).collect(),
+        Target::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
+        Target::All => ids(&|_| true),
+        Target::Preset(preset) => {
+            let mut found = Vec::new();
+            for entry in preset.groups.iter().flat_map(|group| group.deny) {
+                found.extend(rows(entry)?);
+            }
+            found
+        }
+    })
 }
 
 /// What an entry speaks of.

@@ -10,7 +10,7 @@ fn policy(deny: &[&str]) -> Policy {
 fn verdict_name<'a>(policy: &'a Policy, command: &str) -> Option<&'a str> {
     match policy.judge(catalog::by_full_name(command).unwrap()) {
         Verdict::Allow => None,
-        Verdict::Deny(rule) => Some(policy.rule_name(rule)),
+        Verdict::Deny(denial) => Some(policy.rule_name(denial.rule)),
     }
 }
 
