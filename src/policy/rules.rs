@@ -60,6 +60,7 @@ struct Row {
 #[derive(Debug, PartialEq, Eq)]
 struct Rules {
     acl: Acl,
+    minds_databases: bool,
     command: RuleId,
     key: RuleId,
     channel: RuleId,
@@ -123,6 +124,12 @@ impl Policy {
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {
         self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+    }
+
+    /// Whether the database takes part in any verdict: then it must be known when one is given.
+    #[must_use]
+    pub fn minds_databases(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.minds_databases)
     }
 
     /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
@@ -342,7 +349,7 @@ impl Compiler {
                 row.asks_words |= acl.asks_words(id);
             }
         }
-        Some(Rules { acl, command, key, channel, database })
+        Some(Rules { minds_databases: acl.minds_databases(), acl, command, key, channel, database })
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     command::{Categories, CommandId, access::Access, bits::categories, catalog},
     policy::rules::{self, RuleFault, nearest},
+    resp::number,
 };
 use std::fmt;
 
@@ -68,6 +69,9 @@ pub enum TermFault {
     /// An unclosed parenthesis, or one too many.
     #[error("{0}")]
     Parentheses(&'static str),
+    /// `db=x`.
+    #[error("a database is a number as SELECT takes it: db=0 or db=1,2,3")]
+    Database,
     /// A byte no pattern may have.
     #[error("{0}")]
     Bytes(&'static str),
@@ -201,6 +205,12 @@ fn apply(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
         selector.channels = Scope::All;
     } else if is("resetchannels") {
         selector.channels = Scope::NONE;
+    } else if is("alldbs") {
+        selector.databases = Scope::All;
+    } else if is("resetdbs") {
+        selector.databases = Scope::NONE;
+    } else if term.get(..3).is_some_and(|kind| kind.eq_ignore_ascii_case("db=")) {
+        selector.databases = Scope::Listed(databases(term.get(3..).unwrap_or_default())?);
     } else if let Some(pattern) = term.strip_prefix('~') {
         key(selector, pattern, Access::BOTH)?;
     } else if let Some(rest) = term.strip_prefix('%') {
@@ -315,6 +325,19 @@ fn channel(selector: &mut Selector, pattern: &str) -> Result<(), TermFault> {
         patterns.push(pattern);
     }
     Ok(())
+}
+
+/// Each `db=` replaces the one before it, as in Valkey 9.1.
+fn databases(list: &str) -> Result<Vec<u32>, TermFault> {
+    let mut found = Vec::new();
+    for word in list.split(',') {
+        let number = number::canonical_i64(word.as_bytes()).and_then(|number| i32::try_from(number).ok());
+        let db = number.and_then(|number| u32::try_from(number).ok()).ok_or(TermFault::Database)?;
+        if !found.contains(&db) {
+            found.push(db);
+        }
+    }
+    Ok(found)
 }
 
 fn text(pattern: &str) -> Result<&[u8], TermFault> {
