@@ -452,6 +452,7 @@ impl Vocabulary {
         } else if dice.percent(35) {
             mutate(dice, &mut words);
             outlive(&mut words);
+            take_at_once(&mut words);
         }
         if words[0].eq_ignore_ascii_case(b"spop") {
             // All of them: what is left must not be left to chance.
@@ -546,6 +547,20 @@ fn outlive(words: &mut [Vec<u8>]) {
     }
     for word in words.iter_mut().skip(2).filter(|word| *word == b"1" || *word == b"7") {
         *word = b"1000000".to_vec();
+    }
+}
+
+/// What must have been left alone for a time is taken at once: a reply must not hang on how fast it was asked for.
+fn take_at_once(words: &mut [Vec<u8>]) {
+    const IDLE_TIME: usize = 4;
+    let name = words[0].to_ascii_lowercase();
+    let claims = name == b"xclaim" || name == b"xautoclaim";
+    let streams = claims || name == b"xpending" || name == b"xreadgroup";
+    for at in 1..words.len() {
+        let option = words[at - 1].eq_ignore_ascii_case(b"idle") || words[at - 1].eq_ignore_ascii_case(b"claim");
+        if (claims && at == IDLE_TIME || streams && option) && (words[at] == b"1" || words[at] == b"7") {
+            words[at] = b"0".to_vec();
+        }
     }
 }
 
