@@ -541,7 +541,8 @@ fn mutate(dice: &mut Dice, words: &mut Vec<Vec<u8>>) {
 
 /// What is given a life is given one that outlasts the case, or none: what a reply says must not hang on how fast it came.
 fn outlive(words: &mut [Vec<u8>]) {
-    const LIVES: [&str; 8] = ["expire", "pexpire", "setex", "psetex", "hexpire", "hpexpire", "ex", "px"];
+    const LIVES: [&str; 10] =
+        ["expire", "pexpire", "setex", "psetex", "hexpire", "hpexpire", "ex", "px", "restore", "restore-asking"];
     if !words.iter().any(|word| LIVES.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))) {
         return;
     }
