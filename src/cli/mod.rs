@@ -40,7 +40,7 @@ pub mod exit {
     ),
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates",
+    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)",
     after_long_help = "\
 To begin with:
   ravelin certs --dir pki --server localhost,127.0.0.1 --client app
@@ -56,7 +56,7 @@ While it runs:
 Every key of the file can be overridden: by --set limits.max_connections=500, or by an environment
 variable such as RAVELIN_LIMITS__MAX_CONNECTIONS=500 (two underscores for each dot).
 
-Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates"
+Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)"
 )]
 struct Cli {
     #[command(subcommand)]
