@@ -2,6 +2,7 @@
 
 pub mod bits;
 pub mod catalog;
+pub mod databases;
 mod facts;
 pub mod keys;
 pub mod secrets;

@@ -200,12 +200,10 @@ struct Compiler {
 impl Compiler {
     fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
         match Target::parse(entry)? {
-            Target::Preset(preset) => preset.groups.iter().try_for_each(|group| {
-                let rule = self.rule(format!("preset:{}/{}", preset.name, group.name))?;
-                group.deny.iter().try_for_each(|entry| {
-                    self.deny_all(&Target::parse(entry)?, rule);
-                    Ok(())
-                })
+            Target::Preset(preset) => preset.denied().try_for_each(|(id, group)| {
+                let rule = self.rule(format!("preset:{}/{group}", preset.name))?;
+                self.deny(id, rule);
+                Ok(())
             }),
             target => {
                 let rule = self.rule(format!("deny:{}", target.written()))?;
