@@ -1,5 +1,6 @@
 //! Who may come in and what they may say.
 
+pub mod acl;
 pub mod identity;
 pub mod network;
 pub mod pattern;
@@ -13,8 +14,38 @@ pub enum Verdict {
     Allow,
     /// It may go up; this rule would deny it, and is in shadow mode.
     Shadow(RuleId),
-    /// It may not, and this rule says so.
-    Deny(RuleId),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// Why a command may not go up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The rule that says so.
+    pub rule: RuleId,
+    /// What of the command it is about: the reply says so in Redis' words.
+    pub subject: Subject,
+}
+
+impl Denial {
+    /// A rule about the command itself.
+    #[must_use]
+    pub const fn command(rule: RuleId) -> Self {
+        Self { rule, subject: Subject::Command }
+    }
+}
+
+/// What of a command is denied, in the order in which it is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The command, or the subcommand.
+    Command,
+    /// A key that it names, or the way it would use it.
+    Key,
+    /// A channel that it names.
+    Channel,
+    /// The database that it would use, or names.
+    Database,
 }
 
 impl Verdict {
