@@ -168,7 +168,7 @@ mod tests {
         (found, out)
     }
 
-    fn line<'a>(text: &'a str) -> Vec<&'a [u8]> {
+    fn line(text: &str) -> Vec<&[u8]> {
         text.split(' ').map(str::as_bytes).collect()
     }
 
