@@ -120,6 +120,9 @@ tables! {
         /// ("preset:hardened") that are denied, in any case. Default: ["preset:hardened"]; a list of your own replaces
         /// it, so name the preset again to keep it.
         deny: List<String>,
+        /// Entries that are tried out: what they would deny is let through, and its record has the rule as `shadow`.
+        /// Written as `deny`. Default: none.
+        shadow: List<String>,
     }
     planned ["scripts"]
 
@@ -134,6 +137,11 @@ tables! {
         services: List<String>,
         /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
         deny: List<String>,
+        /// Entries that are tried out, as `policy.shadow`. Default: none.
+        shadow: List<String>,
+        /// "enforce" (default), or "shadow": what the role's own rules would deny is let through, and its record has the
+        /// rule as `shadow`. The floor is in force all the same.
+        mode: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,

@@ -11,8 +11,18 @@ pub mod rules;
 pub enum Verdict {
     /// It may go up.
     Allow,
+    /// It may go up; this rule would deny it, and is in shadow mode.
+    Shadow(RuleId),
     /// It may not, and this rule says so.
     Deny(RuleId),
+}
+
+impl Verdict {
+    /// Whether it may go up.
+    #[must_use]
+    pub const fn lets_through(self) -> bool {
+        matches!(self, Self::Allow | Self::Shadow(_))
+    }
 }
 
 /// The rule behind a denial; its name by [`rules::Policy::rule_name`]. The first few are built in.
@@ -37,6 +47,8 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// The highest number a rule may have.
+    pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
     pub const BUILTIN: u16 = 8;
 }

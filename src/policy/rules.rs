@@ -4,6 +4,9 @@
 //! (`CONFIG|SET`), an ACL category as of Redis 7.0 (`@dangerous`, matched by each row's own categories; `@all`), or a
 //! preset (`preset:hardened`), each in any case. Where several entries deny a command, the first one speaks. What is
 //! not in the catalog is denied without any entry ([`RuleId::UNKNOWN_COMMAND`]).
+//!
+//! An entry may be in *shadow mode*: what it would deny is let through and its record says so. What an entry that is in
+//! force denies is denied, whatever stands in shadow mode.
 
 mod fault;
 
@@ -42,19 +45,32 @@ impl Policy {
     /// # Errors
     /// Every entry that names nothing, all of them at once.
     pub fn compile(deny: &[&str]) -> Result<Self, RuleErrors> {
-        let mut compiler = Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new() };
+        Self::compile_with(deny, &[])
+    }
+
+    /// The same, with entries in shadow mode besides.
+    ///
+    /// # Errors
+    /// Every entry that names nothing, all of them at once; those in shadow mode are counted on behind the others.
+    pub fn compile_with(deny: &[&str], shadow: &[&str]) -> Result<Self, RuleErrors> {
+        let mut compiler =
+            Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new(), verdict: Verdict::Deny };
         let mut errors = Vec::new();
-        for (position, entry) in deny.iter().enumerate() {
+        for (position, entry) in deny.iter().chain(shadow).enumerate() {
+            if position == deny.len() {
+                compiler.verdict = Verdict::Shadow;
+            }
             if let Err(fault) = compiler.add(entry) {
                 errors.push(RuleError { position, entry: (*entry).to_owned(), fault });
             }
         }
+        compiler.verdict = Verdict::Deny;
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
             if row.effect == Effect::Unsupported {
-                compiler.deny(id, RuleId::UNSUPPORTED);
+                compiler.deny_whatever(id, RuleId::UNSUPPORTED);
             }
         }
         Ok(Self { verdicts: compiler.verdicts.into_boxed_slice(), names: compiler.names.into_boxed_slice() })
@@ -79,18 +95,27 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(Verdict::Deny)
+    }
+
+    fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
-        rules.map(RuleId).filter_map(|rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(rule);
+        rules.map(RuleId).filter_map(move |rule| {
+            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == verdict(rule);
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
     }
 
+    /// What is let through that a rule in shadow mode would deny, likewise.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(Verdict::Shadow)
+    }
+
     /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open = |id: CommandId| self.judge(id) == Verdict::Allow;
+        let open = |id: CommandId| self.judge(id).lets_through();
         let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
             catalog::iter()
                 .filter(|(id, row)| wanted(*id, row))
@@ -98,9 +123,13 @@ impl Policy {
                 .collect::<Vec<_>>()
         };
         let mut warnings = Vec::new();
-        if self.names.is_empty() {
+        if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
+        }
+        let tried = self.shadowed().map(|(_, commands)| commands.len()).sum::<usize>();
+        if tried > 0 {
+            warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
         let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
         if !scripts.is_empty() {
@@ -164,6 +193,8 @@ const TWINS: &[(&str, &str)] = &[
 struct Compiler {
     verdicts: Vec<Verdict>,
     names: Vec<String>,
+    /// What the entries that come now say of what they name.
+    verdict: fn(RuleId) -> Verdict,
 }
 
 impl Compiler {
@@ -188,8 +219,10 @@ impl Compiler {
             self.names.push(name);
             self.names.len() - 1
         });
-        let id = u16::try_from(at + BUILTIN_NAMES.len()).map_err(|_| RuleFault::TooMany)?;
-        Ok(RuleId(id))
+        match u16::try_from(at + BUILTIN_NAMES.len()) {
+            Ok(id) if id <= RuleId::MAX => Ok(RuleId(id)),
+            _ => Err(RuleFault::TooMany),
+        }
     }
 
     fn deny_all(&mut self, target: &Target, rule: RuleId) {
@@ -207,6 +240,13 @@ impl Compiler {
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
         if let Some(verdict @ Verdict::Allow) = self.verdicts.get_mut(id.index()) {
+            *verdict = (self.verdict)(rule);
+        }
+    }
+
+    /// Denies one row unless a rule that is in force does.
+    fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
+        if let Some(verdict) = self.verdicts.get_mut(id.index()).filter(|verdict| verdict.lets_through()) {
             *verdict = Verdict::Deny(rule);
         }
     }

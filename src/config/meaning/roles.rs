@@ -1,6 +1,6 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{deny_rules, limits::number, name, network};
+use super::{choice, deny_rules, limits::number, name, network};
 use crate::{
     config::{
         decode::{Item, nearest},
@@ -36,10 +36,14 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
         let matches = matches(raw.r#match.as_ref(), &at, report);
         let priority = number(raw.priority.as_ref(), -1000..=1000, report).unwrap_or(0);
         let deny = deny_rules(raw.deny.as_ref(), report);
+        let shadow = deny_rules(raw.shadow.as_ref(), report);
+        let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
         let wanted = services_of(&raw, services, report);
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
-            let rules: Vec<&str> = service.floor.iter().chain(&deny).map(String::as_str).collect();
-            let policy = match Policy::compile(&rules) {
+            let (enforced, tried) = if in_shadow { (&[][..], &deny[..]) } else { (&deny[..], &[][..]) };
+            let rules: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
+            let tried = service.floor_shadow.iter().chain(tried).chain(&shadow);
+            let policy = match Policy::compile_with(&rules, &tried.map(String::as_str).collect::<Vec<_>>()) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
                     // Each rule was good by itself; what remains is about all of them together.

@@ -1,8 +1,6 @@
 //! Services: their listeners and the Redis behind each.
 
-use super::{
-    DEFAULT_FLOOR, Door, NOWHERE, Paths, admission, choice, floor, limits as bounds, name, socket_address, tls,
-};
+use super::{Door, Floor, NOWHERE, Paths, admission, choice, floor, limits as bounds, name, socket_address, tls};
 use crate::{
     config::{
         decode::{Item, NumberOrText},
@@ -23,7 +21,7 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(super) struct Shared<'l> {
     pub(super) tls: Option<Tls>,
     pub(super) admission: Option<Door>,
-    pub(super) floor: Option<Vec<String>>,
+    pub(super) floor: Option<Floor>,
     pub(super) limits: &'l Limits,
 }
 
@@ -81,6 +79,7 @@ fn service(
         }
     };
     let listeners = listeners(raw.listen, &at, &upstream, others, report);
+    let floor = raw.policy.map(|item| floor(item, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
     Service {
         name: Arc::from(name),
         listeners,
@@ -88,11 +87,8 @@ fn service(
         tls,
         max_connections_per_address: door.max_per_address.unwrap_or(shared.limits.max_connections_per_address),
         admission: door.admission,
-        floor: raw
-            .policy
-            .map(|item| floor(item, report))
-            .or_else(|| shared.floor.clone())
-            .unwrap_or_else(|| vec![DEFAULT_FLOOR.to_owned()]),
+        floor: floor.deny,
+        floor_shadow: floor.shadow,
         roles: Vec::new(),
     }
 }
