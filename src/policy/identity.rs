@@ -193,7 +193,7 @@ fn any(pattern: Option<&Pattern>, names: &[String]) -> bool {
 }
 
 /// What an identity may do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Role {
     /// Its name, as records and metrics write it.
     pub name: String,

@@ -34,6 +34,13 @@ pub fn by_name(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name.eq_ignore_ascii_case(name))
 }
 
+/// Why a rule that is a preset's (`preset:hardened/scripting`) denies what it denies.
+#[must_use]
+pub fn reason(rule: &str) -> Option<&'static str> {
+    let (preset, group) = rule.strip_prefix("preset:")?.split_once('/')?;
+    by_name(preset)?.groups.iter().find(|each| each.name == group).map(|group| group.why)
+}
+
 /// What no application needs and every known attack on an open Redis begins with.
 ///
 /// Not derived from `@dangerous`: that category leaves out EVAL, FCALL, SCRIPT, FUNCTION, DUMP and more. Left open on
