@@ -105,6 +105,8 @@ pub struct Tls {
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
+    /// A client need not show a certificate (`client_auth = "none"`).
+    pub anonymous: bool,
 }
 
 impl Tls {
@@ -120,6 +122,7 @@ impl Tls {
                 TlsVersion::V12 => MinVersion::Tls12,
                 TlsVersion::V13 => MinVersion::Tls13,
             },
+            anonymous: self.anonymous,
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod network;
 pub mod pattern;
 pub mod presets;
 pub mod rules;
+pub mod spiffe;
 
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
