@@ -2,6 +2,7 @@
 
 pub mod certs;
 mod check;
+mod explain;
 mod probe;
 mod run;
 
@@ -20,6 +21,8 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The configuration, or a file it names, cannot be used.
     pub const CONFIG: u8 = 3;
+    /// `explain`: a command is denied, or the client would not be let in.
+    pub const DENIED: u8 = 6;
 }
 
 /// A mutual-TLS proxy in front of a Redis that cannot defend itself.
@@ -33,16 +36,17 @@ pub mod exit {
     long_version = concat!(
         env!("CARGO_PKG_VERSION"),
         "\nTLS: rustls with aws-lc-rs (TLS 1.3 and 1.2, X25519MLKEM768 preferred)",
-        "\ncommand catalog: Redis 7.0"
+        "\ncommand catalog: Redis up to 8.6, Valkey up to 9.1"
     ),
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates",
+    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)",
     after_long_help = "\
 To begin with:
   ravelin certs --dir pki --server localhost,127.0.0.1 --client app
   ravelin check -c ravelin.toml           what the configuration means
   ravelin run -c ravelin.toml             the proxy, in the foreground
+  ravelin explain -c ravelin.toml --as app -- FLUSHALL    whether it may, and why not
   ravelin check --reference               every key of the configuration
 
 While it runs:
@@ -52,7 +56,7 @@ While it runs:
 Every key of the file can be overridden: by --set limits.max_connections=500, or by an environment
 variable such as RAVELIN_LIMITS__MAX_CONNECTIONS=500 (two underscores for each dot).
 
-Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates"
+Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -74,6 +78,8 @@ enum Command {
     /// prints what came of it. Nothing is changed and no port is opened. Exits 0 if `run` could start, 3 if not.
     #[command(visible_alias = "validate")]
     Check(check::CheckArgs),
+    /// Say what would become of a command, and by which rule.
+    Explain(explain::ExplainArgs),
     /// Make a CA, server and client certificates to begin with.
     Certs(certs::Args),
 }
@@ -147,6 +153,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::main(&args.source()),
         Command::Check(args) => check::main(&args, cli.color),
+        Command::Explain(args) => explain::main(&args, cli.color),
         Command::Certs(args) => certs::main(args),
     }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bits;
 pub mod catalog;
+pub mod databases;
 mod facts;
 pub mod keys;
 pub mod secrets;

@@ -94,7 +94,9 @@ tables! {
         key: String,
         /// The CAs that client certificates must chain to, PEM. Required.
         client_ca: String,
-        /// "required", the default and so far the only value.
+        /// "required" (default), or "none": a client need not show a certificate, and one without is let in as a role whose
+        /// match is `{ anonymous = true }`, which there must be. A certificate that is shown is checked all the same, and
+        /// must match another role.
         client_auth: String,
         /// Certificate revocation lists, PEM. Default: none.
         crl: List<String>,
@@ -120,6 +122,9 @@ tables! {
         /// ("preset:hardened") that are denied, in any case. Default: ["preset:hardened"]; a list of your own replaces
         /// it, so name the preset again to keep it.
         deny: List<String>,
+        /// Entries that are tried out: what they would deny is let through, and its record has the rule as `shadow`.
+        /// Written as `deny`. Default: none.
+        shadow: List<String>,
     }
     planned ["scripts"]
 
@@ -132,8 +137,15 @@ tables! {
         r#match: List<RawMatch>,
         /// The services it is a role of. Default: all.
         services: List<String>,
+        /// Networks and addresses its peers come from, besides what `admission` says. Default: anywhere.
+        from: List<String>,
         /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
         deny: List<String>,
+        /// Entries that are tried out, as `policy.shadow`. Default: none.
+        shadow: List<String>,
+        /// "enforce" (default), or "shadow": what the role's own rules would deny is let through, and its record has the
+        /// rule as `shadow`. The floor is in force all the same.
+        mode: String,
         /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
         /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
         rules: String,
@@ -141,7 +153,7 @@ tables! {
         /// default 0.
         priority: i64,
     }
-    planned ["from", "rename", "upstream", "scripts"]
+    planned ["rename", "upstream", "scripts"]
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.
@@ -162,10 +174,17 @@ tables! {
         ip: String,
         /// The SHA-256 fingerprint of the certificate, 64 hexadecimal digits, with or without colons.
         sha256: String,
-        /// The serial number, hexadecimal, with or without colons.
+        /// The SHA-256 fingerprint of its public key (SubjectPublicKeyInfo), likewise: it stays when a certificate is renewed
+        /// with its key.
+        spki_sha256: String,
+        /// The serial number, hexadecimal, with or without colons. It is one of its issuer's: give `issuer` too.
         serial: String,
+        /// The issuer's distinguished name as RFC 4514 writes it: "CN=Issuing CA 1,O=Example", what `openssl x509 -noout -issuer -nameopt RFC2253` prints.
+        issuer: String,
+        /// `true`: no certificate was shown (`tls.client_auth = "none"`). It stands alone.
+        anonymous: bool,
     }
-    planned ["anonymous"]
+    planned []
 
     /// Bounds. Durations are written "250ms", "5s", "2m", "1h", "7d"; sizes 16384, "64KiB", "512MiB", "1GiB".
     RawLimits {

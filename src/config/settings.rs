@@ -75,6 +75,8 @@ pub struct Service {
     pub admission: Arc<Admission>,
     /// The floor under every role of this service, as it was written (`preset:hardened`, `CONFIG|SET` …).
     pub floor: Vec<String>,
+    /// What is tried out under every role, likewise: let through, and noted in the record.
+    pub floor_shadow: Vec<String>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
@@ -103,6 +105,8 @@ pub struct Tls {
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
+    /// A client need not show a certificate (`client_auth = "none"`).
+    pub anonymous: bool,
 }
 
 impl Tls {
@@ -118,6 +122,7 @@ impl Tls {
                 TlsVersion::V12 => MinVersion::Tls12,
                 TlsVersion::V13 => MinVersion::Tls13,
             },
+            anonymous: self.anonymous,
         }
     }
 }

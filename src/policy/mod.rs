@@ -6,12 +6,15 @@ pub mod network;
 pub mod pattern;
 pub mod presets;
 pub mod rules;
+pub mod spiffe;
 
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may go up.
     Allow,
+    /// It may go up; this rule would deny it, and is in shadow mode.
+    Shadow(RuleId),
     /// It may not.
     Deny(Denial),
 }
@@ -46,6 +49,14 @@ pub enum Subject {
     Channel,
 }
 
+impl Verdict {
+    /// Whether it may go up.
+    #[must_use]
+    pub const fn lets_through(self) -> bool {
+        matches!(self, Self::Allow | Self::Shadow(_))
+    }
+}
+
 /// The rule behind a denial; its name by [`rules::Policy::rule_name`]. The first few are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleId(pub u16);
@@ -68,6 +79,8 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// The highest number a rule may have.
+    pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
     pub const BUILTIN: u16 = 8;
 }

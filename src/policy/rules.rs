@@ -4,6 +4,9 @@
 //! (`CONFIG|SET`), an ACL category as of Redis 7.0 (`@dangerous`, matched by each row's own categories; `@all`), or a
 //! preset (`preset:hardened`), each in any case. Where several entries deny a command, the first one speaks. What is
 //! not in the catalog is denied without any entry ([`RuleId::UNKNOWN_COMMAND`]).
+//!
+//! An entry may be in *shadow mode*: what it would deny is let through and its record says so. What an entry that is in
+//! force denies is denied, whatever stands in shadow mode.
 
 mod fault;
 
@@ -22,8 +25,12 @@ use std::borrow::Cow;
 pub struct Spec<'s> {
     /// The denylist: it stands under everything else, whatever that says.
     pub deny: &'s [&'s str],
+    /// Entries in shadow mode.
+    pub shadow: &'s [&'s str],
     /// Redis ACL rules. With them, what they do not allow is denied.
     pub rules: Option<&'s str>,
+    /// Whether the ACL rules are in shadow mode.
+    pub rules_in_shadow: bool,
 }
 
 /// A command whose words take part in its verdict.
@@ -65,6 +72,7 @@ struct Rules {
     key: RuleId,
     channel: RuleId,
     database: RuleId,
+    in_shadow: bool,
 }
 
 /// Names of the rules that are built in, at their [`RuleId`].
@@ -88,26 +96,38 @@ impl Policy {
         Self::build(&Spec { deny, ..Spec::default() })
     }
 
-    /// Compiles a policy of all its parts.
+    /// Compiles a policy of all its parts. Entries in shadow mode are counted on behind those of the denylist.
     ///
     /// # Errors
     /// Everything that names nothing, all of it at once.
     pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
         let row = Row { verdict: Verdict::Allow, asks_words: false };
-        let mut compiler = Compiler { rows: vec![row; catalog::len()], names: Vec::new() };
+        let mut compiler = Compiler { rows: vec![row; catalog::len()], names: Vec::new(), shadow: false };
         let mut errors = Vec::new();
         for (position, entry) in spec.deny.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
                 errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
-        let rules = spec.rules.and_then(|text| compiler.rules(text, &mut errors));
+        // What is in force speaks first.
+        let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
+        let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        compiler.shadow = true;
+        for (position, entry) in spec.shadow.iter().enumerate() {
+            if let Err(fault) = compiler.add(entry) {
+                let place = Place::Deny(spec.deny.len() + position);
+                errors.push(RuleError { place, entry: (*entry).to_owned(), fault });
+            }
+        }
+        if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
+            rules = compiler.rules(text, &mut errors);
+        }
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
             if row.effect == Effect::Unsupported {
-                compiler.deny(id, RuleId::UNSUPPORTED);
+                compiler.deny_whatever(id, RuleId::UNSUPPORTED);
             }
         }
         Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules })
@@ -144,9 +164,15 @@ impl Policy {
                 Subject::Channel => rules.channel,
                 Subject::Database => rules.database,
             };
-            return Verdict::Deny(Denial { rule, subject });
+            return if rules.in_shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial { rule, subject }) };
         }
         Verdict::Allow
+    }
+
+    /// Whether what words decide is in shadow mode only.
+    #[must_use]
+    pub fn asks_in_shadow(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
     }
 
     /// Whether a command must be whole before it can be judged, however large it is.
@@ -171,7 +197,7 @@ impl Policy {
             return false;
         }
         // A denial may rest on what is not known yet, and taken to be needed.
-        !access::varies(entry) || self.judge_words(question, scratch) == Verdict::Allow
+        !access::varies(entry) || self.judge_words(question, scratch).lets_through()
     }
 
     /// The name of a rule, as records and metrics write it.
@@ -186,18 +212,27 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(|rule| Verdict::Deny(Denial::command(rule)))
+    }
+
+    fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
-        rules.map(RuleId).filter_map(|rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(Denial::command(rule));
+        rules.map(RuleId).filter_map(move |rule| {
+            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == verdict(rule);
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
     }
 
+    /// What is let through that a rule in shadow mode would deny, likewise.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(Verdict::Shadow)
+    }
+
     /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open = |id: CommandId| self.judge(id) == Verdict::Allow;
+        let open = |id: CommandId| self.judge(id).lets_through();
         let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
             catalog::iter()
                 .filter(|(id, row)| wanted(*id, row))
@@ -205,9 +240,13 @@ impl Policy {
                 .collect::<Vec<_>>()
         };
         let mut warnings = Vec::new();
-        if self.names.is_empty() {
+        if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
+        }
+        let tried = self.shadowed().map(|(_, commands)| commands.len()).sum::<usize>();
+        if tried > 0 {
+            warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
         let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
         if !scripts.is_empty() {
@@ -271,17 +310,17 @@ const TWINS: &[(&str, &str)] = &[
 struct Compiler {
     rows: Vec<Row>,
     names: Vec<String>,
+    /// Whether the entries that come now are in shadow mode.
+    shadow: bool,
 }
 
 impl Compiler {
     fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
         match Target::parse(entry)? {
-            Target::Preset(preset) => preset.groups.iter().try_for_each(|group| {
-                let rule = self.rule(format!("preset:{}/{}", preset.name, group.name))?;
-                group.deny.iter().try_for_each(|entry| {
-                    self.deny_all(&Target::parse(entry)?, rule);
-                    Ok(())
-                })
+            Target::Preset(preset) => preset.denied().try_for_each(|(id, group)| {
+                let rule = self.rule(format!("preset:{}/{group}", preset.name))?;
+                self.deny(id, rule);
+                Ok(())
             }),
             target => {
                 let rule = self.rule(format!("deny:{}", target.written()))?;
@@ -297,8 +336,10 @@ impl Compiler {
             self.names.push(name);
             self.names.len() - 1
         });
-        let id = u16::try_from(at + BUILTIN_NAMES.len()).map_err(|_| RuleFault::TooMany)?;
-        Ok(RuleId(id))
+        match u16::try_from(at + BUILTIN_NAMES.len()) {
+            Ok(id) if id <= RuleId::MAX => Ok(RuleId(id)),
+            _ => Err(RuleFault::TooMany),
+        }
     }
 
     fn deny_all(&mut self, target: &Target, rule: RuleId) {
@@ -316,6 +357,13 @@ impl Compiler {
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
         if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
+            row.verdict = if self.shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial::command(rule)) };
+        }
+    }
+
+    /// Denies one row unless a rule that is in force does.
+    fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
+        if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
             row.verdict = Verdict::Deny(Denial::command(rule));
         }
     }
@@ -349,7 +397,15 @@ impl Compiler {
                 row.asks_words |= acl.asks_words(id);
             }
         }
-        Some(Rules { minds_databases: acl.minds_databases(), acl, command, key, channel, database })
+        Some(Rules {
+            minds_databases: acl.minds_databases(),
+            acl,
+            command,
+            key,
+            channel,
+            database,
+            in_shadow: self.shadow,
+        })
     }
 }
 
@@ -362,13 +418,7 @@ pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
         Target::Command(id) => catalog::family(id).map(|(id, _)| id).collect(),
         Target::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
         Target::All => ids(&|_| true),
-        Target::Preset(preset) => {
-            let mut found = Vec::new();
-            for entry in preset.groups.iter().flat_map(|group| group.deny) {
-                found.extend(rows(entry)?);
-            }
-            found
-        }
+        Target::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
     })
 }
 

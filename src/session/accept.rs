@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command::{self, Resolved},
-    policy::{RuleId, Verdict, rules::Question},
+    policy::{RuleId, rules::Question},
     resp::{encode, request::Request},
 };
 
@@ -225,7 +225,7 @@ impl Session {
             _ => (None, false),
         };
         let allowed =
-            id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow) && !self.core.lane.monitoring();
+            id.is_some_and(|id| self.core.peer.policy().judge(id).lets_through()) && !self.core.lane.monitoring();
         if allowed && !settled {
             if self.core.may_hold(rest.len().saturating_add(self.places()), turn) {
                 return self.starve();

@@ -7,6 +7,7 @@
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
 //!   Redis did not open or end as planned.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
+//! * [`trial`]: what would become of one command, for `ravelin explain`.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
@@ -33,6 +34,7 @@ mod tests;
 #[cfg(test)]
 mod tests_states;
 mod transaction;
+pub mod trial;
 
 use crate::{audit::record::Recorder, moment::Moment};
 

@@ -6,7 +6,7 @@ use super::{
     gather::Gather,
     local::say,
     machine::SessionConfig,
-    slots::{Kind, Queue, Slot},
+    slots::{Kind, NO_RULE, Queue, Slot},
     transaction::Transaction,
 };
 use crate::{
@@ -155,6 +155,8 @@ pub(super) struct Core {
     pub(super) bytes_out: u64,
     /// Scratch for key positions.
     pub(super) keys: Vec<u32>,
+    /// The rule in shadow mode that would deny the command that is being judged, as its slot writes it; or [`NO_RULE`].
+    pub(super) shadow: u16,
 }
 
 impl Core {
@@ -208,6 +210,7 @@ impl Core {
             bytes_in: 0,
             bytes_out: 0,
             keys: Vec::new(),
+            shadow: NO_RULE,
         }
     }
 

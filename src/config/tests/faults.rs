@@ -176,7 +176,7 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (
             replaced(tls, &format!("{tls}\nclient_auth = \"none\"")),
             "ravelin.toml:9:15",
-            &["tls.client_auth: \"none\" is planned", "always required"],
+            &["tls.client_auth: no role of service cache is for who shows no certificate"],
         ),
         (
             replaced(tls, &format!("{tls}\nmin_version = \"1.1\"")),
@@ -222,8 +222,8 @@ fn every_fault_names_its_place_and_what_was_expected() {
         ),
         (
             replaced("{ cn = \"app\" }", "{ anonymous = true }"),
-            "ravelin.toml:17:12",
-            &["role.0.match.0.anonymous: this key is planned"],
+            "ravelin.toml:17:24",
+            &["role.0.match.0.anonymous: this can never hold"],
         ),
         (
             replaced("{ cn = \"app\" }", "{ sha256 = \"ab\" }"),

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     command::{Categories, CommandId, access::Access, bits::categories, catalog},
-    policy::rules::{self, RuleFault, nearest},
+    policy::{
+        presets::{self, Said},
+        rules::{self, RuleFault, nearest},
+    },
     resp::number,
 };
 use std::fmt;
@@ -228,10 +231,8 @@ fn apply(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
         command(selector, name, true)?;
     } else if let Some(name) = term.strip_prefix('-') {
         command(selector, name, false)?;
-    } else if term.get(..7).is_some_and(|kind| kind.eq_ignore_ascii_case("preset:")) {
-        for id in rules::rows(term).map_err(named)? {
-            set(selector, id, false);
-        }
+    } else if let Some(name) = term.get(..7).filter(|kind| kind.eq_ignore_ascii_case("preset:")).and(term.get(7..)) {
+        preset(selector, name)?;
     } else if let Some((_, why)) = OF_USER.iter().find(|(word, _)| is(word)) {
         return Err(TermFault::OfUser(why));
     } else if term.starts_with(['>', '<', '#', '!']) {
@@ -257,6 +258,27 @@ fn set(selector: &mut Selector, id: CommandId, allowed: bool) {
         }
         selector.firsts.retain(|first| first.id != id);
     }
+}
+
+/// A preset that denies takes away what it denies. One that allows is a beginning: what it leaves open is allowed, and
+/// nothing else.
+fn preset(selector: &mut Selector, name: &str) -> Result<(), TermFault> {
+    let Some(preset) = presets::by_name(name) else {
+        let nearest = nearest(name, presets::PRESETS.iter().map(|preset| preset.name));
+        return Err(named(RuleFault::UnknownPreset { nearest }));
+    };
+    for (id, row) in catalog::iter() {
+        let allowed = match preset.says(row) {
+            Said::Denied(_) | Said::NotListed => false,
+            Said::Allowed(_) => true,
+            Said::Open => continue,
+        };
+        if let Some(cell) = selector.commands.get_mut(id.index()) {
+            *cell = allowed;
+        }
+        selector.firsts.retain(|first| first.id != id);
+    }
+    Ok(())
 }
 
 fn command(selector: &mut Selector, name: &str, allowed: bool) -> Result<(), TermFault> {

@@ -19,7 +19,7 @@ fn denied(rules: &str, line: &str) -> Option<Subject> {
             verdict => verdict,
         };
         match verdict {
-            Verdict::Allow => None,
+            Verdict::Allow | Verdict::Shadow(_) => None,
             Verdict::Deny(denial) => Some(denial.subject),
         }
     })
@@ -57,6 +57,11 @@ fn the_later_rule_wins() {
         ("+publish &a resetchannels &b", "PUBLISH a m", CHANNEL),
         ("+@all ~* preset:hardened", "CONFIG GET x", COMMAND),
         ("+@all ~* preset:hardened", "GET x", None),
+        ("preset:app ~a", "GET a", None),
+        ("preset:app ~a", "GET b", KEY),
+        ("preset:app ~a", "CONFIG GET x", COMMAND),
+        ("preset:app +config|get ~a", "CONFIG GET x", None),
+        ("+config preset:App", "CONFIG GET x", COMMAND),
     ] {
         assert_eq!(denied(rules, line), expected, "{rules}: {line}");
     }

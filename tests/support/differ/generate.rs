@@ -452,6 +452,7 @@ impl Vocabulary {
         } else if dice.percent(35) {
             mutate(dice, &mut words);
             outlive(&mut words);
+            take_at_once(&mut words);
         }
         if words[0].eq_ignore_ascii_case(b"spop") {
             // All of them: what is left must not be left to chance.
@@ -540,12 +541,27 @@ fn mutate(dice: &mut Dice, words: &mut Vec<Vec<u8>>) {
 
 /// What is given a life is given one that outlasts the case, or none: what a reply says must not hang on how fast it came.
 fn outlive(words: &mut [Vec<u8>]) {
-    const LIVES: [&str; 8] = ["expire", "pexpire", "setex", "psetex", "hexpire", "hpexpire", "ex", "px"];
+    const LIVES: [&str; 10] =
+        ["expire", "pexpire", "setex", "psetex", "hexpire", "hpexpire", "ex", "px", "restore", "restore-asking"];
     if !words.iter().any(|word| LIVES.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))) {
         return;
     }
     for word in words.iter_mut().skip(2).filter(|word| *word == b"1" || *word == b"7") {
         *word = b"1000000".to_vec();
+    }
+}
+
+/// What must have been left alone for a time is taken at once: a reply must not hang on how fast it was asked for.
+fn take_at_once(words: &mut [Vec<u8>]) {
+    const IDLE_TIME: usize = 4;
+    let name = words[0].to_ascii_lowercase();
+    let claims = name == b"xclaim" || name == b"xautoclaim";
+    let streams = claims || name == b"xpending" || name == b"xreadgroup";
+    for at in 1..words.len() {
+        let option = words[at - 1].eq_ignore_ascii_case(b"idle") || words[at - 1].eq_ignore_ascii_case(b"claim");
+        if (claims && at == IDLE_TIME || streams && option) && (words[at] == b"1" || words[at] == b"7") {
+            words[at] = b"0".to_vec();
+        }
     }
 }
 
