@@ -8,6 +8,7 @@
 
 pub mod glob;
 pub mod parse;
+mod remarks;
 mod selector;
 
 use super::{Subject, rules::Question};

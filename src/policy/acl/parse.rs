@@ -2,6 +2,7 @@
 
 use super::{
     Acl,
+    remarks::Tracked,
     selector::{FirstWord, KeyPattern, Pattern, Scope, Selector},
 };
 use crate::{
@@ -127,32 +128,49 @@ fn split(text: &str) -> impl Iterator<Item = Term<'_>> {
     })
 }
 
-/// Compiles rules. They begin with nothing: no command, no key, no channel.
+/// Rules that were understood.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What they mean.
+    pub acl: Acl,
+    /// What an operator should know of them, one sentence each.
+    pub remarks: Vec<String>,
+    /// By row of the catalog: the term that took the command away, of those that are not allowed.
+    pub taken: Vec<Option<String>>,
+}
+
+/// Compiles rules. They begin with nothing: no command, no key, no channel; and with every database.
 ///
 /// # Errors
 /// Every term that is none, all of them at once.
-pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
-    let mut root = Selector::nothing();
-    let mut others: Vec<Selector> = Vec::new();
-    let mut open: Option<(Term<'_>, Selector)> = None;
+pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
+    let mut root = Tracked::new();
+    let mut others: Vec<Tracked> = Vec::new();
+    let mut open: Option<(Term<'_>, Tracked)> = None;
     let mut errors = Vec::new();
-    for term in split(text) {
+    for (place, term) in (1..).zip(split(text)) {
         let Term { offset, text } = term;
-        let mut report = |fault| errors.push(TermError { offset, term: text.to_owned(), fault });
+        // What may be a password is not repeated.
+        let shown = if text.starts_with(['>', '<']) {
+            format!("{}…", text.get(..1).unwrap_or_default())
+        } else {
+            text.to_owned()
+        };
+        let mut report = |fault| errors.push(TermError { offset, term: shown, fault });
         let mut inner = text;
         if let Some(behind) = inner.strip_prefix('(')
             && open.is_none()
         {
-            open = Some((term, Selector::nothing()));
+            open = Some((term, Tracked::new()));
             inner = behind;
         }
         let Some((_, selector)) = &mut open else {
             if text.eq_ignore_ascii_case("reset") {
-                root = Selector::nothing();
+                root = Tracked::new();
                 others.clear();
             } else if text.eq_ignore_ascii_case("clearselectors") {
                 others.clear();
-            } else if let Err(fault) = apply(&mut root, text) {
+            } else if let Err(fault) = root.apply(place, text, |selector| apply(selector, text)) {
                 report(fault);
             }
             continue;
@@ -160,7 +178,7 @@ pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
         let closed = inner.strip_suffix(')');
         let inner = closed.unwrap_or(inner);
         if !inner.is_empty()
-            && let Err(fault) = inside(selector, inner)
+            && let Err(fault) = selector.apply(place, inner, |selector| inside(selector, inner))
         {
             report(fault);
         }
@@ -177,8 +195,18 @@ pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let taken = catalog::iter().map(|(id, _)| root.taken_by(id).map(str::to_ascii_lowercase)).collect();
     others.insert(0, root);
-    Ok(Acl { selectors: others.into_boxed_slice() })
+    let mut remarks = Vec::new();
+    let selectors: Box<[Selector]> = others
+        .into_iter()
+        .map(|tracked| {
+            let (selector, found) = tracked.finish();
+            remarks.extend(found);
+            selector
+        })
+        .collect();
+    Ok(Compiled { acl: Acl { selectors }, remarks, taken })
 }
 
 /// A term within parentheses.
