@@ -96,6 +96,7 @@ fn service(
         admission: door.admission,
         floor: floor.deny,
         floor_shadow: floor.shadow,
+        rule_places: floor.places,
         roles: Vec::new(),
     };
     (service, anonymous_at)
