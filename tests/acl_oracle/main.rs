@@ -186,7 +186,12 @@ impl Oracle {
         for (line, reply) in lines.iter().zip(&replies) {
             let Some(theirs) = theirs(reply) else { continue };
             with_words(line, |words| {
-                let Resolved::Known(id) = resolve(words) else { panic!("{line:?} does not resolve") };
+                let Resolved::Known(id) = resolve(words) else {
+                    // Redis hashes a name whole and compares it up to a NUL, with another seed in every process: it finds
+                    // such a subcommand now and then (`dictSdsKeyCaseCompare`).
+                    assert!(line.iter().take(2).any(|word| word.contains('\0')), "{line:?} does not resolve");
+                    return *self.counts.reasons.entry(reasons::NAME_WITH_NUL).or_default() += 1;
+                };
                 self.compare(&policy, &text, id, line, words, theirs);
             });
         }

@@ -22,7 +22,10 @@ pub(crate) const NO_KEYS: &str =
     "a number of keys of 0 is refused by every server, and Redis' ACL overlooks the destination before it";
 pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes it, and Redis' ACL does not look at it";
 
-/// Every reason there is.
+pub(crate) const NAME_WITH_NUL: &str =
+    "a name with a NUL is no name (builtin/not-a-name); Redis may or may not find the command by it";
+
+/// Every reason there is, but for [`NAME_WITH_NUL`], which is needed by chance.
 pub(crate) const ALL: [&str; 7] = [AMBIGUOUS, UNSUPPORTED, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
 
 /// The reason for a difference, if there is one. That Redis denies what we allow has none.
