@@ -156,7 +156,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
         } else {
             text.to_owned()
         };
-        let mut report = |fault| errors.push(TermError { offset, term: shown, fault });
+        let report = |fault| errors.push(TermError { offset, term: shown, fault });
         let mut inner = text;
         if let Some(behind) = inner.strip_prefix('(')
             && open.is_none()
