@@ -1,5 +1,8 @@
 //! Who may come in and what they may say.
 
+pub mod bans;
+pub mod credentials;
+pub mod databases;
 pub mod identity;
 pub mod network;
 pub mod pattern;

@@ -39,6 +39,8 @@ impl Core {
             },
             error: match local {
                 Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
+                Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger
@@ -48,7 +50,8 @@ impl Core {
                 | Local::Syntax
                 | Local::WhileMonitoring
                 | Local::ReplicationOption
-                | Local::NotPlain => Some(b"ERR"),
+                | Local::NotPlain
+                | Local::AuthUnavailable => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
             },

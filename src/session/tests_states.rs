@@ -317,9 +317,8 @@ fn a_push_that_is_the_answer_to_a_later_command_waits_for_the_proxys_answer_to_a
 
 #[test]
 fn a_shard_channel_that_is_lost_while_exec_is_owed_counts() {
-    let push = |kind: &str, count: u32| {
-        format!(">3\r\n${}\r\n{kind}\r\n$1\r\na\r\n:{count}\r\n", kind.len()).into_bytes()
-    };
+    let push =
+        |kind: &str, count: u32| format!(">3\r\n${}\r\n{kind}\r\n$1\r\na\r\n:{count}\r\n", kind.len()).into_bytes();
     let mut script = resp3();
     script.say("SSUBSCRIBE a").redis(&push("ssubscribe", 1)).down(&push("ssubscribe", 1));
     script.client(&pipeline(&["MULTI", "GET a", "EXEC"])).redis(b"+OK\r\n+QUEUED\r\n").redis(&push("sunsubscribe", 0));

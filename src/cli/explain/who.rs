@@ -71,7 +71,6 @@ pub(super) fn find(settings: &Settings, service: Option<&str>, asked: &Asked<'_>
     let Some(listener) = service.listeners.first() else {
         return Err(Trouble::Asked(format!("service {} listens nowhere", service.name)));
     };
-    let config = Arc::new(service.session_config(listener, &settings.limits, &settings.audit));
     let (admitted, address) = admit(&service.admission, asked.from)?;
     let refused = |reason, detail: String| Trouble::Refused { reason, detail };
     let now = UnixTime::now();
@@ -106,7 +105,8 @@ pub(super) fn find(settings: &Settings, service: Option<&str>, asked: &Asked<'_>
         Some(each) => format!("{found}, and {each} holds"),
         None => found,
     };
-    Ok(Who { peer, config, identity: shown, found, address })
+    let config = service.session_config_of(&peer.role().name, listener, &settings.limits, &settings.audit);
+    Ok(Who { peer, config: Arc::new(config), identity: shown, found, address })
 }
 
 fn service_of<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s Service, Trouble> {
