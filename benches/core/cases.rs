@@ -178,6 +178,7 @@ fn record(name: &'static str, question: &'static str) -> Case {
             context: Context::TopLevel,
             tx: None,
             rule: None,
+            shadow: None,
             local: false,
             outcome: Outcome::Ran,
             class: Some(Class::Bulk),

@@ -35,6 +35,8 @@ pub struct Counters {
     pub unknown: CommandCounters,
     /// Denials by the name of the rule.
     pub denied: BTreeMap<Box<str>, u64>,
+    /// What would have been denied, by the name of the rule that is not in force.
+    pub shadowed: BTreeMap<Box<str>, u64>,
     /// Time from acceptance to the end of the reply, of commands Redis answered.
     pub latency: Latency,
     /// The proxy's own commands to Redis, by [`Outcome`] (see [`Outcome::ALL`]).
@@ -146,6 +148,18 @@ impl Latency {
     }
 }
 
+/// Counts a rule by its name, in a map of a bounded number of names.
+fn count(rules: &mut BTreeMap<Box<str>, u64>, rule: &str, by: u64) {
+    if let Some(count) = rules.get_mut(rule) {
+        *count = count.saturating_add(by);
+    } else if rules.len() < RULES_MAX {
+        rules.insert(rule.into(), by);
+    } else {
+        let count = rules.entry(OTHER.into()).or_insert(0);
+        *count = count.saturating_add(by);
+    }
+}
+
 impl CommandCounters {
     /// How often the command had this outcome.
     #[must_use]
@@ -186,18 +200,10 @@ impl Counters {
             self.latency.observe(us);
         }
         if let Some(rule) = record.rule {
-            self.deny(rule, 1);
+            count(&mut self.denied, rule, 1);
         }
-    }
-
-    fn deny(&mut self, rule: &str, by: u64) {
-        if let Some(count) = self.denied.get_mut(rule) {
-            *count = count.saturating_add(by);
-        } else if self.denied.len() < RULES_MAX {
-            self.denied.insert(rule.into(), by);
-        } else {
-            let count = self.denied.entry(OTHER.into()).or_insert(0);
-            *count = count.saturating_add(by);
+        if let Some(rule) = record.shadow {
+            count(&mut self.shadowed, rule, 1);
         }
     }
 
@@ -239,8 +245,11 @@ impl Counters {
             mine.merge(theirs);
         }
         self.unknown.merge(&other.unknown);
-        for (rule, count) in &other.denied {
-            self.deny(rule, *count);
+        for (rule, times) in &other.denied {
+            count(&mut self.denied, rule, *times);
+        }
+        for (rule, times) in &other.shadowed {
+            count(&mut self.shadowed, rule, *times);
         }
         add_all(&mut self.latency.buckets, &other.latency.buckets);
         self.latency.sum_us = self.latency.sum_us.saturating_add(other.latency.sum_us);

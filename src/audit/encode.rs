@@ -144,6 +144,7 @@ fn usual(record: &CommandRecord<'_>) -> Option<&'static [u8]> {
         && record.context == Context::TopLevel
         && !record.local
         && record.rule.is_none()
+        && record.shadow.is_none()
         && record.tx.is_none()
         && record.error.is_none()
         && record.elements.is_none();
@@ -200,6 +201,9 @@ fn ruling(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     });
     if let Some(rule) = record.rule {
         text_field(out, "rule", rule, 2 * LABEL_MAX);
+    }
+    if let Some(rule) = record.shadow {
+        text_field(out, "shadow", rule, 2 * LABEL_MAX);
     }
 }
 

@@ -115,6 +115,8 @@ pub struct CommandRecord<'a> {
     pub tx: Option<u32>,
     /// The rule that denied it, by name; `None` when it was allowed.
     pub rule: Option<&'a str>,
+    /// The rule that would have denied it, by name, were it in force (`mode = "shadow"`).
+    pub shadow: Option<&'a str>,
     /// Whether the proxy answered it itself (never for a denial).
     pub local: bool,
     /// What became of it.

@@ -27,6 +27,7 @@ fn record() -> CommandRecord<'static> {
         context: Context::TopLevel,
         tx: None,
         rule: None,
+        shadow: None,
         local: false,
         outcome: Outcome::Ran,
         class: Some(Class::Status),
@@ -139,6 +140,7 @@ fn the_documentation_names_every_field_and_event() {
         keys: KeyList { bytes: &[], total: 1, undeterminable: false },
         tx: Some(1),
         rule: Some("r"),
+        shadow: None,
         elements: Some((&[Class::Status], 1)),
         ..record()
     };
@@ -423,6 +425,7 @@ proptest! {
             context: Context::Multi,
             tx: Some(u32::MAX),
             rule: Some(&identity),
+            shadow: None,
             error: error.as_deref(),
             elements: Some((&vec![Class::BigNumber; elements], elements as u64)),
             bytes_in: u64::MAX,

@@ -78,6 +78,9 @@ struct Answer {
     /// The rule that denies it.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
+    /// The rule in shadow mode that would deny it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<String>,
     /// Why there is such a rule, for those of a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
@@ -192,6 +195,8 @@ fn answer(who: &Who, db: u32, words: &[Vec<u8>]) -> Answer {
     let borrowed: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let ruling = trial::judge(&who.config, &who.peer, db, &borrowed);
     let rule = ruling.rule.map(|rule| who.peer.policy().rule_name(rule).to_owned());
+    let why = rule.as_deref().and_then(crate::policy::presets::reason);
+    let (rule, shadow) = if ruling.fate == Fate::Denied { (rule, None) } else { (None, rule) };
     Answer {
         command: words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
         verdict: match ruling.fate {
@@ -201,8 +206,9 @@ fn answer(who: &Who, db: u32, words: &[Vec<u8>]) -> Answer {
             Fate::NotARequest => "protocol-error",
         },
         known_as: ruling.command,
-        why: rule.as_deref().and_then(crate::policy::presets::reason),
+        why,
         rule,
+        shadow,
         reply: ruling.reply,
         service: who.peer.service().to_string(),
         role: who.peer.role().name.clone(),

@@ -214,7 +214,7 @@ pub(super) fn ambiguity(entry: &Entry, words: &Words<'_>, scratch: &mut Vec<u32>
 
 /// Why keys are undeterminable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unknown {
+pub(super) enum Unknown {
     /// A word may be read in more than one way.
     Ambiguous(Fault),
     /// All words are clear, and no server takes them together.
@@ -224,7 +224,7 @@ enum Unknown {
 const NUMBER: Unknown = Unknown::Ambiguous(Fault::Number);
 const WORD: Unknown = Unknown::Ambiguous(Fault::Word);
 
-fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
+pub(super) fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     out.clear();
     match entry.layout {
         Layout::Specified => specified(entry, words, out),
@@ -238,7 +238,7 @@ fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Un
 }
 
 /// Where one specification's keys are.
-enum Stretch {
+pub(super) enum Stretch {
     /// From `first` to `last`, both included, every `step`th word.
     Known { first: usize, last: usize, step: usize },
     /// Nowhere: no such words.
@@ -249,7 +249,7 @@ enum Stretch {
     Undeterminable(Unknown),
 }
 
-fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
+pub(super) fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
     if spec.flags & super::bits::key_flags::NOT_KEY != 0 {
         return Stretch::None;
     }
@@ -373,6 +373,31 @@ fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Result<(), Un
         return Err(Unknown::Refused);
     }
     store.map_or(Ok(()), |at| push(out, at))
+}
+
+/// Whether the command reads keys that it makes of patterns among its words: BY with a `*`, and GET, of SORT and SORT_RO.
+///
+/// Asked of a request whose keys were found: what stands behind an option has its place.
+#[must_use]
+pub fn makes_keys(entry: &Entry, words: &Words<'_>) -> bool {
+    if !matches!(entry.layout, Layout::Sort | Layout::SortReadOnly) {
+        return false;
+    }
+    let mut rest = words.iter().skip(2);
+    while let Some(word) = rest.next() {
+        if word_is(word, "GET") {
+            return true;
+        } else if word_is(word, "BY") {
+            if rest.next().is_some_and(|pattern| pattern.contains(&b'*')) {
+                return true;
+            }
+        } else if word_is(word, "STORE") {
+            rest.next();
+        } else if word_is(word, "LIMIT") {
+            rest.nth(1);
+        }
+    }
+    false
 }
 
 /// `MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH pw] [AUTH2 user pw] [KEYS key …]` (`migrateCommand`).

@@ -129,6 +129,9 @@ tables! {
         /// ("preset:hardened") that are denied, in any case. Default: ["preset:hardened"]; a list of your own replaces
         /// it, so name the preset again to keep it.
         deny: List<String>,
+        /// Entries that are tried out: what they would deny is let through, and its record has the rule as `shadow`.
+        /// Written as `deny`. Default: none.
+        shadow: List<String>,
     }
     planned ["scripts"]
 
@@ -145,6 +148,14 @@ tables! {
         from: List<String>,
         /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
         deny: List<String>,
+        /// Entries that are tried out, as `policy.shadow`. Default: none.
+        shadow: List<String>,
+        /// "enforce" (default), or "shadow": what the role's own rules would deny is let through, and its record has the
+        /// rule as `shadow`. The floor is in force all the same.
+        mode: String,
+        /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
+        /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
+        rules: String,
         /// Another credential for Redis than the service's, in every service of the role.
         upstream: RawRoleUpstream,
         /// What becomes of its clients' own AUTH and HELLO AUTH, as in `upstream.client_auth` of the service, whose value
@@ -158,7 +169,7 @@ tables! {
         /// default 0.
         priority: i64,
     }
-    planned ["rules", "rename", "scripts"]
+    planned ["rename", "scripts"]
 
     /// A role's own credential for Redis.
     RawRoleUpstream {

@@ -79,6 +79,8 @@ pub struct Service {
     pub admission: Arc<Admission>,
     /// The floor under every role of this service, as it was written (`preset:hardened`, `CONFIG|SET` …).
     pub floor: Vec<String>,
+    /// What is tried out under every role, likewise: let through, and noted in the record.
+    pub floor_shadow: Vec<String>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// What each of them has of its own.

@@ -27,6 +27,7 @@ fn pen() -> Recorder {
         context: Context::TopLevel,
         tx: None,
         rule: None,
+        shadow: Some("preset:hardened/y"),
         local: false,
         outcome: Outcome::Ran,
         class: Some(Class::Status),
@@ -40,6 +41,7 @@ fn pen() -> Recorder {
     pen.command(now, &facts, &ran);
     let denied = CommandRecord {
         rule: Some("preset:hardened/x"),
+        shadow: None,
         outcome: Outcome::Denied,
         class: Some(Class::Error),
         us: None,
@@ -119,6 +121,7 @@ fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
         "ravelin_command_bytes_total{direction=\"in\"} 40",
         "ravelin_command_bytes_total{direction=\"out\"} 20",
         "ravelin_denied_total{rule=\"preset:hardened/x\"} 2",
+        "ravelin_shadowed_total{rule=\"preset:hardened/y\"} 2",
         "ravelin_upstream_commands_total{outcome=\"ran\"} 2",
         "ravelin_audit_records_total 24",
         "ravelin_audit_begins_total 2",

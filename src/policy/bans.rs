@@ -254,8 +254,8 @@ mod tests {
         let mut bans = Bans::new(Schedule { after: 2, first_us: SECOND, max_us: 100 * SECOND });
         assert_eq!(bans.failed(address("10.0.0.1"), at(0)), 0);
         assert_eq!(bans.failed(address("10.0.0.1"), at(99)), SECOND, "99 s of silence are not enough");
-        assert_eq!(bans.failed(address("10.0.0.1"), at(199)), 0, "after 100 s it begins anew");
-        assert_eq!(bans.failed(address("10.0.0.1"), at(200)), SECOND);
+        assert_eq!(bans.failed(address("10.0.0.1"), at(200)), 0, "100 s after its end it begins anew");
+        assert_eq!(bans.failed(address("10.0.0.1"), at(201)), SECOND);
     }
 
     #[test]

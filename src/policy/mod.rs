@@ -1,5 +1,6 @@
 //! Who may come in and what they may say.
 
+pub mod acl;
 pub mod bans;
 pub mod credentials;
 pub mod databases;
@@ -15,8 +16,48 @@ pub mod spiffe;
 pub enum Verdict {
     /// It may go up.
     Allow,
-    /// It may not, and this rule says so.
-    Deny(RuleId),
+    /// It may go up; this rule would deny it, and is in shadow mode.
+    Shadow(RuleId),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// Why a command may not go up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The rule that says so.
+    pub rule: RuleId,
+    /// What of the command it is about: the reply says so in Redis' words.
+    pub subject: Subject,
+}
+
+impl Denial {
+    /// A rule about the command itself.
+    #[must_use]
+    pub const fn command(rule: RuleId) -> Self {
+        Self { rule, subject: Subject::Command }
+    }
+}
+
+/// What of a command is denied, in the order in which it is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The command, or the subcommand.
+    Command,
+    /// A key that it names, or the way it would use it.
+    Key,
+    /// A channel that it names.
+    Channel,
+    /// The database that it would use, or names.
+    Database,
+}
+
+impl Verdict {
+    /// Whether it may go up.
+    #[must_use]
+    pub const fn lets_through(self) -> bool {
+        matches!(self, Self::Allow | Self::Shadow(_))
+    }
 }
 
 /// The rule behind a denial; its name by [`rules::Policy::rule_name`]. The first few are built in.
@@ -41,6 +82,8 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// The highest number a rule may have.
+    pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
     pub const BUILTIN: u16 = 8;
 }

@@ -1,9 +1,20 @@
-//! Deny lists with a name.
+//! Lists of commands with a name.
 //!
 //! A preset is divided into groups, so that a record's rule (`preset:hardened/code-loading`) says why a command was
-//! denied. Entries are written as in the configuration and compiled by the same code.
+//! denied. Some deny what they name and leave the rest open; others name what they leave open and deny the rest under the
+//! rule `preset:NAME/not-listed`. Either way a preset denies: it opens nothing that another entry denies, so several of
+//! them together leave open what each of them does. Commands that are in no catalog are denied besides.
+//!
+//! Every preset, group by group and command by command, is in `deploy/docs/presets.md`, which `tests/presets.rs` holds
+//! against this.
 
-/// A deny list with a name: `preset:NAME` in the configuration.
+mod allowing;
+mod denying;
+mod hardened;
+
+use crate::command::{CommandId, Entry, catalog};
+
+/// A list of commands with a name: `preset:NAME` in the configuration.
 #[derive(Debug)]
 pub struct Preset {
     /// Its name.
@@ -11,22 +22,50 @@ pub struct Preset {
     /// What it is for, in one line.
     pub about: &'static str,
     /// What it denies, by reason. Where two groups name the same command, the earlier one speaks.
-    pub groups: &'static [Group],
+    pub deny: &'static [Group],
+    /// What it leaves open of the rest, by reason; everything else is denied too. `None`: the rest is open.
+    pub allow: Option<&'static [Group]>,
 }
 
-/// Part of a preset: commands denied for one reason.
+/// Part of a preset: commands listed for one reason.
 #[derive(Debug)]
 pub struct Group {
-    /// Its name, the last part of the rule's.
+    /// Its name; of a group that is denied, the last part of the rule's.
     pub name: &'static str,
-    /// Why these are denied, in one line.
+    /// Why these are listed, in one line.
     pub why: &'static str,
-    /// Commands, `command|subcommand`s or `@categories`.
-    pub deny: &'static [&'static str],
+    /// Commands (with all their subcommands), `command|subcommand`s or `@categories`.
+    pub commands: &'static [&'static str],
 }
 
-/// Every preset.
-pub const PRESETS: &[Preset] = &[HARDENED];
+/// What a preset says of one command, and the group that says it.
+#[derive(Clone, Copy, Debug)]
+pub enum Said {
+    /// Denied by this group.
+    Denied(&'static Group),
+    /// Denied, because nothing of an allow-list names it.
+    NotListed,
+    /// Left open by this group of an allow-list.
+    Allowed(&'static Group),
+    /// Left open, because a deny list does not name it.
+    Open,
+}
+
+/// The last part of the rule that denies what an allow-list does not name.
+pub const NOT_LISTED: &str = "not-listed";
+
+/// Every preset, the default first.
+pub const PRESETS: &[Preset] = &[
+    hardened::HARDENED,
+    allowing::APP,
+    allowing::READONLY,
+    allowing::EXPORTER,
+    allowing::SENTINEL,
+    allowing::REPLICA,
+    denying::ADMIN,
+    allowing::LOCKDOWN,
+    denying::MANAGED_PARITY,
+];
 
 /// The preset called `name`, in any case.
 #[must_use]
@@ -38,93 +77,48 @@ pub fn by_name(name: &str) -> Option<&'static Preset> {
 #[must_use]
 pub fn reason(rule: &str) -> Option<&'static str> {
     let (preset, group) = rule.strip_prefix("preset:")?.split_once('/')?;
-    by_name(preset)?.groups.iter().find(|each| each.name == group).map(|group| group.why)
+    if group == NOT_LISTED {
+        return Some("not among the commands the preset leaves open");
+    }
+    by_name(preset)?.deny.iter().find(|each| each.name == group).map(|group| group.why)
 }
 
-/// What no application needs and every known attack on an open Redis begins with.
-///
-/// Not derived from `@dangerous`: that category leaves out EVAL, FCALL, SCRIPT, FUNCTION, DUMP and more. Left open on
-/// purpose, though `@dangerous` or able to tell something: INFO (ioredis and BullMQ do not start without it), COMMAND
-/// (client libraries and redis-cli ask it on connecting), SCAN and RANDOMKEY (the polite ways through the keys), PUBSUB
-/// (the socket.io adapter counts by it), COPY (its `DB` reaches no further than SELECT does).
-const HARDENED: Preset = Preset {
-    name: "hardened",
-    about: "what no application needs and every known attack on an open Redis begins with; the default",
-    groups: &[
-        Group { name: "code-loading", why: "loads native code into the server", deny: &["MODULE"] },
-        Group {
-            name: "scripting",
-            why: "runs any command this list names, and Lua's sandbox has been broken out of time and again",
-            deny: &["EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO", "SCRIPT", "FUNCTION"],
-        },
-        Group {
-            name: "configuration",
-            why: "reads passwords, and writes files anywhere by way of dir and dbfilename",
-            deny: &["CONFIG"],
-        },
-        Group {
-            name: "replication",
-            why: "makes the server a replica of a stranger, or streams the whole data set out",
-            deny: &["REPLICAOF", "SLAVEOF", "SYNC", "PSYNC", "REPLCONF", "FAILOVER", "ROLE"],
-        },
-        Group {
-            name: "access-control",
-            why: "reads or changes who may do what; WHOAMI names the injected user",
-            deny: &["ACL"],
-        },
-        Group {
-            name: "destruction",
-            why: "empties or exchanges whole databases, or takes keys out of this one",
-            deny: &["FLUSHALL", "FLUSHDB", "SWAPDB", "MOVE", "TRIMSLOTS"],
-        },
-        Group {
-            name: "server-control",
-            why: "stops, stalls or rewrites the server, or reaches into its insides",
-            deny: &[
-                "SHUTDOWN",
-                "SAVE",
-                "BGSAVE",
-                "BGREWRITEAOF",
-                "LASTSAVE",
-                "DEBUG",
-                "PFDEBUG",
-                "PFSELFTEST",
-                "XIDMPRECORD",
-                "CLUSTER",
-                "CLIENT|IMPORT-SOURCE",
-            ],
-        },
-        Group {
-            name: "serialised-values",
-            why: "moves values in and out in a binary form whose reader has had remote code execution bugs",
-            deny: &["DUMP", "RESTORE", "RESTORE-ASKING", "MIGRATE"],
-        },
-        Group {
-            name: "other-clients",
-            why: "lists, watches, stalls or ends other clients' connections",
-            deny: &[
-                "MONITOR",
-                "CLIENT|KILL",
-                "CLIENT|LIST",
-                "CLIENT|NO-EVICT",
-                "CLIENT|PAUSE",
-                "CLIENT|TRACKING",
-                "CLIENT|UNBLOCK",
-                "CLIENT|UNPAUSE",
-            ],
-        },
-        Group {
-            name: "reconnaissance",
-            why: "tells what others do and store, or wipes the traces of it",
-            deny: &["SLOWLOG", "COMMANDLOG", "LATENCY", "MEMORY", "OBJECT", "HOTKEYS"],
-        },
-        Group {
-            name: "availability",
-            why: "one call can hold the server for seconds: the whole key space, foreign keys by pattern, a square of bytes",
-            deny: &["KEYS", "SORT", "SORT_RO", "LCS"],
-        },
-    ],
-};
+impl Group {
+    /// Whether the group names this row.
+    #[must_use]
+    pub fn names(&self, row: &Entry) -> bool {
+        self.commands.iter().any(|entry| match entry.strip_prefix('@') {
+            Some(category) => row.categories.names().any(|name| name == category),
+            None => row.name.eq_ignore_ascii_case(entry) || row.full_name.eq_ignore_ascii_case(entry),
+        })
+    }
+}
+
+impl Preset {
+    /// What it says of a command.
+    #[must_use]
+    pub fn says(&self, row: &Entry) -> Said {
+        if let Some(group) = self.deny.iter().find(|group| group.names(row)) {
+            return Said::Denied(group);
+        }
+        match self.allow {
+            None => Said::Open,
+            Some(groups) => match groups.iter().find(|group| group.names(row)) {
+                Some(group) => Said::Allowed(group),
+                None => Said::NotListed,
+            },
+        }
+    }
+
+    /// What it denies: each command with the last part of its rule's name.
+    pub fn denied(&self) -> impl Iterator<Item = (CommandId, &'static str)> {
+        catalog::iter().filter_map(|(id, row)| match self.says(row) {
+            Said::Denied(group) => Some((id, group.name)),
+            Said::NotListed => Some((id, NOT_LISTED)),
+            Said::Allowed(_) | Said::Open => None,
+        })
+    }
+}
 
 #[cfg(test)]
 #[path = "presets_tests.rs"]

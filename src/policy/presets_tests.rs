@@ -67,6 +67,7 @@ fn every_row_is_denied_by_hardened_or_consciously_allowed() {
         let times = allowed.iter().filter(|name| **name == row.full_name).count();
         match policy.judge(id) {
             Verdict::Allow => assert_eq!(times, 1, "{} is open, and nobody wrote down why", row.full_name),
+            Verdict::Shadow(_) => panic!("{} is only tried out", row.full_name),
             Verdict::Deny(_) => assert_eq!(times, 0, "{} is denied, and listed as open", row.full_name),
         }
     }
@@ -89,8 +90,8 @@ fn hardened_names_the_reason_in_its_rules() {
         ("debug", "preset:hardened/server-control"),
         ("acl|whoami", "preset:hardened/access-control"),
     ] {
-        let Verdict::Deny(id) = policy.judge(catalog::by_full_name(command).unwrap()) else { panic!("{command}") };
-        assert_eq!(policy.rule_name(id), rule, "{command}");
+        let Verdict::Deny(denial) = policy.judge(catalog::by_full_name(command).unwrap()) else { panic!("{command}") };
+        assert_eq!(policy.rule_name(denial.rule), rule, "{command}");
     }
 }
 
@@ -128,12 +129,113 @@ fn every_dangerous_command_left_open_is_left_open_by_name() {
 
 #[test]
 fn presets_and_their_groups_have_reasons_and_names_of_their_own() {
-    for preset in PRESETS {
+    for (at, preset) in PRESETS.iter().enumerate() {
         assert!(by_name(&preset.name.to_ascii_uppercase()).is_some());
-        for (at, group) in preset.groups.iter().enumerate() {
-            assert!(!group.why.is_empty() && !group.deny.is_empty(), "{}", group.name);
-            assert!(preset.groups[..at].iter().all(|other| other.name != group.name), "{}", group.name);
+        assert!(PRESETS[..at].iter().all(|other| other.name != preset.name), "{}", preset.name);
+        assert!(!preset.about.is_empty() && (!preset.deny.is_empty() || preset.allow.is_some()), "{}", preset.name);
+        for groups in [preset.deny, preset.allow.unwrap_or_default()] {
+            for (at, group) in groups.iter().enumerate() {
+                assert!(!group.why.is_empty() && group.name != NOT_LISTED, "{}", group.name);
+                assert!(groups[..at].iter().all(|other| other.name != group.name), "{}", group.name);
+                for entry in group.commands {
+                    let known = match entry.strip_prefix('@') {
+                        Some(category) => crate::command::Categories::by_name(category).is_some(),
+                        None => catalog::by_full_name(entry).is_some(),
+                    };
+                    assert!(known, "{}/{} names {entry}", preset.name, group.name);
+                }
+                let speaks = catalog::iter().any(|(_, row)| match preset.says(row) {
+                    Said::Denied(said) | Said::Allowed(said) => said.name == group.name,
+                    Said::NotListed | Said::Open => false,
+                });
+                assert!(speaks, "{}/{} never speaks", preset.name, group.name);
+            }
         }
         assert!(Policy::compile(&[&format!("preset:{}", preset.name)]).is_ok());
+    }
+}
+
+/// What a preset leaves open, by full name.
+fn open(preset: &str) -> Vec<&'static str> {
+    let policy = Policy::compile(&[&format!("preset:{preset}")]).unwrap();
+    catalog::iter().filter(|(id, _)| policy.judge(*id) == Verdict::Allow).map(|(_, row)| row.full_name).collect()
+}
+
+#[test]
+fn the_narrow_presets_leave_open_exactly_this() {
+    const HANDSHAKE: [&str; 7] = ["auth", "client|setinfo", "client|setname", "hello", "ping", "quit", "reset"];
+    let with_handshake = |more: &[&'static str]| {
+        let mut all: Vec<&str> = HANDSHAKE.iter().chain(more).copied().collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(open("lockdown"), with_handshake(&[]));
+    assert_eq!(open("replica"), ["auth", "ping", "psync", "quit", "replconf"]);
+    assert_eq!(
+        open("exporter"),
+        with_handshake(&[
+            "cluster|info",
+            "commandlog|len",
+            "info",
+            "latency|histogram",
+            "latency|latest",
+            "slowlog|len"
+        ])
+    );
+    assert_eq!(
+        open("sentinel"),
+        with_handshake(&[
+            "client|kill",
+            "config|rewrite",
+            "exec",
+            "info",
+            "multi",
+            "publish",
+            "replicaof",
+            "role",
+            "script|kill",
+            "slaveof",
+            "subscribe"
+        ])
+    );
+}
+
+#[test]
+fn app_and_readonly_open_nothing_that_hardened_denies() {
+    let hardened = open("hardened");
+    let (app, readonly) = (open("app"), open("readonly"));
+    for command in app.iter().chain(&readonly) {
+        assert!(hardened.contains(command), "{command}");
+    }
+    let without: Vec<_> = hardened.iter().filter(|command| !app.contains(command)).collect();
+    assert_eq!(without, [&"client", &"lolwut", &"randomkey"]);
+}
+
+#[test]
+fn readonly_leaves_nothing_open_that_writes() {
+    use crate::command::bits::categories::WRITE;
+    for command in open("readonly") {
+        let row = catalog::by_full_name(command).unwrap().entry();
+        assert!(!row.categories.any(WRITE), "{command}");
+        assert!(
+            row.categories.any(crate::command::bits::categories::READ)
+                || row.keys.is_empty()
+                || row.name.starts_with('V')
+                || row.name == "WATCH",
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn an_operator_cannot_take_the_server_over_but_by_config() {
+    let open = open("admin");
+    for command in
+        ["module|load", "slaveof", "replicaof", "psync", "sync", "eval", "function|load", "debug", "migrate", "restore"]
+    {
+        assert!(!open.contains(&command), "{command}");
+    }
+    for command in ["config|get", "config|set", "slowlog|get", "client|kill", "flushall", "keys", "acl|whoami", "get"] {
+        assert!(open.contains(&command), "{command}");
     }
 }

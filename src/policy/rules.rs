@@ -4,24 +4,74 @@
 //! (`CONFIG|SET`), an ACL category as of Redis 7.0 (`@dangerous`, matched by each row's own categories; `@all`), or a
 //! preset (`preset:hardened`), each in any case. Where several entries deny a command, the first one speaks. What is
 //! not in the catalog is denied without any entry ([`RuleId::UNKNOWN_COMMAND`]).
+//!
+//! An entry may be in *shadow mode*: what it would deny is let through and its record says so. What an entry that is in
+//! force denies is denied, whatever stands in shadow mode.
 
 mod fault;
 
-pub use fault::{RuleError, RuleErrors, RuleFault};
+pub use fault::{Place, RuleError, RuleErrors, RuleFault};
+pub(super) use fault::{nearest, shown};
 
+use super::acl::{self, Acl};
 use super::presets::{self, Preset};
-use super::{RuleId, Verdict};
-use crate::command::{Categories, CommandId, Effect, catalog};
-use fault::nearest;
+use super::{Denial, RuleId, Subject, Verdict};
+use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
+use crate::resp::Words;
 use std::borrow::Cow;
 
-/// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.
+/// What a policy is made of. Every part may be left out; what no part speaks of is allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spec<'s> {
+    /// The denylist: it stands under everything else, whatever that says.
+    pub deny: &'s [&'s str],
+    /// Entries in shadow mode.
+    pub shadow: &'s [&'s str],
+    /// Redis ACL rules. With them, what they do not allow is denied.
+    pub rules: Option<&'s str>,
+    /// Whether the ACL rules are in shadow mode.
+    pub rules_in_shadow: bool,
+}
+
+/// A command whose words take part in its verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// Its row.
+    pub id: CommandId,
+    /// Its words: whole, or [`Policy::settled`].
+    pub words: &'q Words<'q>,
+    /// The database it would run in.
+    pub db: u32,
+}
+
+/// One verdict per row of the catalog, what words add to it, and the names of the rules behind the denials. Immutable;
+/// swapped whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// One per row of the catalog, at its index.
-    verdicts: Box<[Verdict]>,
+    rows: Box<[Row]>,
     /// Names of the configured rules, from [`RuleId::BUILTIN`] on.
     names: Box<[String]>,
+    rules: Option<Rules>,
+}
+
+/// What is known of a row without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    verdict: Verdict,
+    /// Whether words take part.
+    asks_words: bool,
+}
+
+/// ACL rules, and the rules that records name for what they deny.
+#[derive(Debug, PartialEq, Eq)]
+struct Rules {
+    acl: Acl,
+    command: RuleId,
+    key: RuleId,
+    channel: RuleId,
+    database: RuleId,
+    in_shadow: bool,
 }
 
 /// Names of the rules that are built in, at their [`RuleId`].
@@ -37,34 +87,110 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
 ];
 
 impl Policy {
-    /// Compiles deny rules (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
+    /// Compiles deny rules alone (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
     ///
     /// # Errors
     /// Every entry that names nothing, all of them at once.
     pub fn compile(deny: &[&str]) -> Result<Self, RuleErrors> {
-        let mut compiler = Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new() };
+        Self::build(&Spec { deny, ..Spec::default() })
+    }
+
+    /// Compiles a policy of all its parts. Entries in shadow mode are counted on behind those of the denylist.
+    ///
+    /// # Errors
+    /// Everything that names nothing, all of it at once.
+    pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
+        let row = Row { verdict: Verdict::Allow, asks_words: false };
+        let mut compiler = Compiler { rows: vec![row; catalog::len()], names: Vec::new(), shadow: false };
         let mut errors = Vec::new();
-        for (position, entry) in deny.iter().enumerate() {
+        for (position, entry) in spec.deny.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
-                errors.push(RuleError { position, entry: (*entry).to_owned(), fault });
+                errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
+        }
+        // What is in force speaks first.
+        let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
+        let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        compiler.shadow = true;
+        for (position, entry) in spec.shadow.iter().enumerate() {
+            if let Err(fault) = compiler.add(entry) {
+                let place = Place::Deny(spec.deny.len() + position);
+                errors.push(RuleError { place, entry: (*entry).to_owned(), fault });
+            }
+        }
+        if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
+            rules = compiler.rules(text, &mut errors);
         }
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
             if row.effect == Effect::Unsupported {
-                compiler.deny(id, RuleId::UNSUPPORTED);
+                compiler.deny_whatever(id, RuleId::UNSUPPORTED);
             }
         }
-        Ok(Self { verdicts: compiler.verdicts.into_boxed_slice(), names: compiler.names.into_boxed_slice() })
+        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules })
     }
 
-    /// The verdict on a catalogued command.
+    /// The verdict on a catalogued command, as far as its name alone decides it.
     #[must_use]
     pub fn judge(&self, id: CommandId) -> Verdict {
         // The slice has a verdict for every row; a row it had not would be denied.
-        self.verdicts.get(id.index()).copied().unwrap_or(Verdict::Deny(RuleId::UNKNOWN_COMMAND))
+        self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
+    }
+
+    /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
+    #[must_use]
+    pub fn asks_words(&self, id: CommandId) -> bool {
+        self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+    }
+
+    /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
+    #[must_use]
+    pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
+        if let Some(rules) = &self.rules
+            && let Err(subject) = rules.acl.judge(question, scratch)
+        {
+            let rule = match subject {
+                Subject::Command => rules.command,
+                Subject::Key => rules.key,
+                Subject::Channel => rules.channel,
+                Subject::Database => rules.database,
+            };
+            return if rules.in_shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial { rule, subject }) };
+        }
+        Verdict::Allow
+    }
+
+    /// Whether what words decide is in shadow mode only.
+    #[must_use]
+    pub fn asks_in_shadow(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+    }
+
+    /// Whether a command must be whole before it can be judged, however large it is.
+    #[must_use]
+    pub fn needs_whole(&self, _id: CommandId) -> bool {
+        false
+    }
+
+    /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
+    #[must_use]
+    pub fn settled(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> bool {
+        let Question { id, words, .. } = *question;
+        let entry = id.entry();
+        if !keys::settled(entry, words) {
+            return false;
+        }
+        if words.whole() >= words.declared() || !self.asks_words(id) {
+            return true;
+        }
+        // The word behind the name: a channel, or the word a rule names.
+        if self.needs_whole(id) || words.whole() < 2 {
+            return false;
+        }
+        // A denial may rest on what is not known yet, and taken to be needed.
+        !access::varies(entry) || self.judge_words(question, scratch).lets_through()
     }
 
     /// The name of a rule, as records and metrics write it.
@@ -79,18 +205,27 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(|rule| Verdict::Deny(Denial::command(rule)))
+    }
+
+    fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
-        rules.map(RuleId).filter_map(|rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == Verdict::Deny(rule);
+        rules.map(RuleId).filter_map(move |rule| {
+            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == verdict(rule);
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
     }
 
+    /// What is let through that a rule in shadow mode would deny, likewise.
+    pub fn shadowed(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+        self.of(Verdict::Shadow)
+    }
+
     /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let open = |id: CommandId| self.judge(id) == Verdict::Allow;
+        let open = |id: CommandId| self.judge(id).lets_through();
         let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
             catalog::iter()
                 .filter(|(id, row)| wanted(*id, row))
@@ -98,9 +233,13 @@ impl Policy {
                 .collect::<Vec<_>>()
         };
         let mut warnings = Vec::new();
-        if self.names.is_empty() {
+        if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
+        }
+        let tried = self.shadowed().map(|(_, commands)| commands.len()).sum::<usize>();
+        if tried > 0 {
+            warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
         let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
         if !scripts.is_empty() {
@@ -162,19 +301,19 @@ const TWINS: &[(&str, &str)] = &[
 ];
 
 struct Compiler {
-    verdicts: Vec<Verdict>,
+    rows: Vec<Row>,
     names: Vec<String>,
+    /// Whether the entries that come now are in shadow mode.
+    shadow: bool,
 }
 
 impl Compiler {
     fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
         match Target::parse(entry)? {
-            Target::Preset(preset) => preset.groups.iter().try_for_each(|group| {
-                let rule = self.rule(format!("preset:{}/{}", preset.name, group.name))?;
-                group.deny.iter().try_for_each(|entry| {
-                    self.deny_all(&Target::parse(entry)?, rule);
-                    Ok(())
-                })
+            Target::Preset(preset) => preset.denied().try_for_each(|(id, group)| {
+                let rule = self.rule(format!("preset:{}/{group}", preset.name))?;
+                self.deny(id, rule);
+                Ok(())
             }),
             target => {
                 let rule = self.rule(format!("deny:{}", target.written()))?;
@@ -190,8 +329,10 @@ impl Compiler {
             self.names.push(name);
             self.names.len() - 1
         });
-        let id = u16::try_from(at + BUILTIN_NAMES.len()).map_err(|_| RuleFault::TooMany)?;
-        Ok(RuleId(id))
+        match u16::try_from(at + BUILTIN_NAMES.len()) {
+            Ok(id) if id <= RuleId::MAX => Ok(RuleId(id)),
+            _ => Err(RuleFault::TooMany),
+        }
     }
 
     fn deny_all(&mut self, target: &Target, rule: RuleId) {
@@ -208,10 +349,62 @@ impl Compiler {
 
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
-        if let Some(verdict @ Verdict::Allow) = self.verdicts.get_mut(id.index()) {
-            *verdict = Verdict::Deny(rule);
+        if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
+            row.verdict = if self.shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial::command(rule)) };
         }
     }
+
+    /// Denies one row unless a rule that is in force does.
+    fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
+        if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
+            row.verdict = Verdict::Deny(Denial::command(rule));
+        }
+    }
+
+    /// Compiles ACL rules, and denies by them what no word could make allowed.
+    fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
+        let acl = match acl::parse::compile(text) {
+            Ok(acl) => acl,
+            Err(faults) => {
+                errors.extend(faults.into_iter().map(|error| RuleError {
+                    place: Place::Rules(error.offset),
+                    entry: error.term,
+                    fault: RuleFault::Term(error.fault),
+                }));
+                return None;
+            }
+        };
+        let mut name = |what: &str| match self.rule(format!("rules:{what}")) {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Rules(0), entry: text.to_owned(), fault });
+                None
+            }
+        };
+        let (command, key) = (name("command")?, name("key")?);
+        let (channel, database) = (name("channel")?, name("database")?);
+        for (id, _) in catalog::iter() {
+            if !acl.may(id) {
+                self.deny(id, command);
+            } else if let Some(row) = self.rows.get_mut(id.index()) {
+                row.asks_words |= acl.asks_words(id);
+            }
+        }
+        Some(Rules { acl, command, key, channel, database, in_shadow: self.shadow })
+    }
+}
+
+/// The rows a deny entry speaks of.
+pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
+    let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
+        catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
+    };
+    Ok(match Target::parse(entry)? {
+        Target::Command(id) => catalog::family(id).map(|(id, _)| id).collect(),
+        Target::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
+        Target::All => ids(&|_| true),
+        Target::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
+    })
 }
 
 /// What an entry speaks of.

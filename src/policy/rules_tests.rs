@@ -9,9 +9,41 @@ fn policy(deny: &[&str]) -> Policy {
 
 fn verdict_name<'a>(policy: &'a Policy, command: &str) -> Option<&'a str> {
     match policy.judge(catalog::by_full_name(command).unwrap()) {
-        Verdict::Allow => None,
-        Verdict::Deny(rule) => Some(policy.rule_name(rule)),
+        Verdict::Allow | Verdict::Shadow(_) => None,
+        Verdict::Deny(denial) => Some(policy.rule_name(denial.rule)),
     }
+}
+
+#[test]
+fn entries_in_shadow_mode_let_through_and_never_open_what_is_in_force() {
+    let policy = Policy::build(&Spec {
+        deny: &["CONFIG|SET"],
+        shadow: &["CONFIG", "@hyperloglog", "SCRIPT", "config|set"],
+        ..Spec::default()
+    })
+    .unwrap();
+    let judge = |command: &str| policy.judge(catalog::by_full_name(command).unwrap());
+    let shadow = |command: &str| match judge(command) {
+        Verdict::Shadow(rule) => policy.rule_name(rule),
+        other => panic!("{command}: {other:?}"),
+    };
+    assert_eq!(verdict_name(&policy, "config|set"), Some("deny:CONFIG|SET"));
+    assert_eq!(
+        (shadow("config|get"), shadow("pfadd"), shadow("script|load")),
+        ("deny:CONFIG", "deny:@hyperloglog", "deny:SCRIPT")
+    );
+    assert_eq!(verdict_name(&policy, "script|debug"), Some("builtin/unsupported"));
+    assert_eq!(judge("get"), Verdict::Allow);
+    let denied: Vec<_> = policy.denied().flat_map(|(_, commands)| commands).collect();
+    assert_eq!(denied, ["cluster|syncslots", "script|debug", "config|set"]);
+    assert!(policy.shadowed().any(|(rule, commands)| rule == "deny:CONFIG" && !commands.contains(&"config|set")));
+    assert!(policy.warnings().iter().any(|warning| warning.contains("shadow mode")), "{:?}", policy.warnings());
+    // What is only tried out is no protection, and nobody is told it was one.
+    let tried = Policy::build(&Spec { shadow: &["@all"], ..Spec::default() }).unwrap();
+    assert!(tried.warnings()[0].starts_with("no command is denied"), "{:?}", tried.warnings());
+    let wrong = Policy::build(&Spec { deny: &["GET", "nosuch"], shadow: &["SET", "@nosuch"], ..Spec::default() });
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.0.iter().map(|error| error.place).collect::<Vec<_>>(), [Place::Deny(1), Place::Deny(3)]);
 }
 
 #[test]

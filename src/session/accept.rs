@@ -8,8 +8,8 @@ use super::{
     state::{Begun, BegunBytes, Streaming},
 };
 use crate::{
-    command::{self, Resolved, keys},
-    policy::{RuleId, Verdict},
+    command::{self, Resolved},
+    policy::{RuleId, rules::Question},
     resp::{encode, request::Request},
 };
 
@@ -218,10 +218,13 @@ impl Session {
             resolved => resolved,
         };
         let (id, settled) = match resolved {
-            Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words)),
+            Resolved::Known(id) => {
+                let question = Question { id, words: &words, db: self.core.db };
+                (Some(id), self.core.peer.policy().settled(&question, &mut self.core.keys))
+            }
             _ => (None, false),
         };
-        let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id) == Verdict::Allow)
+        let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id).lets_through())
             && !self.core.lane.monitoring()
             && self.core.authenticated;
         if allowed && !settled {

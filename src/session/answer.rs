@@ -8,7 +8,7 @@ use super::{
     machine::ClientAuth,
     records::Answer,
     replan::replan,
-    slots::{self, Kind, Marks, NO_RULE, Slot},
+    slots::{self, Kind, Marks, Slot},
     state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
 };
 use crate::{
@@ -433,7 +433,7 @@ impl Core {
             bytes_out = down.len().saturating_sub(before) as u64;
             self.bytes_out = self.bytes_out.saturating_add(bytes_out);
         }
-        let denied = slot.rule != NO_RULE;
+        let denied = slot.denied_by().is_some();
         let answer = Answer {
             outcome: if denied { Outcome::Denied } else { Outcome::Aborted },
             class: Some(Class::Error),

@@ -9,7 +9,7 @@ use super::{
     local::Local,
     machine::ClientAuth,
     options::{self, Hello, ReplyMode},
-    slots::{Kind, Marks, Slot},
+    slots::{Kind, Marks, NO_RULE, SHADOW, Slot},
     state::{Begun, BegunBytes, Core, Replies, UNREAD_MAX},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict},
+    policy::{RuleId, Verdict, rules::Question},
     resp::{Words, encode, number},
 };
 
@@ -75,6 +75,7 @@ impl Core {
         up: &mut Gather<'_>,
         down: &mut Gather<'_>,
     ) -> Flow {
+        self.shadow = NO_RULE;
         if self.over_budget(turn) {
             // What is answered here needs nobody's answer; were it left to the end of the turn, the budget would be
             // there again, and nobody would call again.
@@ -103,16 +104,19 @@ impl Core {
         let argc = words.declared();
         let arity = entry.accepts_arity(argc);
         let judged = self.peer.policy().judge(id);
+        if let Verdict::Shadow(rule) = judged {
+            self.shadow = rule.0 | SHADOW;
+        }
         if self.lane.monitoring() && !entry.taken_while_monitoring(argc) {
             return self.deny(RuleId::IN_STREAM, Local::WhileMonitoring, resolved, words, &source, turn);
         }
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
-        if let Verdict::Deny(rule) = judged {
+        if let Verdict::Deny(denial) = judged {
             return if entry.effect == Effect::Exec && self.tx.intended {
-                self.exec_as_discard(id, Local::ExecDenied, rule.0, &source, turn, up)
+                self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
-                deny(self, rule, Local::Denied)
+                deny(self, denial.rule, Local::denied(denial.subject))
             };
         }
         if entry.deciding
@@ -123,6 +127,21 @@ impl Core {
                 Fault::Word => Local::Syntax,
             };
             return deny(self, RuleId::NOT_CANONICAL, local);
+        }
+        if self.peer.policy().asks_words(id) {
+            let in_shadow = self.peer.policy().asks_in_shadow();
+            if !arity && !in_shadow {
+                // Which words are keys is known of the right number of them only.
+                return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+            }
+            let question = Question { id, words, db: self.db };
+            let verdict =
+                if arity { self.peer.policy().judge_words(&question, &mut self.keys) } else { Verdict::Allow };
+            match verdict {
+                Verdict::Allow => {}
+                Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
+                Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),
+            }
         }
         match entry.effect {
             Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {
@@ -191,7 +210,7 @@ impl Core {
                     };
                 }
                 if self.tx.intended && self.tx.dirty {
-                    return self.exec_as_discard(id, Local::ExecAborted, super::slots::NO_RULE, &source, turn, up);
+                    return self.exec_as_discard(id, Local::ExecAborted, self.shadow, &source, turn, up);
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 if self.tx.selects_queued {
@@ -537,6 +556,7 @@ impl Core {
         self.commands = self.commands.saturating_add(1);
         let mut slot = Slot::new(turn.now.mono_us, argc, source.bytes_in(), kind);
         let silent = self.take_silence();
+        slot.rule = self.shadow;
         slot.marks.set(Marks::SILENT, silent);
         slot.marks.set(Marks::IN_MULTI, self.tx.intended);
         slot

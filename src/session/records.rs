@@ -3,12 +3,11 @@
 use super::{
     Turn,
     local::Local,
-    slots::{self, Kind, Marks, NO_RULE, Slot},
+    slots::{self, Kind, Marks, Slot},
     state::{Core, Streaming},
 };
 use crate::{
     audit::record::{CommandRecord, Context, KeyList, Name, Outcome},
-    policy::RuleId,
     resp::reply::Class,
 };
 
@@ -31,14 +30,19 @@ impl Core {
     pub(super) fn record_local(&self, slot: &Slot, local: Local, bytes_out: u64, turn: &mut Turn<'_>) {
         let inside = slot.marks.has(Marks::IN_MULTI) && self.tx.confirmed;
         let answer = Answer {
-            outcome: if slot.rule == NO_RULE { Outcome::Ran } else { Outcome::Denied },
+            outcome: if slot.denied_by().is_some() { Outcome::Denied } else { Outcome::Ran },
             class: match local {
                 Local::Nothing => None,
                 local if local.is_error() => Some(Class::Error),
                 _ => Some(Class::Status),
             },
             error: match local {
-                Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
+                Local::Denied
+                | Local::DeniedKey
+                | Local::DeniedChannel
+                | Local::DeniedDatabase
+                | Local::AuthRefused
+                | Local::TooLarge => Some(b"NOPERM"),
                 Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
                 Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
@@ -75,7 +79,7 @@ impl Core {
                     let us = turn.now.mono_us.saturating_sub(slot.accepted_us);
                     turn.recorder.upstream_command(turn.now, &self.facts, "DISCARD", Outcome::Unanswered, None, us);
                 }
-                let outcome = if slot.rule != NO_RULE {
+                let outcome = if slot.denied_by().is_some() {
                     Outcome::Denied
                 } else if matches!(slot.kind, Kind::AsDiscard(_)) {
                     Outcome::Aborted
@@ -133,6 +137,7 @@ impl Core {
             context: if inside { Context::Multi } else { Context::TopLevel },
             tx: inside.then_some(self.tx.opened),
             rule: None,
+            shadow: slot.shadowed_by().map(|rule| self.peer.policy().rule_name(rule)),
             local: false,
             outcome: Outcome::Incomplete,
             class: None,
@@ -162,7 +167,7 @@ impl Core {
                 (Name::Unknown(name, sub), KeyList::default())
             }
         };
-        let denied = slot.rule != NO_RULE;
+        let denied = slot.denied_by().is_some();
         let record = CommandRecord {
             name,
             db: answer.db,
@@ -170,7 +175,8 @@ impl Core {
             keys,
             context: answer.context,
             tx: answer.tx,
-            rule: denied.then(|| policy.rule_name(RuleId(slot.rule))),
+            rule: slot.denied_by().map(|rule| policy.rule_name(rule)),
+            shadow: slot.shadowed_by().map(|rule| policy.rule_name(rule)),
             local: !denied && !matches!(slot.kind, Kind::Upstream),
             outcome: answer.outcome,
             class: answer.class,

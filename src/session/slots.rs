@@ -1,7 +1,7 @@
 //! Promised replies, first in, first out.
 
 use super::local::Local;
-use crate::{audit::record::KeyList, command::CommandId};
+use crate::{audit::record::KeyList, command::CommandId, policy::RuleId};
 use std::collections::VecDeque;
 
 /// Most bytes of one key that a record shows.
@@ -28,7 +28,7 @@ pub(super) struct Slot {
     keys_total: u16,
     /// Row of the catalog, or [`UNKNOWN`].
     command: u16,
-    /// The rule that denied it, or [`NO_RULE`].
+    /// The rule that denied it, or with [`SHADOW`] would have, or [`NO_RULE`].
     pub(super) rule: u16,
     /// What closes it.
     pub(super) kind: Kind,
@@ -40,8 +40,10 @@ pub(super) struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 32);
 
 const UNKNOWN: u16 = u16::MAX;
-/// No rule: the command was allowed.
+/// No rule: the command was allowed by all.
 pub(super) const NO_RULE: u16 = u16::MAX;
+/// Marks a rule in shadow mode: the command was let through. No rule has a number as high ([`RuleId::MAX`]).
+pub(super) const SHADOW: u16 = 1 << 15;
 
 /// What closes a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,16 @@ impl Slot {
     /// The row of the catalog, if it has one.
     pub(super) const fn command(&self) -> Option<CommandId> {
         if self.command == UNKNOWN { None } else { Some(CommandId(self.command)) }
+    }
+
+    /// The rule that denied it.
+    pub(super) fn denied_by(&self) -> Option<RuleId> {
+        (self.rule & SHADOW == 0).then_some(RuleId(self.rule))
+    }
+
+    /// The rule in shadow mode that would have denied it.
+    pub(super) fn shadowed_by(&self) -> Option<RuleId> {
+        (self.rule != NO_RULE && self.rule & SHADOW != 0).then_some(RuleId(self.rule & !SHADOW))
     }
 
     /// More of a streamed command has gone up.

@@ -7,7 +7,7 @@ use super::{
     inquiry::Inquiry,
     local::say,
     machine::{ClientAuth, SessionConfig},
-    slots::{Kind, Queue, Slot},
+    slots::{Kind, NO_RULE, Queue, Slot},
     transaction::Transaction,
 };
 use crate::{
@@ -160,6 +160,8 @@ pub(super) struct Core {
     pub(super) bytes_out: u64,
     /// Scratch for key positions.
     pub(super) keys: Vec<u32>,
+    /// The rule in shadow mode that would deny the command that is being judged, as its slot writes it; or [`NO_RULE`].
+    pub(super) shadow: u16,
 }
 
 impl Core {
@@ -215,6 +217,7 @@ impl Core {
             bytes_in: 0,
             bytes_out: 0,
             keys: Vec::new(),
+            shadow: NO_RULE,
         }
     }
 

@@ -6,7 +6,7 @@
 use super::{
     MemoryBudget, Turn,
     gather::Gather,
-    slots::{Kind, NO_RULE},
+    slots::Kind,
     state::{Core, Phase},
 };
 use crate::{
@@ -46,7 +46,7 @@ pub struct Ruling {
     pub fate: Fate,
     /// Name of the catalog's row, as Redis writes it (`config|set`), if it has one.
     pub command: Option<&'static str>,
-    /// The rule that denied it.
+    /// The rule that denied it, or that would were it not in shadow mode.
     pub rule: Option<RuleId>,
     /// What the client is told in Redis' place, without `-` or `+` and line end.
     pub reply: Option<String>,
@@ -89,7 +89,7 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
         // What ends the connection has no slot of its own.
         return Ruling { fate: Fate::Answered, command: known, rule: None, reply: None };
     };
-    let denied = slot.rule != NO_RULE;
+    let denied = slot.denied_by().is_some();
     let mut reply = Vec::new();
     if let Kind::Local(local) = slot.kind {
         let (name, _) = super::slots::name_of(core.slots.back_words());
@@ -104,7 +104,7 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
             (false, false) => Fate::Forwarded,
         },
         command: known,
-        rule: denied.then_some(RuleId(slot.rule)),
+        rule: slot.denied_by().or(slot.shadowed_by()),
         reply: (ours && !reply.is_empty()).then_some(reply),
     }
 }

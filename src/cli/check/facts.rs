@@ -58,6 +58,8 @@ pub(super) struct RoleFacts {
     pub(super) denied: usize,
     /// Each rule that denies something, and what.
     pub(super) rules: Vec<RuleFacts>,
+    /// Each rule in shadow mode that would deny something more, and what.
+    pub(super) shadow: Vec<RuleFacts>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -166,14 +168,11 @@ impl Facts {
 }
 
 fn role_facts(role: &Role) -> RoleFacts {
-    let rules: Vec<RuleFacts> = role
-        .policy
-        .denied()
-        .map(|(rule, commands)| RuleFacts {
-            rule: rule.to_owned(),
-            denies: commands.into_iter().map(str::to_ascii_uppercase).collect(),
-        })
-        .collect();
+    let facts = |(rule, commands): (&str, Vec<&'static str>)| RuleFacts {
+        rule: rule.to_owned(),
+        denies: commands.into_iter().map(str::to_ascii_uppercase).collect(),
+    };
+    let rules: Vec<RuleFacts> = role.policy.denied().map(facts).collect();
     RoleFacts {
         name: role.name.clone(),
         matches: role.matches.iter().map(ToString::to_string).collect(),
@@ -181,6 +180,7 @@ fn role_facts(role: &Role) -> RoleFacts {
         commands: catalog::len(),
         denied: rules.iter().map(|rule| rule.denies.len()).sum(),
         rules,
+        shadow: role.policy.shadowed().map(facts).collect(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The facts for people: one column of names, one of what they mean.
 
-use super::facts::{Facts, RoleFacts, ServiceFacts};
+use super::facts::{Facts, RoleFacts, RuleFacts, ServiceFacts};
 use std::fmt::Write as _;
 
 /// Width of the column of names.
@@ -93,8 +93,16 @@ fn role_lines(page: &mut Page, role: &RoleFacts, verbose: bool) {
     page.line("role", &format!("{}{priority}", role.name));
     page.list("is for", &role.matches, "nobody");
     page.line("may not say", &format!("{} of {} commands, and none that is unknown", role.denied, role.commands));
-    let width = role.rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
-    for rule in &role.rules {
+    rule_lines(page, &role.rules, verbose);
+    if !role.shadow.is_empty() {
+        page.line("in shadow mode", "what these would deny is let through and recorded");
+        rule_lines(page, &role.shadow, verbose);
+    }
+}
+
+fn rule_lines(page: &mut Page, rules: &[RuleFacts], verbose: bool) {
+    let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
+    for rule in rules {
         page.line("", &format!("{:width$}  {:>4}", rule.rule, rule.denies.len()));
         if verbose {
             for line in wrap(&rule.denies, WIDTH.saturating_sub(NAMES)) {

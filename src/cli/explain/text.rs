@@ -37,8 +37,11 @@ pub(super) fn page(answer: &Answer, who: &Who, colour: bool) -> String {
     line("address", &who.address);
     line("role", &format!("{} of service {} ({})", answer.role, answer.service, who.found));
     line("command", &command(answer));
-    let by = answer.rule.as_ref().map_or_else(String::new, |rule| format!(" by {rule}"));
-    line("verdict", &format!("{}{by}", word(answer.verdict, colour)));
+    let would = if matches!(answer.verdict, "allow" | "answer") { ", but would be denied" } else { "" };
+    let by =
+        answer.rule.as_ref().or(answer.shadow.as_ref()).map_or_else(String::new, |rule| format!("{would} by {rule}"));
+    let shadow = if answer.shadow.is_some() { ", which is in shadow mode" } else { "" };
+    line("verdict", &format!("{}{by}{shadow}", word(answer.verdict, colour)));
     if let Some(why) = answer.why {
         line("", why);
     }
@@ -59,6 +62,9 @@ pub(super) fn row(answer: &Answer, colour: bool) -> String {
     let verdict = format!("{text:<6}");
     let verdict = if colour { format!("\x1b[{code}m{verdict}\x1b[0m") } else { verdict };
     let why = answer.rule.as_deref().or(answer.reply.as_deref().filter(|_| answer.verdict == "protocol-error"));
+    if let Some(rule) = &answer.shadow {
+        return format!("{verdict}  {:<40}  (shadow) {rule}\n", command(answer));
+    }
     match why {
         Some(why) => format!("{verdict}  {:<40}  {why}\n", command(answer)),
         None => format!("{verdict}  {}\n", command(answer)),

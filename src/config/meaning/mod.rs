@@ -221,8 +221,22 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
     rules
 }
 
-fn floor(item: Item<RawPolicy>, report: &mut Report) -> Vec<String> {
-    let Some(deny) = item.value.deny else { return vec![DEFAULT_FLOOR.to_owned()] };
+/// What nobody may say, and what is tried out.
+#[derive(Clone, Debug)]
+struct Floor {
+    deny: Vec<String>,
+    shadow: Vec<String>,
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new() }
+    }
+}
+
+fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
+    let shadow = deny_rules(item.value.shadow.as_ref(), report);
+    let Some(deny) = item.value.deny else { return Floor { shadow, ..Floor::default() } };
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -230,7 +244,7 @@ fn floor(item: Item<RawPolicy>, report: &mut Report) -> Vec<String> {
             deny.at.key
         ));
     }
-    rules
+    Floor { deny: rules, shadow }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

@@ -1,6 +1,6 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{NOWHERE, Paths, deny_rules, limits::number, name, network, service::Tables, terms};
+use super::{NOWHERE, Paths, choice, deny_rules, limits::number, name, network, service::Tables, terms};
 use crate::{
     config::{
         decode::{Item, nearest},
@@ -12,7 +12,7 @@ use crate::{
         identity::{Match, Role},
         network::Admission,
         pattern::{Kind, Pattern},
-        rules::Policy,
+        rules::{Place, Policy, Spec},
         spiffe,
     },
 };
@@ -62,11 +62,18 @@ pub(super) fn assign(
         let priority = number(raw.priority.as_ref(), -1000..=1000, report).unwrap_or(0);
         let deny = deny_rules(raw.deny.as_ref(), report);
         let own = terms::own(&raw, house.limits, house.paths, report);
+        let shadow = deny_rules(raw.shadow.as_ref(), report);
+        let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
+        let acl = acl_rules(raw.rules.as_ref(), report);
         let wanted = services_of(&raw, services, report);
         let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
-            let rules: Vec<&str> = service.floor.iter().chain(&deny).map(String::as_str).collect();
-            let policy = match Policy::compile(&rules) {
+            let (enforced, tried) = if in_shadow { (&[][..], &deny[..]) } else { (&deny[..], &[][..]) };
+            let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
+            let tried: Vec<&str> =
+                service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
+            let spec = Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow };
+            let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
                     // Each rule was good by itself; what remains is about all of them together.
@@ -251,6 +258,35 @@ fn from(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Option<A
     }
     let nets: Vec<_> = list.value.iter().filter_map(|item| network(item, report)).collect();
     Some(Admission::new(&nets, &[]))
+}
+
+/// The ACL rules of a role, if they are rules. Each fault is told with the term it is about.
+fn acl_rules<'r>(item: Option<&'r Item<String>>, report: &mut Report) -> Option<&'r str> {
+    let item = item?;
+    let Err(errors) = Policy::build(&Spec { rules: Some(&item.value), ..Spec::default() }) else {
+        return Some(&item.value);
+    };
+    for error in errors.0 {
+        let place = match error.place {
+            Place::Rules(offset) => place_in(&item.value, offset),
+            Place::Deny(_) => String::new(),
+        };
+        report.error(&item.at, format!("{:?} ({place}): {}", error.entry, error.fault));
+    }
+    None
+}
+
+/// Where a term stands in a text: the word, and the line if there are several.
+fn place_in(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let word =
+        before.lines().last().filter(|_| !before.ends_with('\n')).map_or(0, |line| line.split_whitespace().count()) + 1;
+    if text.contains('\n') {
+        format!("line {line} of the rules, word {word}")
+    } else {
+        format!("word {word} of the rules")
+    }
 }
 
 /// The services a role names; `None` for all.

@@ -1,7 +1,7 @@
 //! Services: their listeners and the Redis behind each.
 
 use super::{
-    DEFAULT_FLOOR, Door, NOWHERE, Paths, TlsTable, admission, choice, credentials, floor, limits as bounds, name,
+    Door, Floor, NOWHERE, Paths, TlsTable, admission, choice, credentials, floor, limits as bounds, name,
     socket_address, terms::CLIENT_AUTH, tls,
 };
 use crate::{
@@ -29,7 +29,7 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(super) struct Shared<'l> {
     pub(super) tls: Option<TlsTable>,
     pub(super) admission: Option<Door>,
-    pub(super) floor: Option<Vec<String>>,
+    pub(super) floor: Option<Floor>,
     pub(super) credentials: Option<credentials::Table>,
     pub(super) limits: &'l Limits,
 }
@@ -109,6 +109,7 @@ fn service(
         }
     };
     let listeners = listeners(raw.listen, &at, &upstream, others, report);
+    let floor = raw.policy.map(|item| floor(item, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
     let service = Service {
         name: Arc::from(name),
         listeners,
@@ -116,11 +117,8 @@ fn service(
         tls,
         max_connections_per_address: door.max_per_address.unwrap_or(shared.limits.max_connections_per_address),
         admission: door.admission,
-        floor: raw
-            .policy
-            .map(|item| floor(item, report))
-            .or_else(|| shared.floor.clone())
-            .unwrap_or_else(|| vec![DEFAULT_FLOOR.to_owned()]),
+        floor: floor.deny,
+        floor_shadow: floor.shadow,
         roles: Vec::new(),
         terms: Vec::new(),
         credentials: table.as_ref().and_then(|table| table.credentials.clone()),
