@@ -9,7 +9,7 @@
 //! databases and scripts, `check` warns.
 
 use crate::{
-    command::{CommandId, Effect},
+    command::CommandId,
     resp::{Words, number},
 };
 
@@ -89,6 +89,12 @@ impl Databases {
         names(id).is_some()
     }
 
+    /// Whether a command reaches into all databases, whatever its words are.
+    #[must_use]
+    pub fn reaches_all(id: CommandId) -> bool {
+        names(id) == Some(Names::All)
+    }
+
     /// Whether a command reaches a database that may not be used. Asked of a whole command; what names no database as it
     /// should (no number, too large a one) is let through where every server refuses it, which is for others to judge.
     #[must_use]
@@ -127,12 +133,6 @@ impl std::fmt::Display for Databases {
         write!(f, "{}", self.first)?;
         self.sorted.iter().filter(|db| **db != self.first).try_for_each(|db| write!(f, ", {db}"))
     }
-}
-
-/// Whether a script may select any database whatever this says.
-#[must_use]
-pub fn walks_around(id: CommandId) -> bool {
-    id.entry().effect == Effect::Script
 }
 
 #[cfg(test)]

@@ -72,7 +72,13 @@ pub(super) fn assign(
             let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
             let tried: Vec<&str> =
                 service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
-            let spec = Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow };
+            let spec = Spec {
+                deny: &enforced,
+                shadow: &tried,
+                rules: acl,
+                rules_in_shadow: in_shadow,
+                databases: own.databases.as_ref(),
+            };
             let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
