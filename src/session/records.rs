@@ -43,6 +43,8 @@ impl Core {
                 | Local::DeniedDatabase
                 | Local::AuthRefused
                 | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
+                Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger
@@ -52,7 +54,8 @@ impl Core {
                 | Local::Syntax
                 | Local::WhileMonitoring
                 | Local::ReplicationOption
-                | Local::NotPlain => Some(b"ERR"),
+                | Local::NotPlain
+                | Local::AuthUnavailable => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
             },
