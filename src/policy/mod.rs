@@ -1,6 +1,9 @@
 //! Who may come in and what they may say.
 
 pub mod acl;
+pub mod bans;
+pub mod credentials;
+pub mod databases;
 pub mod identity;
 pub mod network;
 pub mod pattern;

@@ -14,6 +14,7 @@ pub use fault::{Place, RuleError, RuleErrors, RuleFault};
 pub(super) use fault::{nearest, shown};
 
 use super::acl::{self, Acl};
+use super::databases::Databases;
 use super::presets::{self, Preset};
 use super::{Denial, RuleId, Subject, Verdict};
 use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
@@ -31,6 +32,8 @@ pub struct Spec<'s> {
     pub rules: Option<&'s str>,
     /// Whether the ACL rules are in shadow mode.
     pub rules_in_shadow: bool,
+    /// The databases that may be used; never in shadow mode, for a connection begins in one of them.
+    pub databases: Option<&'s Databases>,
 }
 
 /// Rules as `ACL GETUSER` shows them.
@@ -66,6 +69,7 @@ pub struct Policy {
     /// Names of the configured rules, from [`RuleId::BUILTIN`] on.
     names: Box<[String]>,
     rules: Option<Rules>,
+    databases: Option<(Databases, RuleId)>,
 }
 
 /// What is known of a row without its words.
@@ -125,6 +129,7 @@ impl Policy {
                 errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
+        let databases = spec.databases.and_then(|databases| compiler.databases(databases, &mut errors));
         // What is in force speaks first.
         let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
         let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
@@ -148,7 +153,7 @@ impl Policy {
                 _ => {}
             }
         }
-        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules })
+        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules, databases })
     }
 
     /// The verdict on a catalogued command, as far as its name alone decides it.
@@ -173,6 +178,11 @@ impl Policy {
     /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
     #[must_use]
     pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
+        if let Some((databases, rule)) = &self.databases
+            && databases.deny(question.id, question.words)
+        {
+            return Verdict::Deny(Denial { rule: *rule, subject: Subject::Database });
+        }
         if let Some(rules) = &self.rules
             && let Err(subject) = rules.acl.judge(question, scratch)
         {
@@ -190,7 +200,7 @@ impl Policy {
     /// Whether what words decide is in shadow mode only.
     #[must_use]
     pub fn asks_in_shadow(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+        self.databases.is_none() && self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
     }
 
     /// What a client is told of its own rights (ACL GETUSER): the rules outside parentheses first, then each selector.
@@ -215,8 +225,8 @@ impl Policy {
 
     /// Whether a command must be whole before it can be judged, however large it is.
     #[must_use]
-    pub fn needs_whole(&self, _id: CommandId) -> bool {
-        false
+    pub fn needs_whole(&self, id: CommandId) -> bool {
+        self.databases.is_some() && Databases::ask(id)
     }
 
     /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
@@ -302,6 +312,14 @@ impl Policy {
             warnings.push(format!(
                 "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
                  upstream user's own rights",
+                scripts.join(", ")
+            ));
+        }
+        if let Some((databases, _)) = &self.databases
+            && !scripts.is_empty()
+        {
+            warnings.push(format!(
+                "a script can SELECT any database, so the list of databases ({databases}) can be walked around by {}",
                 scripts.join(", ")
             ));
         }
@@ -415,6 +433,25 @@ impl Compiler {
         if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
             row.verdict = Verdict::Deny(Denial::command(rule));
         }
+    }
+
+    /// Denies what reaches into all databases at once, and lets the words of what names one take part.
+    fn databases(&mut self, databases: &Databases, errors: &mut Vec<RuleError>) -> Option<(Databases, RuleId)> {
+        let rule = match self.rule("databases".to_owned()) {
+            Ok(rule) => rule,
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Deny(0), entry: databases.to_string(), fault });
+                return None;
+            }
+        };
+        for (id, _) in catalog::iter().filter(|(id, _)| Databases::ask(*id)) {
+            if Databases::reaches_all(id) {
+                self.deny_whatever(id, rule);
+            } else if let Some(row) = self.rows.get_mut(id.index()) {
+                row.asks_words = true;
+            }
+        }
+        Some((databases.clone(), rule))
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.

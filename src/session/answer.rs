@@ -5,6 +5,7 @@ use super::{
     error::CloseReason,
     gather::Gather,
     local::{Local, say},
+    machine::ClientAuth,
     records::Answer,
     replan::replan,
     slots::{self, Kind, Marks, Slot},
@@ -16,6 +17,7 @@ use crate::{
     lane::{Arrival, Desync, Own},
     resp::reply::{Class, error_code},
 };
+use std::num::NonZeroU32;
 
 /// Clients and their libraries know these words; Redis says them to whoever it has no room for, before any request.
 const MAX_CLIENTS: &str = "ERR max number of clients reached";
@@ -218,8 +220,15 @@ impl Core {
                 let detail = format!("Redis did not accept our AUTH: {code}");
                 self.greeting_failed("auth", &detail, turn, down);
             }
+            Own::Select if !ok => {
+                let detail = format!("Redis did not select the role's database: {code}");
+                self.greeting_failed("database", &detail, turn, down);
+            }
             // A name is a courtesy: a server that refuses it still serves.
-            Own::Auth | Own::SetName => {
+            Own::Auth | Own::Select | Own::SetName => {
+                if own == Own::Select {
+                    self.db = self.config.greeting.database.map_or(0, NonZeroU32::get);
+                }
                 if self.lane.owed() == 0 {
                     self.greeted(turn);
                 }
@@ -381,6 +390,7 @@ impl Core {
                     self.selects_open = 0;
                     self.has_subscribed = false;
                     self.replies = Replies::Sent;
+                    self.authenticated = self.config.client_auth != ClientAuth::Verify;
                     self.regreeting = true;
                     self.greet(false, turn, up);
                 }

@@ -6,13 +6,15 @@ use super::{
     access::OfAnother,
     error::CloseReason,
     gather::Gather,
+    inquiry,
     local::Local,
+    machine::ClientAuth,
     options::{self, Hello, ReplyMode},
     slots::{Kind, Marks, NO_RULE, SHADOW, Slot},
     state::{Begun, BegunBytes, Core, Replies, UNREAD_MAX},
 };
 use crate::{
-    audit::record::ConnectionEvent,
+    audit::event::AuthVerdict,
     command::{
         self, CommandId, Effect, Resolved, keys,
         strict::{self, Fault},
@@ -82,6 +84,12 @@ impl Core {
             if self.over_budget(turn) {
                 self.spend_budget(turn);
                 return Flow::Wait;
+            }
+        }
+        if !self.authenticated {
+            let effect = if let Resolved::Known(id) = resolved { Some(id.entry().effect) } else { None };
+            if !effect.is_some_and(inquiry::comes_before_authentication) {
+                return self.deny(RuleId::AUTHENTICATION, Local::NoAuth, resolved, words, &source, turn);
             }
         }
         let id = match resolved {
@@ -230,21 +238,8 @@ impl Core {
                 self.tx.end();
                 self.send(source, reply, up)
             }
-            Effect::Auth => {
-                let accepted = self.config.ignore_client_auth && arity && argc <= 3 && !self.tx.intended;
-                let event = ConnectionEvent::Authentication { accepted, method: entry.name };
-                turn.recorder.connection(turn.now, &self.facts, &event);
-                if accepted {
-                    return self.answer(id, Local::Ok, argc, &source, turn);
-                }
-                let local = match (self.config.ignore_client_auth, arity) {
-                    (true, false) => Local::Arity,
-                    (true, true) if self.tx.intended => Local::InTransaction,
-                    _ => Local::AuthRefused,
-                };
-                self.deny(RuleId::AUTHENTICATION, local, resolved, words, &source, turn)
-            }
-            Effect::Hello => self.hello(id, words, source, turn, up),
+            Effect::Auth => self.auth(id, words, &source, turn, down),
+            Effect::Hello => self.hello(id, words, source, turn, up, down),
             Effect::Reset => {
                 if !arity && !source.is_stream() {
                     return self.send_to_refusal(id, argc, source, turn, up);
@@ -380,6 +375,7 @@ impl Core {
         source: Source,
         turn: &mut Turn<'_>,
         up: &mut Gather<'_>,
+        down: &mut Gather<'_>,
     ) -> Flow {
         let resolved = Resolved::Known(id);
         if self.tx.intended {
@@ -401,13 +397,26 @@ impl Core {
                 return consume(&source);
             }
         };
-        if asks.authenticates {
-            let accepted = self.config.ignore_client_auth;
-            let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
-            turn.recorder.connection(turn.now, &self.facts, &event);
-            if !accepted {
+        let looked_up = matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
+        match asks.credential {
+            // Whatever every server refuses it for is not what is wrong here first.
+            None if !self.authenticated => {
+                return self.deny(RuleId::AUTHENTICATION, Local::HelloNoAuth, resolved, words, &source, turn);
+            }
+            None => {}
+            Some(_) if asks.refused && !self.authenticated => {
+                return self.deny(RuleId::AUTHENTICATION, Local::HelloNoAuth, resolved, words, &source, turn);
+            }
+            Some(credential) if looked_up && !asks.refused => {
+                if let Err(flow) = self.look_up(id, credential, words, &source, turn, down) {
+                    return flow;
+                }
+            }
+            Some(_) if self.config.client_auth == ClientAuth::Refuse => {
+                self.record_auth(AuthVerdict::Deny, id.entry().name, turn);
                 return self.deny(RuleId::AUTHENTICATION, Local::AuthRefused, resolved, words, &source, turn);
             }
+            Some(_) => self.record_auth(AuthVerdict::Ignore, id.entry().name, turn),
         }
         // The words are counted as they go up.
         let argc = asks.instead.as_ref().map_or_else(|| words.declared(), Vec::len);
@@ -536,7 +545,14 @@ impl Core {
     }
 
     /// A command that is answered here with success.
-    fn answer(&mut self, id: CommandId, local: Local, argc: usize, source: &Source, turn: &Turn<'_>) -> Flow {
+    pub(super) fn answer(
+        &mut self,
+        id: CommandId,
+        local: Local,
+        argc: usize,
+        source: &Source,
+        turn: &Turn<'_>,
+    ) -> Flow {
         let slot = self.open_slot(id, argc, source, Kind::Local(local), turn);
         self.slots.push(slot);
         consume(source)

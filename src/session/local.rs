@@ -40,6 +40,14 @@ pub(super) enum Local {
     HelloOption,
     /// The client's own AUTH, refused.
     AuthRefused,
+    /// Nothing else is taken before the client has authenticated (Redis' own words).
+    NoAuth,
+    /// HELLO without AUTH before that, likewise.
+    HelloNoAuth,
+    /// A user and password that do not belong together (Redis' own words).
+    WrongPass,
+    /// A user and password that nobody can look up now.
+    AuthUnavailable,
     /// Too large to be held until it can be judged.
     TooLarge,
     /// Not while MONITOR's lines come.
@@ -122,6 +130,14 @@ impl Local {
                 out,
                 "NOPERM authentication is by client certificate here; take the password out of the client's configuration",
             ),
+            Self::NoAuth => say(out, "NOAUTH Authentication required."),
+            Self::HelloNoAuth => say(
+                out,
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
+                 <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            ),
+            Self::WrongPass => say(out, "WRONGPASS invalid username-password pair or user is disabled."),
+            Self::AuthUnavailable => say(out, "ERR authentication is not possible now, try again later"),
             Self::TooLarge => {
                 say(
                     out,

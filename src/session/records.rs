@@ -59,6 +59,8 @@ impl Core {
                 | Local::OfAnother
                 | Local::AuthRefused
                 | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
+                Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger
@@ -68,7 +70,8 @@ impl Core {
                 | Local::Syntax
                 | Local::WhileMonitoring
                 | Local::ReplicationOption
-                | Local::NotPlain => Some(b"ERR"),
+                | Local::NotPlain
+                | Local::AuthUnavailable => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
                 Local::Rendered => failed.then_some(b"ERR"),

@@ -82,6 +82,8 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     let mut core = Core::new(Arc::clone(config), peer.clone(), facts, now);
     core.phase = Phase::Open;
     core.db = db;
+    // What is asked about is what policy says of somebody who has authenticated.
+    core.authenticated = true;
     let (mut up, mut down) = (Gather::new(&input, Vec::new()), Gather::new(&[], Vec::new()));
     core.accept_resolved(resolved, &parsed, source, &mut turn, &mut up, &mut down);
     let Some(slot) = core.slots.back_mut().copied() else {

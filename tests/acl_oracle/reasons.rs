@@ -24,10 +24,13 @@ pub(crate) const NO_KEYS: &str =
     "a number of keys of 0 is refused by every server, and Redis' ACL overlooks the destination before it";
 pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes it, and Redis' ACL does not look at it";
 
+pub(crate) const NAME_WITH_NUL: &str =
+    "a name with a NUL is no name (builtin/not-a-name); Redis may or may not find the command by it";
 pub(crate) const DATABASE: &str =
     "a number that is no database is not among those that are allowed, and Valkey leaves it to its error";
 
-/// Every reason there is before the reference, which has no rules about databases.
+/// Every reason there is before the reference, which has no rules about databases; but for [`NAME_WITH_NUL`], which is
+/// needed by chance.
 pub(crate) const ALL: [&str; 8] = [AMBIGUOUS, UNSUPPORTED, CONTROL, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
 
 /// The reason for a difference, if there is one. That Redis denies what we allow has none.
