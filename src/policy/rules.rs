@@ -163,6 +163,13 @@ impl Policy {
         self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
     }
 
+    /// [`Self::judge`] and [`Self::asks_words`] by one look.
+    #[must_use]
+    pub fn look(&self, id: CommandId) -> (Verdict, bool) {
+        let unknown = Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND));
+        self.rows.get(id.index()).map_or((unknown, false), |row| (row.verdict, row.asks_words))
+    }
+
     /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {

@@ -104,7 +104,7 @@ impl Core {
         let entry = id.entry();
         let argc = words.declared();
         let arity = entry.accepts_arity(argc);
-        let judged = self.peer.policy().judge(id);
+        let (judged, asks_words) = self.peer.policy().look(id);
         if let Verdict::Shadow(rule) = judged {
             self.shadow = rule.0 | SHADOW;
         }
@@ -131,7 +131,7 @@ impl Core {
             };
             return deny(self, RuleId::NOT_CANONICAL, local);
         }
-        if self.peer.policy().asks_words(id) {
+        if asks_words {
             let in_shadow = self.peer.policy().asks_in_shadow();
             if !arity && !in_shadow {
                 // Which words are keys is known of the right number of them only.
