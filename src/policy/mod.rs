@@ -1,5 +1,6 @@
 //! Who may come in and what they may say.
 
+pub mod arguments;
 pub mod identity;
 pub mod network;
 pub mod pattern;

@@ -15,7 +15,7 @@ pub use fault::{RuleError, RuleErrors, RuleFault};
 use super::presets::{self, Preset};
 use super::{RuleId, Verdict};
 use crate::command::{Categories, CommandId, Effect, catalog};
-use fault::nearest;
+pub(super) use fault::nearest;
 use std::borrow::Cow;
 
 /// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.

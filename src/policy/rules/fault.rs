@@ -97,7 +97,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// The name among `names` that is fewest edits away from `typed`, if it is near enough to be a slip.
-pub(super) fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(in crate::policy) fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let typed = typed.to_ascii_lowercase();
     if typed.len() > catalog::NAME_MAX {
         return None;
