@@ -214,7 +214,7 @@ pub(super) fn ambiguity(entry: &Entry, words: &Words<'_>, scratch: &mut Vec<u32>
 
 /// Why keys are undeterminable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unknown {
+pub(super) enum Unknown {
     /// A word may be read in more than one way.
     Ambiguous(Fault),
     /// All words are clear, and no server takes them together.
@@ -224,7 +224,7 @@ enum Unknown {
 const NUMBER: Unknown = Unknown::Ambiguous(Fault::Number);
 const WORD: Unknown = Unknown::Ambiguous(Fault::Word);
 
-fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
+pub(super) fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     out.clear();
     match entry.layout {
         Layout::Specified => specified(entry, words, out),
@@ -238,7 +238,7 @@ fn locate(entry: &Entry, words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Un
 }
 
 /// Where one specification's keys are.
-enum Stretch {
+pub(super) enum Stretch {
     /// From `first` to `last`, both included, every `step`th word.
     Known { first: usize, last: usize, step: usize },
     /// Nowhere: no such words.
@@ -249,7 +249,7 @@ enum Stretch {
     Undeterminable(Unknown),
 }
 
-fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
+pub(super) fn stretch(spec: &KeySpec, words: &Words<'_>) -> Stretch {
     if spec.flags & super::bits::key_flags::NOT_KEY != 0 {
         return Stretch::None;
     }

@@ -1,5 +1,6 @@
 //! What is known of each command: the catalog, where its keys are, which of its arguments are secrets.
 
+pub mod access;
 pub mod bits;
 pub mod catalog;
 pub mod databases;

@@ -142,11 +142,14 @@ tables! {
         /// "enforce" (default), or "shadow": what the role's own rules would deny is let through, and its record has the
         /// rule as `shadow`. The floor is in force all the same.
         mode: String,
+        /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
+        /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
+        rules: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["from", "rules", "rename", "upstream", "scripts"]
+    planned ["from", "rename", "upstream", "scripts"]
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.

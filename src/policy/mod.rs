@@ -1,11 +1,14 @@
 //! Who may come in and what they may say.
 
+pub mod acl;
 pub mod arguments;
+pub mod guards;
 pub mod identity;
 pub mod network;
 pub mod pattern;
 pub mod presets;
 pub mod rules;
+pub mod scripts;
 
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +17,38 @@ pub enum Verdict {
     Allow,
     /// It may go up; this rule would deny it, and is in shadow mode.
     Shadow(RuleId),
-    /// It may not, and this rule says so.
-    Deny(RuleId),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// Why a command may not go up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The rule that says so.
+    pub rule: RuleId,
+    /// What of the command it is about: the reply says so in Redis' words.
+    pub subject: Subject,
+}
+
+impl Denial {
+    /// A rule about the command itself.
+    #[must_use]
+    pub const fn command(rule: RuleId) -> Self {
+        Self { rule, subject: Subject::Command }
+    }
+}
+
+/// What of a command is denied, in the order in which it is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The command, or the subcommand.
+    Command,
+    /// A key that it names, or the way it would use it.
+    Key,
+    /// A channel that it names.
+    Channel,
+    /// The database that it would use, or names.
+    Database,
 }
 
 impl Verdict {
@@ -48,8 +81,10 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// `builtin/credential`: CONFIG GET would show a password, the proxy's own among them.
+    pub const CREDENTIAL: Self = Self(8);
     /// The highest number a rule may have.
     pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 8;
+    pub const BUILTIN: u16 = 9;
 }

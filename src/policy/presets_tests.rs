@@ -90,8 +90,8 @@ fn hardened_names_the_reason_in_its_rules() {
         ("debug", "preset:hardened/server-control"),
         ("acl|whoami", "preset:hardened/access-control"),
     ] {
-        let Verdict::Deny(id) = policy.judge(catalog::by_full_name(command).unwrap()) else { panic!("{command}") };
-        assert_eq!(policy.rule_name(id), rule, "{command}");
+        let Verdict::Deny(denial) = policy.judge(catalog::by_full_name(command).unwrap()) else { panic!("{command}") };
+        assert_eq!(policy.rule_name(denial.rule), rule, "{command}");
     }
 }
 

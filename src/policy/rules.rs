@@ -10,21 +10,77 @@
 
 mod fault;
 
-pub use fault::{RuleError, RuleErrors, RuleFault};
+pub use fault::{Place, RuleError, RuleErrors, RuleFault};
+pub(super) use fault::{nearest, shown};
 
+use super::acl::{self, Acl};
+use super::guards::{self, Guards};
 use super::presets::{self, Preset};
-use super::{RuleId, Verdict};
-use crate::command::{Categories, CommandId, Effect, catalog};
-pub(super) use fault::nearest;
+use super::scripts::{ByName, Scripts};
+use super::{Denial, RuleId, Subject, Verdict};
+use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
+use crate::resp::Words;
 use std::borrow::Cow;
 
-/// One verdict per row of the catalog, and the names of the rules behind the denials. Immutable; swapped whole.
+/// What a policy is made of. Every part may be left out; what no part speaks of is allowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spec<'s> {
+    /// The denylist: it stands under everything else, whatever that says.
+    pub deny: &'s [&'s str],
+    /// Entries in shadow mode.
+    pub shadow: &'s [&'s str],
+    /// Redis ACL rules. With them, what they do not allow is denied.
+    pub rules: Option<&'s str>,
+    /// Whether the ACL rules are in shadow mode.
+    pub rules_in_shadow: bool,
+    /// What looks at arguments. In shadow mode with the ACL rules.
+    pub guards: Option<&'s Guards>,
+}
+
+/// A command whose words take part in its verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// Its row.
+    pub id: CommandId,
+    /// Its words: whole, or [`Policy::settled`].
+    pub words: &'q Words<'q>,
+    /// The database it would run in.
+    pub db: u32,
+    /// The number of the client's own connection to Redis, if it is known.
+    pub own_id: Option<u64>,
+}
+
+/// One verdict per row of the catalog, what words add to it, and the names of the rules behind the denials. Immutable;
+/// swapped whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// One per row of the catalog, at its index.
-    verdicts: Box<[Verdict]>,
+    rows: Box<[Row]>,
     /// Names of the configured rules, from [`RuleId::BUILTIN`] on.
     names: Box<[String]>,
+    rules: Option<Rules>,
+    guards: guards::Rules,
+}
+
+/// What is known of a row without its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    verdict: Verdict,
+    /// Whether words take part.
+    asks_words: bool,
+    /// Whether arguments do.
+    asks_arguments: bool,
+}
+
+/// ACL rules, and the rules that records name for what they deny.
+#[derive(Debug, PartialEq, Eq)]
+struct Rules {
+    acl: Acl,
+    command: RuleId,
+    key: RuleId,
+    channel: RuleId,
+    database: RuleId,
+    in_shadow: bool,
 }
 
 /// Names of the rules that are built in, at their [`RuleId`].
@@ -37,34 +93,54 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/not-canonical",
     "builtin/held-command",
     "builtin/in-stream",
+    "builtin/credential",
 ];
 
 impl Policy {
-    /// Compiles deny rules (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
+    /// Compiles deny rules alone (`preset:hardened`, `FLUSHALL`, `CONFIG|SET`, `@dangerous`, in any case).
     ///
     /// # Errors
     /// Every entry that names nothing, all of them at once.
     pub fn compile(deny: &[&str]) -> Result<Self, RuleErrors> {
-        Self::compile_with(deny, &[])
+        Self::build(&Spec { deny, ..Spec::default() })
     }
 
-    /// The same, with entries in shadow mode besides.
+    /// Compiles a policy of all its parts. Entries in shadow mode are counted on behind those of the denylist.
     ///
     /// # Errors
-    /// Every entry that names nothing, all of them at once; those in shadow mode are counted on behind the others.
-    pub fn compile_with(deny: &[&str], shadow: &[&str]) -> Result<Self, RuleErrors> {
-        let mut compiler =
-            Compiler { verdicts: vec![Verdict::Allow; catalog::len()], names: Vec::new(), verdict: Verdict::Deny };
+    /// Everything that names nothing, all of it at once.
+    pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
+        let row = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
+        let guards = spec.guards.cloned().unwrap_or_default();
+        // The floor is in force whatever is tried out above it.
+        let yields = !spec.rules_in_shadow;
+        let mut compiler = Compiler {
+            rows: vec![row; catalog::len()],
+            names: Vec::new(),
+            shadow: false,
+            guards: if yields { guards.clone() } else { Guards::default() },
+        };
         let mut errors = Vec::new();
-        for (position, entry) in deny.iter().chain(shadow).enumerate() {
-            if position == deny.len() {
-                compiler.verdict = Verdict::Shadow;
-            }
+        for (position, entry) in spec.deny.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
-                errors.push(RuleError { position, entry: (*entry).to_owned(), fault });
+                errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
-        compiler.verdict = Verdict::Deny;
+        // What is in force speaks first.
+        let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
+        let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        compiler.shadow = spec.rules_in_shadow;
+        let guards = compiler.guard(guards, &mut errors);
+        compiler.shadow = true;
+        for (position, entry) in spec.shadow.iter().enumerate() {
+            if let Err(fault) = compiler.add(entry) {
+                let place = Place::Deny(spec.deny.len() + position);
+                errors.push(RuleError { place, entry: (*entry).to_owned(), fault });
+            }
+        }
+        if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
+            rules = compiler.rules(text, &mut errors);
+        }
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
@@ -73,14 +149,87 @@ impl Policy {
                 compiler.deny_whatever(id, RuleId::UNSUPPORTED);
             }
         }
-        Ok(Self { verdicts: compiler.verdicts.into_boxed_slice(), names: compiler.names.into_boxed_slice() })
+        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules, guards })
     }
 
-    /// The verdict on a catalogued command.
+    /// The verdict on a catalogued command, as far as its name alone decides it.
     #[must_use]
     pub fn judge(&self, id: CommandId) -> Verdict {
         // The slice has a verdict for every row; a row it had not would be denied.
-        self.verdicts.get(id.index()).copied().unwrap_or(Verdict::Deny(RuleId::UNKNOWN_COMMAND))
+        self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
+    }
+
+    /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
+    #[must_use]
+    pub fn asks_words(&self, id: CommandId) -> bool {
+        self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+    }
+
+    /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
+    #[must_use]
+    pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
+        if let Some(rules) = &self.rules
+            && let Err(subject) = rules.acl.judge(question, scratch)
+        {
+            let rule = match subject {
+                Subject::Command => rules.command,
+                Subject::Key => rules.key,
+                Subject::Channel => rules.channel,
+                Subject::Database => rules.database,
+            };
+            return if rules.in_shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial { rule, subject }) };
+        }
+        Verdict::Allow
+    }
+
+    /// Whether arguments of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_arguments`] is to
+    /// be asked.
+    #[must_use]
+    pub fn asks_arguments(&self, id: CommandId) -> bool {
+        self.rows.get(id.index()).is_some_and(|row| row.asks_arguments)
+    }
+
+    /// The verdict on a whole command that [`Self::judge`] allows and whose arguments take part.
+    #[must_use]
+    pub fn judge_arguments(&self, question: &Question<'_>) -> Verdict {
+        self.guards.judge(question)
+    }
+
+    /// Whether what words decide is in shadow mode only.
+    #[must_use]
+    pub fn asks_in_shadow(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+    }
+
+    /// Whether a command must be whole before it can be judged, however large it is.
+    #[must_use]
+    pub fn needs_whole(&self, id: CommandId) -> bool {
+        self.asks_arguments(id)
+    }
+
+    /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
+    #[must_use]
+    pub fn settled(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> bool {
+        let Question { id, words, .. } = *question;
+        let entry = id.entry();
+        if !keys::settled(entry, words) {
+            return false;
+        }
+        if words.whole() >= words.declared() {
+            return true;
+        }
+        if self.needs_whole(id) {
+            return false;
+        }
+        if !self.asks_words(id) {
+            return true;
+        }
+        // The word behind the name: a channel, or the word a rule names.
+        if words.whole() < 2 {
+            return false;
+        }
+        // A denial may rest on what is not known yet, and taken to be needed.
+        !access::varies(entry) || self.judge_words(question, scratch).lets_through()
     }
 
     /// The name of a rule, as records and metrics write it.
@@ -95,7 +244,7 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.of(Verdict::Deny)
+        self.of(|rule| Verdict::Deny(Denial::command(rule)))
     }
 
     fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
@@ -131,7 +280,9 @@ impl Policy {
         if tried > 0 {
             warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
-        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
+        warnings.extend(self.guards.guards.parameters.warnings());
+        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_))) && !self.guards.in_shadow;
+        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
         if !scripts.is_empty() {
             warnings.push(format!(
                 "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
@@ -191,16 +342,21 @@ const TWINS: &[(&str, &str)] = &[
 ];
 
 struct Compiler {
-    verdicts: Vec<Verdict>,
+    rows: Vec<Row>,
     names: Vec<String>,
-    /// What the entries that come now say of what they name.
-    verdict: fn(RuleId) -> Verdict,
+    /// Whether the entries that come now are in shadow mode.
+    shadow: bool,
+    /// What presets leave to the guards.
+    guards: Guards,
 }
 
 impl Compiler {
     fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
         match Target::parse(entry)? {
             Target::Preset(preset) => preset.denied().try_for_each(|(id, group)| {
+                if group == presets::SCRIPTING && self.guards.speak_of(id.entry()) {
+                    return Ok(());
+                }
                 let rule = self.rule(format!("preset:{}/{group}", preset.name))?;
                 self.deny(id, rule);
                 Ok(())
@@ -239,17 +395,89 @@ impl Compiler {
 
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
-        if let Some(verdict @ Verdict::Allow) = self.verdicts.get_mut(id.index()) {
-            *verdict = (self.verdict)(rule);
+        if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
+            row.verdict = if self.shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial::command(rule)) };
         }
     }
 
     /// Denies one row unless a rule that is in force does.
     fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
-        if let Some(verdict) = self.verdicts.get_mut(id.index()).filter(|verdict| verdict.lets_through()) {
-            *verdict = Verdict::Deny(rule);
+        if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
+            row.verdict = Verdict::Deny(Denial::command(rule));
         }
     }
+
+    /// Takes the guards, and denies by them what no argument could make allowed.
+    fn guard(&mut self, guards: Guards, errors: &mut Vec<RuleError>) -> guards::Rules {
+        let mut name = |what: String| match self.rule(what.clone()) {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Rules(0), entry: what, fault });
+                None
+            }
+        };
+        let get = guards.parameters.readable().and_then(|_| name("config:get".to_owned()));
+        let set = guards.parameters.changeable().and_then(|_| name("config:set".to_owned()));
+        let kill = guards.own_kill.then(|| name("client_kill:own".to_owned())).flatten();
+        let scripts = guards.scripts.as_ref().filter(|scripts| **scripts != Scripts::Allow);
+        let scripts = scripts.and_then(|scripts| name(format!("scripts:{}", scripts.word())));
+        for (id, row) in catalog::iter() {
+            if let (Some(how), Some(rule)) = (&guards.scripts, scripts)
+                && how.by_name(row) == ByName::Denied
+            {
+                self.deny(id, rule);
+            }
+            if let Some(at) = self.rows.get_mut(id.index()) {
+                at.asks_arguments = guards.ask(row);
+            }
+        }
+        guards::Rules { guards, get, set, kill, scripts, in_shadow: self.shadow }
+    }
+
+    /// Compiles ACL rules, and denies by them what no word could make allowed.
+    fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
+        let acl = match acl::parse::compile(text) {
+            Ok(acl) => acl,
+            Err(faults) => {
+                errors.extend(faults.into_iter().map(|error| RuleError {
+                    place: Place::Rules(error.offset),
+                    entry: error.term,
+                    fault: RuleFault::Term(error.fault),
+                }));
+                return None;
+            }
+        };
+        let mut name = |what: &str| match self.rule(format!("rules:{what}")) {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Rules(0), entry: text.to_owned(), fault });
+                None
+            }
+        };
+        let (command, key) = (name("command")?, name("key")?);
+        let (channel, database) = (name("channel")?, name("database")?);
+        for (id, _) in catalog::iter() {
+            if !acl.may(id) {
+                self.deny(id, command);
+            } else if let Some(row) = self.rows.get_mut(id.index()) {
+                row.asks_words |= acl.asks_words(id);
+            }
+        }
+        Some(Rules { acl, command, key, channel, database, in_shadow: self.shadow })
+    }
+}
+
+/// The rows a deny entry speaks of.
+pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
+    let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
+        catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
+    };
+    Ok(match Target::parse(entry)? {
+        Target::Command(id) => catalog::family(id).map(|(id, _)| id).collect(),
+        Target::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
+        Target::All => ids(&|_| true),
+        Target::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
+    })
 }
 
 /// What an entry speaks of.

@@ -10,13 +10,18 @@ fn policy(deny: &[&str]) -> Policy {
 fn verdict_name<'a>(policy: &'a Policy, command: &str) -> Option<&'a str> {
     match policy.judge(catalog::by_full_name(command).unwrap()) {
         Verdict::Allow | Verdict::Shadow(_) => None,
-        Verdict::Deny(rule) => Some(policy.rule_name(rule)),
+        Verdict::Deny(denial) => Some(policy.rule_name(denial.rule)),
     }
 }
 
 #[test]
 fn entries_in_shadow_mode_let_through_and_never_open_what_is_in_force() {
-    let policy = Policy::compile_with(&["CONFIG|SET"], &["CONFIG", "@hyperloglog", "SCRIPT", "config|set"]).unwrap();
+    let policy = Policy::build(&Spec {
+        deny: &["CONFIG|SET"],
+        shadow: &["CONFIG", "@hyperloglog", "SCRIPT", "config|set"],
+        ..Spec::default()
+    })
+    .unwrap();
     let judge = |command: &str| policy.judge(catalog::by_full_name(command).unwrap());
     let shadow = |command: &str| match judge(command) {
         Verdict::Shadow(rule) => policy.rule_name(rule),
@@ -34,10 +39,11 @@ fn entries_in_shadow_mode_let_through_and_never_open_what_is_in_force() {
     assert!(policy.shadowed().any(|(rule, commands)| rule == "deny:CONFIG" && !commands.contains(&"config|set")));
     assert!(policy.warnings().iter().any(|warning| warning.contains("shadow mode")), "{:?}", policy.warnings());
     // What is only tried out is no protection, and nobody is told it was one.
-    let tried = Policy::compile_with(&[], &["@all"]).unwrap();
+    let tried = Policy::build(&Spec { shadow: &["@all"], ..Spec::default() }).unwrap();
     assert!(tried.warnings()[0].starts_with("no command is denied"), "{:?}", tried.warnings());
-    let wrong = Policy::compile_with(&["GET", "nosuch"], &["SET", "@nosuch"]).unwrap_err();
-    assert_eq!(wrong.0.iter().map(|error| error.position).collect::<Vec<_>>(), [1, 3]);
+    let wrong = Policy::build(&Spec { deny: &["GET", "nosuch"], shadow: &["SET", "@nosuch"], ..Spec::default() });
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.0.iter().map(|error| error.place).collect::<Vec<_>>(), [Place::Deny(1), Place::Deny(3)]);
 }
 
 #[test]
@@ -134,6 +140,7 @@ fn rule_names_have_an_id_each_and_the_builtin_ones_are_fixed() {
         (RuleId::NOT_CANONICAL, "builtin/not-canonical"),
         (RuleId::HELD_COMMAND, "builtin/held-command"),
         (RuleId::IN_STREAM, "builtin/in-stream"),
+        (RuleId::CREDENTIAL, "builtin/credential"),
         (RuleId(RuleId::BUILTIN), "deny:GET"),
         (RuleId(RuleId::BUILTIN + 1), "deny:SET"),
     ] {

@@ -8,8 +8,8 @@ use super::{
     state::{Begun, BegunBytes, Streaming},
 };
 use crate::{
-    command::{self, Resolved, keys},
-    policy::RuleId,
+    command::{self, Resolved},
+    policy::{RuleId, rules::Question},
     resp::{encode, request::Request},
 };
 
@@ -218,7 +218,10 @@ impl Session {
             resolved => resolved,
         };
         let (id, settled) = match resolved {
-            Resolved::Known(id) => (Some(id), keys::settled(id.entry(), &words)),
+            Resolved::Known(id) => {
+                let question = Question { id, words: &words, db: self.core.db, own_id: self.core.own_id };
+                (Some(id), self.core.peer.policy().settled(&question, &mut self.core.keys))
+            }
             _ => (None, false),
         };
         let allowed =

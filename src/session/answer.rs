@@ -14,7 +14,11 @@ use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
     command::Effect,
     lane::{Arrival, Desync, Own},
-    resp::reply::{Class, error_code},
+    policy::guards::tells_own_id,
+    resp::{
+        number,
+        reply::{Class, error_code},
+    },
 };
 
 /// Clients and their libraries know these words; Redis says them to whoever it has no room for, before any request.
@@ -95,6 +99,9 @@ impl Core {
                         return input.len();
                     }
                     self.pass_reply(at, len, down);
+                    if first && last && rest.first() == Some(&b':') {
+                        self.learn_own_id(rest.get(1..len.saturating_sub(2)));
+                    }
                     at = at.saturating_add(len);
                     if last {
                         self.close_front(turn, up, down);
@@ -104,6 +111,13 @@ impl Core {
             }
         }
         at
+    }
+
+    /// An integer has come in one piece: it may be the number of the connection, which this client was told.
+    fn learn_own_id(&mut self, digits: Option<&[u8]>) {
+        if self.slots.front().and_then(Slot::command).is_some_and(|id| tells_own_id(id.entry())) {
+            self.own_id = digits.and_then(number::canonical_u64);
+        }
     }
 
     /// Releases, unless what Redis said next is a push that nobody asked for: it was said before the command was

@@ -17,7 +17,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict},
+    policy::{RuleId, Verdict, rules::Question},
     resp::{Words, encode, number},
 };
 
@@ -104,11 +104,11 @@ impl Core {
         }
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
-        if let Verdict::Deny(rule) = judged {
+        if let Verdict::Deny(denial) = judged {
             return if entry.effect == Effect::Exec && self.tx.intended {
-                self.exec_as_discard(id, Local::ExecDenied, rule.0, &source, turn, up)
+                self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
-                deny(self, rule, Local::Denied)
+                deny(self, denial.rule, Local::denied(denial.subject))
             };
         }
         if entry.deciding
@@ -119,6 +119,29 @@ impl Core {
                 Fault::Word => Local::Syntax,
             };
             return deny(self, RuleId::NOT_CANONICAL, local);
+        }
+        if self.peer.policy().asks_words(id) {
+            let in_shadow = self.peer.policy().asks_in_shadow();
+            if !arity && !in_shadow {
+                // Which words are keys is known of the right number of them only.
+                return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+            }
+            let question = Question { id, words, db: self.db, own_id: self.own_id };
+            let verdict =
+                if arity { self.peer.policy().judge_words(&question, &mut self.keys) } else { Verdict::Allow };
+            match verdict {
+                Verdict::Allow => {}
+                Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
+                Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),
+            }
+        }
+        if self.peer.policy().asks_arguments(id) {
+            let question = Question { id, words, db: self.db, own_id: self.own_id };
+            match self.peer.policy().judge_arguments(&question) {
+                Verdict::Allow => {}
+                Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
+                Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),
+            }
         }
         match entry.effect {
             Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {

@@ -1,6 +1,6 @@
 //! Replies the proxy gives itself.
 
-use crate::{command::CommandId, resp::encode};
+use crate::{command::CommandId, policy::Subject, resp::encode};
 
 /// Appends an error line of the proxy's own.
 pub(super) fn say(out: &mut Vec<u8>, text: &str) {
@@ -10,8 +10,14 @@ pub(super) fn say(out: &mut Vec<u8>, text: &str) {
 /// A reply of the proxy's own: which one; its text is made when it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Local {
-    /// Policy says no: Redis' own `-NOPERM`.
+    /// Policy says no to the command: Redis' own `-NOPERM`.
     Denied,
+    /// Policy says no to a key.
+    DeniedKey,
+    /// Policy says no to a channel.
+    DeniedChannel,
+    /// Policy says no to a database.
+    DeniedDatabase,
     /// Not inside MULTI (Redis' `CMD_NO_MULTI`).
     InTransaction,
     /// Redis' arity error.
@@ -54,6 +60,16 @@ impl Local {
         !matches!(self, Self::Ok | Self::Nothing)
     }
 
+    /// What a denial is answered with.
+    pub(super) const fn denied(subject: Subject) -> Self {
+        match subject {
+            Subject::Command => Self::Denied,
+            Subject::Key => Self::DeniedKey,
+            Subject::Channel => Self::DeniedChannel,
+            Subject::Database => Self::DeniedDatabase,
+        }
+    }
+
     /// Appends the reply's bytes. `command` is the catalog's row; `name` the client's word where there is none.
     pub(super) fn encode(self, command: Option<CommandId>, name: &[u8], out: &mut Vec<u8>) {
         let full_name = || -> String {
@@ -66,6 +82,14 @@ impl Local {
             Self::Denied => {
                 say(out, &format!("NOPERM this user has no permissions to run the '{}' command", full_name()));
             }
+            // The words of Redis 7.0, and for databases of Valkey 9.1, which alone knows rules about them.
+            Self::DeniedKey => {
+                say(out, "NOPERM this user has no permissions to access one of the keys used as arguments");
+            }
+            Self::DeniedChannel => {
+                say(out, "NOPERM this user has no permissions to access one of the channels used as arguments");
+            }
+            Self::DeniedDatabase => say(out, "NOPERM No permissions to access database"),
             Self::InTransaction => say(out, "ERR Command not allowed inside a transaction"),
             Self::Arity => {
                 say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));

@@ -37,7 +37,12 @@ impl Core {
                 _ => Some(Class::Status),
             },
             error: match local {
-                Local::Denied | Local::AuthRefused | Local::TooLarge => Some(b"NOPERM"),
+                Local::Denied
+                | Local::DeniedKey
+                | Local::DeniedChannel
+                | Local::DeniedDatabase
+                | Local::AuthRefused
+                | Local::TooLarge => Some(b"NOPERM"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger

@@ -110,6 +110,8 @@ pub(super) struct Core {
     pub(super) has_subscribed: bool,
     /// The confirmed database.
     pub(super) db: u32,
+    /// The number of the upstream connection, once the server has told it to the client (CLIENT ID).
+    pub(super) own_id: Option<u64>,
     pub(super) tx: Transaction,
     pub(super) replies: Replies,
     pub(super) begun: Option<Begun>,
@@ -180,6 +182,7 @@ impl Core {
             selects_open: 0,
             has_subscribed: false,
             db: 0,
+            own_id: None,
             tx: Transaction::default(),
             replies: Replies::Sent,
             begun: None,

@@ -316,7 +316,11 @@ fn libraries() -> PathBuf {
 
 /// What the default policy denies, command by command.
 fn hardened() -> impl Iterator<Item = &'static str> {
-    PRESETS[0].deny.iter().flat_map(|group| group.commands.iter().copied())
+    PRESETS
+        .iter()
+        .filter(|preset| preset.name == "hardened")
+        .flat_map(|preset| preset.deny)
+        .flat_map(|group| group.commands.iter().copied())
 }
 
 /// A line of the direct way as the proxied way would have it.

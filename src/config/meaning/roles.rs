@@ -11,7 +11,7 @@ use crate::{
     policy::{
         identity::{Match, Role},
         pattern::{Kind, Pattern},
-        rules::Policy,
+        rules::{Place, Policy, Spec},
     },
 };
 use std::sync::Arc;
@@ -38,12 +38,15 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
         let deny = deny_rules(raw.deny.as_ref(), report);
         let shadow = deny_rules(raw.shadow.as_ref(), report);
         let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
+        let acl = acl_rules(raw.rules.as_ref(), report);
         let wanted = services_of(&raw, services, report);
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
             let (enforced, tried) = if in_shadow { (&[][..], &deny[..]) } else { (&deny[..], &[][..]) };
-            let rules: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
-            let tried = service.floor_shadow.iter().chain(tried).chain(&shadow);
-            let policy = match Policy::compile_with(&rules, &tried.map(String::as_str).collect::<Vec<_>>()) {
+            let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
+            let tried: Vec<&str> =
+                service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
+            let spec = Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow, guards: None };
+            let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
                     // Each rule was good by itself; what remains is about all of them together.
@@ -72,6 +75,35 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
     }
     for service in services.iter().filter(|service| service.roles.is_empty()) {
         report.warn(format!("service {}: no role is for it, so nobody is let in", service.name));
+    }
+}
+
+/// The ACL rules of a role, if they are rules. Each fault is told with the term it is about.
+fn acl_rules<'r>(item: Option<&'r Item<String>>, report: &mut Report) -> Option<&'r str> {
+    let item = item?;
+    let Err(errors) = Policy::build(&Spec { rules: Some(&item.value), ..Spec::default() }) else {
+        return Some(&item.value);
+    };
+    for error in errors.0 {
+        let place = match error.place {
+            Place::Rules(offset) => place_in(&item.value, offset),
+            Place::Deny(_) => String::new(),
+        };
+        report.error(&item.at, format!("{:?} ({place}): {}", error.entry, error.fault));
+    }
+    None
+}
+
+/// Where a term stands in a text: the word, and the line if there are several.
+fn place_in(text: &str, offset: usize) -> String {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let word =
+        before.lines().last().filter(|_| !before.ends_with('\n')).map_or(0, |line| line.split_whitespace().count()) + 1;
+    if text.contains('\n') {
+        format!("line {line} of the rules, word {word}")
+    } else {
+        format!("word {word} of the rules")
     }
 }
 

@@ -36,9 +36,9 @@ fn every_fault_names_its_place_and_what_was_expected() {
         ),
         (with("[policy]\nscripts = \"deny\""), "ravelin.toml:20:1", &["policy.scripts: this key is planned"]),
         (
-            replaced("match =", "rules = \"+@all\"\nmatch ="),
-            "ravelin.toml:17:1",
-            &["role.0.rules: this key is planned"],
+            replaced("match =", "rules = \"+@read -kyes\"\nmatch ="),
+            "ravelin.toml:17:9",
+            &["role.0.rules: \"-kyes\" (word 2 of the rules): no command", "did you mean keys?"],
         ),
         // Services.
         (replaced("\"cache\"", "\"a b\""), "ravelin.toml:3:8", &["service.0.name: \"a b\" is not a name"]),

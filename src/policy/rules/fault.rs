@@ -1,6 +1,7 @@
 //! What is wrong with a denylist, said so that it can be put right.
 
 use crate::command::catalog;
+use crate::policy::acl::parse::TermFault;
 use std::fmt;
 
 /// What is wrong with a denylist: every entry that names nothing.
@@ -21,12 +22,30 @@ impl fmt::Display for RuleErrors {
     }
 }
 
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the denylist, from 0.
+    Deny(usize),
+    /// In the text of the ACL rules, at this byte.
+    Rules(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deny(position) => write!(f, "deny entry {}", position + 1),
+            Self::Rules(_) => f.write_str("rule"),
+        }
+    }
+}
+
 /// What is wrong with one entry.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("deny entry {} ({}): {fault}", position + 1, Shown(entry))]
+#[error("{place} ({}): {fault}", shown(entry))]
 pub struct RuleError {
-    /// Where it stands in the list, from 0.
-    pub position: usize,
+    /// Where it stands.
+    pub place: Place,
     /// The entry as it was written.
     pub entry: String,
     /// What is wrong.
@@ -75,6 +94,9 @@ pub enum RuleFault {
         /// What may have been meant.
         nearest: Option<&'static str>,
     },
+    /// It is no term of the ACL language.
+    #[error("{0}")]
+    Term(TermFault),
     /// There are more rules than a record can number.
     #[error("there are more than 65000 different rules; name categories instead of commands")]
     TooMany,
@@ -85,15 +107,11 @@ fn hint(prefix: &str, nearest: Option<&str>) -> String {
 }
 
 /// A configured word in an error: quoted, control bytes escaped, and cut where nobody reads on.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN_MAX: usize = 80;
-        let cut: String = self.0.chars().take(SHOWN_MAX).collect();
-        let more = if cut.len() < self.0.len() { "…" } else { "" };
-        write!(f, "{cut:?}{more}")
-    }
+pub(in crate::policy) fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    let cut: String = text.chars().take(SHOWN_MAX).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{cut:?}{more}")
 }
 
 /// The name among `names` that is fewest edits away from `typed`, if it is near enough to be a slip.

@@ -1,0 +1,54 @@
+//! Redis' ACL rules: what a role may say, key by key and channel by channel.
+//!
+//! The language is Redis 7's (`ACL SETUSER`), with Valkey's databases, and is read by [`parse`]; what it means is what
+//! `ACLCheckAllUserCommandPerm` makes of it: a command is allowed if one *selector* (the rules outside parentheses are
+//! one, each pair of parentheses is another) allows it whole: the command, every key for what is done to it, every
+//! channel, the databases. `deploy/docs/policy.md` has the language with examples, and where this engine is stricter than
+//! Redis on purpose; `tests/acl_oracle.rs` compares the two.
+
+pub mod glob;
+pub mod parse;
+mod selector;
+
+use super::{Subject, rules::Question};
+use crate::command::CommandId;
+use selector::Selector;
+
+/// Rules, compiled. Immutable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Acl {
+    selectors: Box<[Selector]>,
+}
+
+impl Acl {
+    /// Whether some selector could allow the command by its name.
+    #[must_use]
+    pub fn may(&self, id: CommandId) -> bool {
+        self.selectors.iter().any(|selector| selector.may(id))
+    }
+
+    /// Whether words beside the name take part: no selector allows the command whatever they are.
+    #[must_use]
+    pub fn asks_words(&self, id: CommandId) -> bool {
+        !self.selectors.iter().any(|selector| selector.allows_all(id))
+    }
+
+    /// Judges a command whose words take part. Of several selectors that deny it, the one that came furthest speaks:
+    /// command, key, channel, database.
+    ///
+    /// # Errors
+    /// What is denied.
+    pub fn judge(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Result<(), Subject> {
+        let mut furthest = Subject::Command;
+        for selector in &self.selectors {
+            match selector.judge(question, scratch) {
+                Ok(()) => return Ok(()),
+                Err(subject) => furthest = furthest.max(subject),
+            }
+        }
+        Err(furthest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

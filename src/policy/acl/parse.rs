@@ -1,0 +1,325 @@
+//! From the text of rules to selectors, term by term, the later one winning as in Redis (`ACLSetUser`, `ACLSetSelector`).
+
+use super::{
+    Acl,
+    selector::{FirstWord, KeyPattern, Pattern, Scope, Selector},
+};
+use crate::{
+    command::{Categories, CommandId, access::Access, bits::categories, catalog},
+    policy::rules::{self, RuleFault, nearest},
+};
+use std::fmt;
+
+/// What is wrong with one term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TermError {
+    /// Where it begins in the text, in bytes.
+    pub offset: usize,
+    /// As it was written.
+    pub term: String,
+    /// What is wrong.
+    pub fault: TermFault,
+}
+
+/// Why a term is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermFault {
+    /// It names a command, subcommand, category or preset that there is not.
+    #[error("{0}")]
+    Name(Box<RuleFault>),
+    /// No term looks like this.
+    #[error("Redis' ACL language has no such rule (expected +command, -command, +@category, ~key-pattern, &channel-pattern, allkeys, allchannels …){}", hint(*nearest))]
+    Unknown {
+        /// What may have been meant.
+        nearest: Option<&'static str>,
+    },
+    /// It is about a Redis user, not about what may be said.
+    #[error("{0}")]
+    OfUser(&'static str),
+    /// A pattern behind one that takes in everything.
+    #[error(
+        "{all} stands before it and takes in every {what}, so this pattern would do nothing (Redis refuses it too); put {reset} before it or remove one of the two"
+    )]
+    BehindAll {
+        /// The earlier term.
+        all: &'static str,
+        /// Key or channel.
+        what: &'static str,
+        /// What begins anew.
+        reset: &'static str,
+    },
+    /// `%…~` that names no access.
+    #[error("between % and ~ stand R, W or both, each once: %R~pattern, %W~pattern, %RW~pattern")]
+    Access,
+    /// `-select|0`.
+    #[error(
+        "a first word can be allowed (+{command}|word) but not taken away; take the command away and allow the words that are meant"
+    )]
+    FirstWordDenied {
+        /// The command.
+        command: &'static str,
+    },
+    /// `+config|set|dir`.
+    #[error("a subcommand is allowed or denied whole; Redis has no rules about its words either")]
+    BelowSubcommand,
+    /// `+debug|`.
+    #[error("a word is missing behind the |")]
+    NoWord,
+    /// An unclosed parenthesis, or one too many.
+    #[error("{0}")]
+    Parentheses(&'static str),
+    /// A byte no pattern may have.
+    #[error("{0}")]
+    Bytes(&'static str),
+}
+
+fn named(fault: RuleFault) -> TermFault {
+    TermFault::Name(Box::new(fault))
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+impl fmt::Display for TermError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {}: {}", rules::shown(&self.term), self.fault)
+    }
+}
+
+/// Terms that are written as words.
+const WORDS: &[&str] =
+    &["allcommands", "nocommands", "allkeys", "resetkeys", "allchannels", "resetchannels", "reset", "clearselectors"];
+
+/// Terms of `ACL SETUSER` that have no meaning for a role.
+const OF_USER: &[(&str, &str)] = &[
+    ("on", "a role is always on; remove it"),
+    ("off", "a role cannot be off; remove the role, or write nocommands"),
+    ("nopass", "a role has no password: its certificate is what proves who it is; remove it"),
+    ("resetpass", "a role has no password: its certificate is what proves who it is; remove it"),
+    ("sanitize-payload", "RESTORE is checked by the server alone; remove it"),
+    ("skip-sanitize-payload", "RESTORE is checked by the server alone; remove it"),
+];
+
+/// One term and where it stands.
+#[derive(Clone, Copy, Debug)]
+struct Term<'t> {
+    offset: usize,
+    text: &'t str,
+}
+
+/// Splits at white space.
+fn split(text: &str) -> impl Iterator<Item = Term<'_>> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let from = rest + text.get(rest..)?.find(|c: char| !c.is_ascii_whitespace())?;
+        let tail = text.get(from..)?;
+        let len = tail.find(|c: char| c.is_ascii_whitespace()).unwrap_or(tail.len());
+        rest = from + len;
+        Some(Term { offset: from, text: tail.get(..len)? })
+    })
+}
+
+/// Compiles rules. They begin with nothing: no command, no key, no channel.
+///
+/// # Errors
+/// Every term that is none, all of them at once.
+pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
+    let mut root = Selector::nothing();
+    let mut others: Vec<Selector> = Vec::new();
+    let mut open: Option<(Term<'_>, Selector)> = None;
+    let mut errors = Vec::new();
+    for term in split(text) {
+        let Term { offset, text } = term;
+        let mut report = |fault| errors.push(TermError { offset, term: text.to_owned(), fault });
+        let mut inner = text;
+        if let Some(behind) = inner.strip_prefix('(')
+            && open.is_none()
+        {
+            open = Some((term, Selector::nothing()));
+            inner = behind;
+        }
+        let Some((_, selector)) = &mut open else {
+            if text.eq_ignore_ascii_case("reset") {
+                root = Selector::nothing();
+                others.clear();
+            } else if text.eq_ignore_ascii_case("clearselectors") {
+                others.clear();
+            } else if let Err(fault) = apply(&mut root, text) {
+                report(fault);
+            }
+            continue;
+        };
+        let closed = inner.strip_suffix(')');
+        let inner = closed.unwrap_or(inner);
+        if !inner.is_empty()
+            && let Err(fault) = inside(selector, inner)
+        {
+            report(fault);
+        }
+        if closed.is_some()
+            && let Some((_, selector)) = open.take()
+        {
+            others.push(selector);
+        }
+    }
+    if let Some((Term { offset, text }, _)) = open {
+        let fault = TermFault::Parentheses("the parenthesis is not closed; put ) behind the last rule of the selector");
+        errors.push(TermError { offset, term: text.to_owned(), fault });
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    others.insert(0, root);
+    Ok(Acl { selectors: others.into_boxed_slice() })
+}
+
+/// A term within parentheses.
+fn inside(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
+    if ["reset", "clearselectors"].iter().any(|word| term.eq_ignore_ascii_case(word)) || term.starts_with('(') {
+        return Err(TermFault::Parentheses("it cannot stand inside parentheses"));
+    }
+    if term.contains(['"', '\'']) {
+        return Err(TermFault::Bytes(
+            "Redis reads quotes inside parentheses its own way; a pattern cannot have them there",
+        ));
+    }
+    apply(selector, term)
+}
+
+fn apply(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
+    let is = |word: &str| term.eq_ignore_ascii_case(word);
+    if is("allcommands") {
+        every(selector, true);
+    } else if is("nocommands") {
+        every(selector, false);
+    } else if is("allkeys") || term == "~*" {
+        selector.keys = Scope::All;
+    } else if is("resetkeys") {
+        selector.keys = Scope::NONE;
+    } else if is("allchannels") || term == "&*" {
+        selector.channels = Scope::All;
+    } else if is("resetchannels") {
+        selector.channels = Scope::NONE;
+    } else if let Some(pattern) = term.strip_prefix('~') {
+        key(selector, pattern, Access::BOTH)?;
+    } else if let Some(rest) = term.strip_prefix('%') {
+        let (letters, pattern) = rest.split_once('~').ok_or(TermFault::Access)?;
+        let access = match letters.to_ascii_uppercase().as_str() {
+            "R" => Access::READ,
+            "W" => Access::WRITE,
+            "RW" | "WR" => Access::BOTH,
+            _ => return Err(TermFault::Access),
+        };
+        key(selector, pattern, access)?;
+    } else if let Some(pattern) = term.strip_prefix('&') {
+        channel(selector, pattern)?;
+    } else if let Some(name) = term.strip_prefix('+') {
+        command(selector, name, true)?;
+    } else if let Some(name) = term.strip_prefix('-') {
+        command(selector, name, false)?;
+    } else if term.get(..7).is_some_and(|kind| kind.eq_ignore_ascii_case("preset:")) {
+        for id in rules::rows(term).map_err(named)? {
+            set(selector, id, false);
+        }
+    } else if let Some((_, why)) = OF_USER.iter().find(|(word, _)| is(word)) {
+        return Err(TermFault::OfUser(why));
+    } else if term.starts_with(['>', '<', '#', '!']) {
+        return Err(TermFault::OfUser("a role has no password: its certificate is what proves who it is; remove it"));
+    } else if term.contains(['(', ')']) {
+        return Err(TermFault::Parentheses("a selector is (rules), with a blank before the ( and one behind the )"));
+    } else {
+        return Err(TermFault::Unknown { nearest: nearest(term, WORDS.iter().copied()) });
+    }
+    Ok(())
+}
+
+fn every(selector: &mut Selector, allowed: bool) {
+    selector.commands.fill(allowed);
+    selector.firsts.clear();
+}
+
+/// `ACLChangeSelectorPerm`: what is said of a container is said of its subcommands.
+fn set(selector: &mut Selector, id: CommandId, allowed: bool) {
+    for (id, _) in catalog::family(id) {
+        if let Some(cell) = selector.commands.get_mut(id.index()) {
+            *cell = allowed;
+        }
+        selector.firsts.retain(|first| first.id != id);
+    }
+}
+
+fn command(selector: &mut Selector, name: &str, allowed: bool) -> Result<(), TermFault> {
+    if let Some(category) = name.strip_prefix('@') {
+        if category.eq_ignore_ascii_case("all") {
+            every(selector, allowed);
+            return Ok(());
+        }
+        let Some(wanted) = Categories::by_name(category) else {
+            let nearest = nearest(category, categories::NAMES.iter().map(|(name, _)| *name));
+            return Err(named(RuleFault::UnknownCategory { nearest }));
+        };
+        for (id, _) in catalog::iter().filter(|(_, row)| row.categories.any(wanted.0)) {
+            set(selector, id, allowed);
+        }
+        return Ok(());
+    }
+    if let Some(id) = catalog::by_full_name(name) {
+        set(selector, id, allowed);
+        return Ok(());
+    }
+    let Some((head, word)) = name.rsplit_once('|') else {
+        return rules::rows(name).map(|_| ()).map_err(named);
+    };
+    let Some(id) = catalog::by_full_name(head) else {
+        return rules::rows(head).map(|_| ()).map_err(named);
+    };
+    let entry = id.entry();
+    if entry.sub.is_some() {
+        return Err(TermFault::BelowSubcommand);
+    }
+    if word.is_empty() {
+        return Err(TermFault::NoWord);
+    }
+    if entry.container {
+        return rules::rows(name).map(|_| ()).map_err(named);
+    }
+    if !allowed {
+        return Err(TermFault::FirstWordDenied { command: entry.full_name });
+    }
+    let first = FirstWord { id, word: word.as_bytes().into() };
+    if !selector.firsts.contains(&first) {
+        selector.firsts.push(first);
+    }
+    Ok(())
+}
+
+fn key(selector: &mut Selector, pattern: &str, access: Access) -> Result<(), TermFault> {
+    let Scope::Listed(patterns) = &mut selector.keys else {
+        return Err(TermFault::BehindAll { all: "allkeys (~*)", what: "key", reset: "resetkeys" });
+    };
+    let pattern = Pattern::new(text(pattern)?);
+    match patterns.iter_mut().find(|known| known.pattern == pattern) {
+        Some(known) => known.access = known.access.with(access),
+        None => patterns.push(KeyPattern { pattern, access }),
+    }
+    Ok(())
+}
+
+fn channel(selector: &mut Selector, pattern: &str) -> Result<(), TermFault> {
+    let Scope::Listed(patterns) = &mut selector.channels else {
+        return Err(TermFault::BehindAll { all: "allchannels (&*)", what: "channel", reset: "resetchannels" });
+    };
+    let pattern = Pattern::new(text(pattern)?);
+    if !patterns.contains(&pattern) {
+        patterns.push(pattern);
+    }
+    Ok(())
+}
+
+fn text(pattern: &str) -> Result<&[u8], TermFault> {
+    if pattern.contains(['\0', '\u{b}']) {
+        return Err(TermFault::Bytes("a pattern holds no NUL and no white space"));
+    }
+    Ok(pattern.as_bytes())
+}

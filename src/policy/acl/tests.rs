@@ -1,0 +1,138 @@
+//! What rules mean.
+
+use crate::{
+    command::{Resolved, catalog::tests::with_words, resolve},
+    policy::{
+        Subject, Verdict,
+        rules::{Policy, Question, Spec},
+    },
+};
+
+/// What `rules` make of a command line: nothing if it is allowed, else what is denied.
+fn denied(rules: &str, line: &str) -> Option<Subject> {
+    let policy = Policy::build(&Spec { rules: Some(rules), ..Spec::default() }).unwrap_or_else(|e| panic!("{e}"));
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    with_words(&words, words.len(), |words| {
+        let Resolved::Known(id) = resolve(words) else { panic!("{line} is no command") };
+        let verdict = match policy.judge(id) {
+            Verdict::Allow if policy.asks_words(id) => {
+                policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut vec![7])
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Allow | Verdict::Shadow(_) => None,
+            Verdict::Deny(denial) => Some(denial.subject),
+        }
+    })
+}
+
+const COMMAND: Option<Subject> = Some(Subject::Command);
+const KEY: Option<Subject> = Some(Subject::Key);
+const CHANNEL: Option<Subject> = Some(Subject::Channel);
+
+#[test]
+fn nothing_is_allowed_that_no_rule_allows() {
+    for line in ["GET k", "PING", "CONFIG SET a b", "PUBLISH c m", "EVAL s 0"] {
+        assert_eq!(denied("", line), COMMAND, "{line}");
+    }
+    assert_eq!(denied("+get", "GET k"), KEY);
+    assert_eq!(denied("+publish", "PUBLISH c m"), CHANNEL);
+    // What Redis takes from everybody.
+    for line in ["AUTH x", "HELLO 3", "QUIT", "RESET"] {
+        assert_eq!(denied("", line), None, "{line}");
+    }
+}
+
+#[test]
+fn the_later_rule_wins() {
+    for (rules, line, expected) in [
+        ("+@all -config +config|get", "CONFIG GET x", None),
+        ("+@all -config +config|get", "CONFIG SET a b", COMMAND),
+        ("+config|get -config", "CONFIG GET x", COMMAND),
+        ("+@all -config|set", "CONFIG SET a b", COMMAND),
+        ("-config|set +@all", "CONFIG SET a b", None),
+        ("+@read ~* nocommands", "GET k", COMMAND),
+        ("+get ~a resetkeys ~b", "GET a", KEY),
+        ("+get ~a resetkeys ~b", "GET b", None),
+        ("+get ~a reset +get ~b", "GET a", KEY),
+        ("+publish &a resetchannels &b", "PUBLISH a m", CHANNEL),
+        ("+@all ~* preset:hardened", "CONFIG GET x", COMMAND),
+        ("+@all ~* preset:hardened", "GET x", None),
+    ] {
+        assert_eq!(denied(rules, line), expected, "{rules}: {line}");
+    }
+}
+
+#[test]
+fn a_key_is_allowed_for_what_is_done_to_it() {
+    for (rules, line, expected) in [
+        ("+@all %R~r:* %W~w:*", "GET r:1", None),
+        ("+@all %R~r:* %W~w:*", "GET w:1", KEY),
+        ("+@all %R~r:* %W~w:*", "SET w:1 v", None),
+        ("+@all %R~r:* %W~w:*", "SET w:1 v GET", KEY),
+        ("+@all %RW~k", "SET k v GET", None),
+        ("+@all %R~k %W~k", "SET k v GET", None),
+        ("+@all %R~k %W~[k]", "SET k v GET", KEY),
+        ("+@all %R~r:* %W~w:*", "SET r:1 v", KEY),
+        ("+@all %R~r:* %W~w:*", "COPY r:1 w:1", None),
+        ("+@all %R~r:* %W~w:*", "COPY w:1 r:1", KEY),
+        ("+@all %R~r:* %W~w:*", "EXISTS r:1 w:1", None),
+        ("+@all %R~r:* %W~w:*", "SORT r:1 STORE w:1", None),
+        ("+@all %R~r:* %W~w:*", "SORT r:1 STORE r:2", KEY),
+        ("+@all %R~r:* %W~w:*", "BITFIELD r:1 GET u8 0", None),
+        ("+@all %R~r:* %W~w:*", "BITFIELD r:1 GET u8 0 SET u8 0 1", KEY),
+        ("+@all ~a", "EVAL s 2 a b", KEY),
+        ("+@all ~a", "EVAL s 1 a b", None),
+        ("+@all ~a", "EVAL s 9 a b", KEY),
+        ("+@all ~a", "XREAD COUNT 1 STREAMS a 0", None),
+        ("+@all ~a", "XREAD COUNT 1 STREAMS b 0", KEY),
+        ("+@all ~a", "ZUNIONSTORE a 2 a b", KEY),
+    ] {
+        assert_eq!(denied(rules, line), expected, "{rules}: {line}");
+    }
+}
+
+#[test]
+fn channels_are_matched_and_patterns_are_compared() {
+    for (rules, line, expected) in [
+        ("+@pubsub &events:*", "PUBLISH events:1 m", None),
+        ("+@pubsub &events:*", "PUBLISH other m", CHANNEL),
+        ("+@pubsub &events:*", "SUBSCRIBE events:1 events:2", None),
+        ("+@pubsub &events:*", "SUBSCRIBE events:1 x", CHANNEL),
+        ("+@pubsub &events:*", "SSUBSCRIBE events:1", None),
+        ("+@pubsub &events:*", "SPUBLISH x m", CHANNEL),
+        ("+@pubsub &events:*", "PSUBSCRIBE events:*", None),
+        ("+@pubsub &events:*", "PSUBSCRIBE events:1*", CHANNEL),
+        ("+@pubsub allchannels", "PSUBSCRIBE *", None),
+        ("+@pubsub", "UNSUBSCRIBE x", None),
+        ("+@pubsub", "PUBSUB CHANNELS", None),
+    ] {
+        assert_eq!(denied(rules, line), expected, "{rules}: {line}");
+    }
+}
+
+#[test]
+fn one_selector_must_allow_all_of_a_command() {
+    let rules = "+get ~a (+set ~b) (+mget ~c &x +publish)";
+    for (line, expected) in [
+        ("GET a", None),
+        ("SET b v", None),
+        ("GET b", KEY),
+        ("SET a v", KEY),
+        ("MGET c c", None),
+        ("MGET a c", KEY),
+        ("PUBLISH x m", None),
+        ("DEL a", COMMAND),
+    ] {
+        assert_eq!(denied(rules, line), expected, "{line}");
+    }
+    assert_eq!(denied("+get ~a (+set ~b) clearselectors", "SET b v"), COMMAND);
+}
+
+#[test]
+fn a_first_word_may_be_all_that_is_allowed() {
+    assert_eq!(denied("+select|0", "SELECT 0"), None);
+    assert_eq!(denied("+select|0", "SELECT 1"), COMMAND);
+    assert_eq!(denied("+debug|object -debug", "DEBUG object"), COMMAND);
+}

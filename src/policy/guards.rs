@@ -1,0 +1,80 @@
+//! What looks at arguments: the rules of [`super::arguments`] and [`super::scripts`] as one part of a policy.
+
+use super::{
+    Denial, RuleId, Verdict,
+    arguments::{Parameters, kills_only},
+    rules::Question,
+    scripts::{ByName, Scripts, governs},
+};
+use crate::command::Entry;
+
+/// What a role's keys say of arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// Parameters of CONFIG GET and CONFIG SET.
+    pub parameters: Parameters,
+    /// Scripts; `None` leaves them to the denylist.
+    pub scripts: Option<Scripts>,
+    /// Whether CLIENT KILL may end nobody's connection but the client's own.
+    pub own_kill: bool,
+}
+
+/// The guards, and the rules that records name for what they deny. A rule that cannot deny has no number.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    pub(super) guards: Guards,
+    pub(super) get: Option<RuleId>,
+    pub(super) set: Option<RuleId>,
+    pub(super) kill: Option<RuleId>,
+    pub(super) scripts: Option<RuleId>,
+    pub(super) in_shadow: bool,
+}
+
+impl Guards {
+    /// Whether words of this command are looked at.
+    pub(super) fn ask(&self, entry: &Entry) -> bool {
+        match entry.full_name {
+            // Credentials are kept whatever the lists say.
+            "config|get" => true,
+            "config|set" => self.parameters.changeable().is_some(),
+            "client|kill" => self.own_kill,
+            _ => self.scripts.as_ref().is_some_and(|scripts| scripts.by_name(entry) == ByName::Asks),
+        }
+    }
+
+    /// Whether a preset's scripting group is to leave this command to [`Guards::scripts`].
+    pub(super) fn speak_of(&self, entry: &Entry) -> bool {
+        self.scripts.is_some() && governs(entry)
+    }
+}
+
+/// Whether an integer in answer to this command is the number of the connection to Redis (CLIENT ID).
+#[must_use]
+pub fn tells_own_id(entry: &Entry) -> bool {
+    entry.full_name == "client|id"
+}
+
+impl Rules {
+    /// The verdict on a command that [`Guards::ask`] is true of.
+    pub(super) fn judge(&self, question: &Question<'_>) -> Verdict {
+        let Question { id, words, own_id, .. } = *question;
+        let entry = id.entry();
+        let guards = &self.guards;
+        let (allowed, rule) = match entry.full_name {
+            "config|get" => {
+                if Parameters::unlisted().may_get(words).is_err() {
+                    return Verdict::Deny(Denial::command(RuleId::CREDENTIAL));
+                }
+                (guards.parameters.may_get(words).is_ok(), self.get)
+            }
+            "config|set" => (guards.parameters.may_set(words).is_ok(), self.set),
+            "client|kill" => (!guards.own_kill || kills_only(words, own_id), self.kill),
+            _ => (guards.scripts.as_ref().is_none_or(|scripts| scripts.may(entry, words)), self.scripts),
+        };
+        match (allowed, rule) {
+            (true, _) => Verdict::Allow,
+            (false, Some(rule)) if self.in_shadow => Verdict::Shadow(rule),
+            (false, rule) => Verdict::Deny(Denial::command(rule.unwrap_or(RuleId::NOT_CANONICAL))),
+        }
+    }
+}
