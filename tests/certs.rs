@@ -85,6 +85,7 @@ fn what_it_makes_is_accepted_by_openssl_and_by_the_proxy() {
         client_ca: dir.join("ca.crt"),
         crl: Vec::new(),
         min_version: MinVersion::Tls12,
+        anonymous: false,
     };
     let tls = Tls::load(&files, UnixTime::now()).unwrap();
     assert_eq!(tls.description().warnings, Vec::<String>::new());

@@ -38,6 +38,7 @@ fn load(dir: &Path, cert: &str, key: &str) -> Result<Tls, String> {
         client_ca: dir.join("ca.crt"),
         crl: Vec::<PathBuf>::new(),
         min_version: MinVersion::Tls12,
+        anonymous: false,
     };
     Tls::load(&files, UnixTime::now()).map_err(|error| error.to_string())
 }

@@ -36,6 +36,7 @@ pub fn peer() -> AuthenticatedPeer {
     let role = Role {
         name: "billing".to_owned(),
         matches: vec![Match { cn: Some(Pattern::new("billing-*", Kind::Plain).unwrap()), ..Match::default() }],
+        from: None,
         priority: 0,
         policy: Arc::new(Policy::compile(&["preset:hardened"]).unwrap()),
     };

@@ -375,6 +375,31 @@ fn sort(words: &Words<'_>, may_store: bool, out: &mut Vec<u32>) -> Result<(), Un
     store.map_or(Ok(()), |at| push(out, at))
 }
 
+/// Whether the command reads keys that it makes of patterns among its words: BY with a `*`, and GET, of SORT and SORT_RO.
+///
+/// Asked of a request whose keys were found: what stands behind an option has its place.
+#[must_use]
+pub fn makes_keys(entry: &Entry, words: &Words<'_>) -> bool {
+    if !matches!(entry.layout, Layout::Sort | Layout::SortReadOnly) {
+        return false;
+    }
+    let mut rest = words.iter().skip(2);
+    while let Some(word) = rest.next() {
+        if word_is(word, "GET") {
+            return true;
+        } else if word_is(word, "BY") {
+            if rest.next().is_some_and(|pattern| pattern.contains(&b'*')) {
+                return true;
+            }
+        } else if word_is(word, "STORE") {
+            rest.next();
+        } else if word_is(word, "LIMIT") {
+            rest.nth(1);
+        }
+    }
+    false
+}
+
 /// `MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH pw] [AUTH2 user pw] [KEYS key …]` (`migrateCommand`).
 fn migrate(words: &Words<'_>, out: &mut Vec<u32>) -> Result<(), Unknown> {
     const KEY: usize = 3;

@@ -104,6 +104,26 @@ impl Decode for NumberOrText {
     }
 }
 
+/// A word, or a table where a word does not say it all.
+#[derive(Debug, Clone)]
+pub(super) enum TextOr<T> {
+    Text(String),
+    Table(T),
+}
+
+impl<T: Decode> Decode for TextOr<T> {
+    const EXPECTS: &'static str = "a string or a table";
+    const KEYS: &'static [KeyDoc] = T::KEYS;
+
+    fn decode(value: Value, at: &At, report: &mut Report) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(Self::Text(text)),
+            table @ Value::Table(_) => T::decode(table, at, report).map(Self::Table),
+            other => wrong_kind(&other, at, report),
+        }
+    }
+}
+
 impl<T: Decode> Decode for Vec<Item<T>> {
     const EXPECTS: &'static str = "a list";
     const LIST: bool = true;

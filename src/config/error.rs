@@ -192,6 +192,19 @@ impl Report {
         self.warnings.push(warning.into());
     }
 
+    /// Notes what is legal and unwise at a place of the file, and what to do about it; one line, as warnings are.
+    pub(super) fn warn_at(&mut self, at: &At, warning: impl fmt::Display, hint: impl fmt::Display) {
+        let place = match &at.origin {
+            Origin::File(span) => {
+                let (line, column, _) = Excerpt::cut(&self.text, span);
+                format!("{}:{line}:{column}", self.file.display())
+            }
+            Origin::Flag(flag) => format!("{flag} on the command line"),
+            Origin::Variable(name) => format!("{name} in the environment"),
+        };
+        self.warnings.push(format!("{place}: {}: {warning}; {hint}", at.key));
+    }
+
     /// The warnings, or the errors if there is one.
     pub(super) fn finish(mut self) -> Result<Vec<String>, ConfigErrors> {
         if self.errors.is_empty() { Ok(std::mem::take(&mut self.warnings)) } else { Err(self.into_errors()) }

@@ -1,6 +1,6 @@
 //! The file as typed. The doc comments are the documentation of the keys: unit, default and bounds of each.
 
-use super::decode::{Item, NumberOrText, tables};
+use super::decode::{Item, NumberOrText, TextOr, tables};
 
 /// A list of values.
 type List<T> = Vec<Item<T>>;
@@ -94,7 +94,9 @@ tables! {
         key: String,
         /// The CAs that client certificates must chain to, PEM. Required.
         client_ca: String,
-        /// "required", the default and so far the only value.
+        /// "required" (default), or "none": a client need not show a certificate, and one without is let in as a role whose
+        /// match is `{ anonymous = true }`, which there must be. A certificate that is shown is checked all the same, and
+        /// must match another role.
         client_auth: String,
         /// Certificate revocation lists, PEM. Default: none.
         crl: List<String>,
@@ -123,8 +125,28 @@ tables! {
         /// Entries that are tried out: what they would deny is let through, and its record has the rule as `shadow`.
         /// Written as `deny`. Default: none.
         shadow: List<String>,
+        /// What becomes of scripts where a role does not say: as `role.N.scripts`.
+        scripts: TextOr<RawScripts>,
     }
-    planned ["scripts"]
+    planned []
+
+    /// Scripts that may be run.
+    RawScripts {
+        /// The file of what may be run: per line the SHA-1 of a script's body or a library's code, as `sha1sum` writes it, or
+        /// `function NAME` for FCALL. At most 1 MiB; read when the configuration is loaded.
+        pinned: String,
+    }
+    planned []
+
+    /// Parameters of the server, by name or pattern (`*`, `?`).
+    RawParameters {
+        /// What CONFIG GET may show, each name and everything a pattern reaches. Passwords are never shown. Default:
+        /// everything else.
+        get: List<String>,
+        /// What CONFIG SET may change. Default: whatever the denylist leaves open.
+        set: List<String>,
+    }
+    planned []
 
     /// What an identity may say.
     RawRole {
@@ -135,6 +157,8 @@ tables! {
         r#match: List<RawMatch>,
         /// The services it is a role of. Default: all.
         services: List<String>,
+        /// Networks and addresses its peers come from, besides what `admission` says. Default: anywhere.
+        from: List<String>,
         /// What it may not say besides the floor, written as in `policy.deny`. Default: nothing.
         deny: List<String>,
         /// Entries that are tried out, as `policy.shadow`. Default: none.
@@ -145,11 +169,21 @@ tables! {
         /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
         /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
         rules: String,
+        /// Scripts: "deny", "read-only" (EVAL_RO and its kin), "allow" (any: they can do what is denied), or
+        /// `{ pinned = "FILE" }` for those whose SHA-1 is in the file. It stands in the place of the group `scripting` that
+        /// presets have. Default: `policy.scripts`, or what the denylist says.
+        scripts: TextOr<RawScripts>,
+        /// Which parameters CONFIG GET and CONFIG SET may name: { get = ["maxmemory*"], set = ["maxmemory"] }. The denylist
+        /// decides first.
+        config: RawParameters,
+        /// Whose connections CLIENT KILL may end, if the denylist leaves it open: "any" (default), or "own", the client's own
+        /// by its number (CLIENT KILL ID).
+        client_kill: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["from", "rename", "upstream", "scripts"]
+    planned ["rename", "upstream"]
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.
@@ -170,10 +204,17 @@ tables! {
         ip: String,
         /// The SHA-256 fingerprint of the certificate, 64 hexadecimal digits, with or without colons.
         sha256: String,
-        /// The serial number, hexadecimal, with or without colons.
+        /// The SHA-256 fingerprint of its public key (SubjectPublicKeyInfo), likewise: it stays when a certificate is renewed
+        /// with its key.
+        spki_sha256: String,
+        /// The serial number, hexadecimal, with or without colons. It is one of its issuer's: give `issuer` too.
         serial: String,
+        /// The issuer's distinguished name as RFC 4514 writes it: "CN=Issuing CA 1,O=Example", what `openssl x509 -noout -issuer -nameopt RFC2253` prints.
+        issuer: String,
+        /// `true`: no certificate was shown (`tls.client_auth = "none"`). It stands alone.
+        anonymous: bool,
     }
-    planned ["anonymous"]
+    planned []
 
     /// Bounds. Durations are written "250ms", "5s", "2m", "1h", "7d"; sizes 16384, "64KiB", "512MiB", "1GiB".
     RawLimits {

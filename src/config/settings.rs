@@ -16,7 +16,7 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    policy::{identity::Role, network::Admission},
+    policy::{identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
     tls::server::{Files, MinVersion},
@@ -77,6 +77,10 @@ pub struct Service {
     pub floor: Vec<String>,
     /// What is tried out under every role, likewise: let through, and noted in the record.
     pub floor_shadow: Vec<String>,
+    /// What becomes of scripts where a role does not say.
+    pub scripts: Option<Scripts>,
+    /// The files of pinned scripts that were read for its roles.
+    pub pin_files: Vec<PathBuf>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
@@ -105,6 +109,8 @@ pub struct Tls {
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
+    /// A client need not show a certificate (`client_auth = "none"`).
+    pub anonymous: bool,
 }
 
 impl Tls {
@@ -120,6 +126,7 @@ impl Tls {
                 TlsVersion::V12 => MinVersion::Tls12,
                 TlsVersion::V13 => MinVersion::Tls13,
             },
+            anonymous: self.anonymous,
         }
     }
 }
@@ -254,6 +261,9 @@ impl Settings {
             name("tls.client_ca", &service.tls.client_ca);
             for path in &service.tls.crl {
                 name("tls.crl", path);
+            }
+            for path in &service.pin_files {
+                name("scripts.pinned", path);
             }
         }
         files

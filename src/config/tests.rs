@@ -1,6 +1,7 @@
 //! The whole way, from the text of a file to settings or errors.
 
 mod faults;
+mod roles;
 
 use super::{
     Override, Source,
@@ -200,7 +201,8 @@ fn every_condition_of_a_match_is_read() {
     let text = replaced(
         "{ cn = \"app\" }",
         "{ uri = 'urn:*', dns = 'A.example', cn = 'c', ou = 'u', o = 'o', email = 'e@x', ip = '10.0.0.0/8' }, \
-         { sha256 = 'AB:cd:000000000000000000000000000000000000000000000000000000000000' , serial = '0A:1b' }",
+         { sha256 = 'AB:cd:000000000000000000000000000000000000000000000000000000000000' , serial = '0A:1b', issuer = 'CN=i', \
+         spki_sha256 = 'EF11111111111111111111111111111111111111111111111111111111111111' }",
     );
     let settings = load(&text).unwrap();
     let [names, digests] = &settings.services[0].roles[0].matches[..] else { panic!("{settings:?}") };
@@ -214,7 +216,10 @@ fn every_condition_of_a_match_is_read() {
         o: vec!["o".into()],
         serial: "a1b".into(),
         sha256: format!("abcd{}", "0".repeat(60)),
+        spki_sha256: format!("ef{}", "1".repeat(62)),
+        issuer: "CN=i".into(),
         not_after: 0,
+        anonymous: false,
     };
     assert!(names.holds(&identity) && digests.holds(&identity));
     identity.cn = None;

@@ -15,6 +15,8 @@ pub struct Guards {
     pub parameters: Parameters,
     /// Scripts; `None` leaves them to the denylist.
     pub scripts: Option<Scripts>,
+    /// Whether [`Self::scripts`] is the floor's, in force even where the rest is in shadow mode.
+    pub scripts_of_floor: bool,
     /// Whether CLIENT KILL may end nobody's connection but the client's own.
     pub own_kill: bool,
 }
@@ -60,6 +62,7 @@ impl Rules {
         let Question { id, words, own_id, .. } = *question;
         let entry = id.entry();
         let guards = &self.guards;
+        let mut in_shadow = self.in_shadow;
         let (allowed, rule) = match entry.full_name {
             "config|get" => {
                 if Parameters::unlisted().may_get(words).is_err() {
@@ -69,11 +72,14 @@ impl Rules {
             }
             "config|set" => (guards.parameters.may_set(words).is_ok(), self.set),
             "client|kill" => (!guards.own_kill || kills_only(words, own_id), self.kill),
-            _ => (guards.scripts.as_ref().is_none_or(|scripts| scripts.may(entry, words)), self.scripts),
+            _ => {
+                in_shadow &= !guards.scripts_of_floor;
+                (guards.scripts.as_ref().is_none_or(|scripts| scripts.may(entry, words)), self.scripts)
+            }
         };
         match (allowed, rule) {
             (true, _) => Verdict::Allow,
-            (false, Some(rule)) if self.in_shadow => Verdict::Shadow(rule),
+            (false, Some(rule)) if in_shadow => Verdict::Shadow(rule),
             (false, rule) => Verdict::Deny(Denial::command(rule.unwrap_or(RuleId::NOT_CANONICAL))),
         }
     }

@@ -30,16 +30,33 @@ pub struct Identity {
     pub serial: String,
     /// SHA-256 of the DER certificate, lower-case hexadecimal.
     pub sha256: String,
+    /// SHA-256 of the DER public key (RFC 7469's SubjectPublicKeyInfo), lower-case hexadecimal: it outlives a renewal
+    /// with the same key.
+    pub spki_sha256: String,
+    /// The issuer's distinguished name, written as in RFC 4514.
+    pub issuer: String,
     /// Seconds since the epoch at which the certificate (or one of its issuers) expires.
     pub not_after: i64,
+    /// There was no certificate at all, and so there is no name.
+    pub anonymous: bool,
 }
 
 impl Identity {
-    /// The one name that records show: the first URI, else DNS name, common name, email, IP, else `sha256:…`.
+    /// The identity of a peer that showed no certificate, where one need not be shown.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { anonymous: true, not_after: i64::MAX, ..Self::default() }
+    }
+
+    /// The one name that records show: the first URI, else DNS name, common name, email, IP, else `sha256:…`; `anonymous` of
+    /// a peer without a certificate. (No certificate's name is confused with that: [`Match::anonymous`] decides.)
     ///
     /// It is for people; what an identity may do is decided over all its names.
     #[must_use]
     pub fn display_name(&self) -> String {
+        if self.anonymous {
+            return "anonymous".to_owned();
+        }
         None.or_else(|| self.uris.first().cloned())
             .or_else(|| self.dns.first().cloned())
             .or_else(|| self.cn.clone())
@@ -75,8 +92,14 @@ pub struct Match {
     pub o: Option<Pattern>,
     /// The serial number, lower-case hexadecimal as in [`Identity::serial`]; leading zeros are not part of a number.
     pub serial: Option<String>,
+    /// On the issuer's distinguished name as in [`Identity::issuer`].
+    pub issuer: Option<Pattern>,
     /// The fingerprint, lower-case hexadecimal as in [`Identity::sha256`].
     pub sha256: Option<String>,
+    /// The public key's fingerprint, lower-case hexadecimal as in [`Identity::spki_sha256`].
+    pub spki_sha256: Option<String>,
+    /// That there is no certificate. It stands alone: nothing else can hold of nobody.
+    pub anonymous: bool,
 }
 
 impl Match {
@@ -90,7 +113,11 @@ impl Match {
     #[must_use]
     pub fn holds(&self, identity: &Identity) -> bool {
         // Destructured, so that a new condition does not compile until it is asked about here.
-        let Self { uri, dns, email, ip, cn, ou, o, serial, sha256 } = self;
+        let Self { uri, dns, email, ip, cn, ou, o, serial, issuer, sha256, spki_sha256, anonymous } = self;
+        if identity.anonymous || *anonymous {
+            // Whoever shows a certificate is judged by it alone, and whoever shows none by that alone.
+            return identity.anonymous && *self == Self { anonymous: true, ..Self::default() };
+        }
         !self.is_empty()
             && any(uri.as_ref(), &identity.uris)
             && any(dns.as_ref(), &identity.dns)
@@ -100,14 +127,44 @@ impl Match {
             && any(ou.as_ref(), &identity.ou)
             && any(o.as_ref(), &identity.o)
             && serial.as_ref().is_none_or(|wanted| number(wanted) == number(&identity.serial))
+            && any(issuer.as_ref(), std::slice::from_ref(&identity.issuer))
             && sha256.as_ref().is_none_or(|wanted| *wanted == identity.sha256)
+            && spki_sha256.as_ref().is_none_or(|wanted| *wanted == identity.spki_sha256)
+    }
+
+    /// Whether this holds wherever `other` holds, as far as that can be told from the conditions: never true wrongly.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let Self { uri, dns, email, ip, cn, ou, o, serial, issuer, sha256, spki_sha256, anonymous } = self;
+        if *anonymous || other.anonymous {
+            return self == other;
+        }
+        let pattern = |mine: &Option<Pattern>, theirs: &Option<Pattern>| {
+            mine.as_ref().is_none_or(|mine| theirs.as_ref().is_some_and(|theirs| mine.covers(theirs)))
+        };
+        let text = |mine: &Option<String>, theirs: &Option<String>| mine.is_none() || mine == theirs;
+        !self.is_empty()
+            && pattern(uri, &other.uri)
+            && pattern(dns, &other.dns)
+            && pattern(email, &other.email)
+            && ip.is_none_or(|mine| other.ip.is_some_and(|theirs| mine.contains(&theirs)))
+            && pattern(cn, &other.cn)
+            && pattern(ou, &other.ou)
+            && pattern(o, &other.o)
+            && serial.as_deref().map(number).is_none_or(|mine| other.serial.as_deref().map(number) == Some(mine))
+            && pattern(issuer, &other.issuer)
+            && text(sha256, &other.sha256)
+            && text(spki_sha256, &other.spki_sha256)
     }
 }
 
 impl std::fmt::Display for Match {
     /// As it may be written in the configuration: `cn = "billing-api" and ou = "payments"`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { uri, dns, email, ip, cn, ou, o, serial, sha256 } = self;
+        let Self { uri, dns, email, ip, cn, ou, o, serial, issuer, sha256, spki_sha256, anonymous } = self;
+        if *anonymous {
+            return f.write_str("anonymous = true");
+        }
         let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|pattern| pattern.text().to_owned());
         let conditions = [
             ("uri", text(uri)),
@@ -118,7 +175,9 @@ impl std::fmt::Display for Match {
             ("ou", text(ou)),
             ("o", text(o)),
             ("serial", serial.clone()),
+            ("issuer", text(issuer)),
             ("sha256", sha256.clone()),
+            ("spki_sha256", spki_sha256.clone()),
         ];
         let given = conditions.into_iter().filter_map(|(name, value)| Some(format!("{name} = {:?}", value?)));
         f.write_str(&given.collect::<Vec<_>>().join(" and "))
@@ -140,6 +199,8 @@ pub struct Role {
     pub name: String,
     /// Whom it is for: one match that holds is enough.
     pub matches: Vec<Match>,
+    /// Where its peers come from, if not from anywhere that is admitted.
+    pub from: Option<Admission>,
     /// Among several roles that match, the one with the highest priority is taken; if that is not one alone, nobody is
     /// let in.
     pub priority: i32,
@@ -169,6 +230,9 @@ pub enum AuthenticateError {
     /// No role of the service matches.
     #[error("no role matches the certificate")]
     NoRole,
+    /// Roles match, and none of them is for peers from this address.
+    #[error("no role that matches the certificate is for this address: {}", .0.join(", "))]
+    NotFromThere(Vec<String>),
     /// Several roles of the highest priority match.
     #[error("several roles match the certificate with the same priority: {}", .0.join(", "))]
     Ambiguous(Vec<String>),
@@ -182,6 +246,7 @@ impl AuthenticateError {
             Self::Address(reason) => reason.word(),
             Self::Expired => "certificate-expired",
             Self::NoRole => "no-role",
+            Self::NotFromThere(_) => "role-not-from-there",
             Self::Ambiguous(_) => "ambiguous-role",
         }
     }
@@ -200,7 +265,7 @@ impl AuthenticatedPeer {
         if identity.expired(now) {
             return Err(AuthenticateError::Expired);
         }
-        let role = choose(roles, &identity)?;
+        let role = choose(roles, &identity, admitted.src())?;
         Ok(Self { admitted, identity, role, service: Arc::clone(service) })
     }
 
@@ -246,9 +311,39 @@ impl AuthenticatedPeer {
     }
 }
 
-fn choose(roles: &[Arc<Role>], identity: &Identity) -> Result<Arc<Role>, AuthenticateError> {
-    let matching: Vec<&Arc<Role>> =
-        roles.iter().filter(|role| role.matches.iter().any(|each| each.holds(identity))).collect();
+impl Role {
+    /// Whether it is a role of this identity from this address.
+    #[must_use]
+    fn is_for(&self, identity: &Identity, src: SocketAddr) -> bool {
+        self.from.as_ref().is_none_or(|from| from.admit(src).is_ok())
+            && self.matches.iter().any(|each| each.holds(identity))
+    }
+
+    /// Whether whoever `other` is for has this role too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let everywhere = match (&self.from, &other.from) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(mine), Some(theirs)) => mine.covers(theirs),
+        };
+        everywhere && other.matches.iter().all(|theirs| self.matches.iter().any(|mine| mine.covers(theirs)))
+    }
+}
+
+fn choose(roles: &[Arc<Role>], identity: &Identity, src: SocketAddr) -> Result<Arc<Role>, AuthenticateError> {
+    let matching: Vec<&Arc<Role>> = roles.iter().filter(|role| role.is_for(identity, src)).collect();
+    if matching.is_empty() {
+        let elsewhere: Vec<String> = roles
+            .iter()
+            .filter(|role| role.matches.iter().any(|each| each.holds(identity)))
+            .map(|role| role.name.clone())
+            .collect();
+        return Err(match elsewhere.len() {
+            0 => AuthenticateError::NoRole,
+            _ => AuthenticateError::NotFromThere(elsewhere),
+        });
+    }
     let highest = matching.iter().map(|role| role.priority).max().ok_or(AuthenticateError::NoRole)?;
     let mut best = matching.into_iter().filter(|role| role.priority == highest);
     match (best.next(), best.next()) {

@@ -9,6 +9,7 @@ pub mod pattern;
 pub mod presets;
 pub mod rules;
 pub mod scripts;
+pub mod spiffe;
 
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

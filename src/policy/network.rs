@@ -81,6 +81,19 @@ impl Admission {
         self.deny.nets()
     }
 
+    /// Whether every address that `other` admits is admitted here too (denied ones are not looked at: an answer about
+    /// what is written, for warnings).
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.deny == Ranges::default() && self.allow.covers(&other.allow)
+    }
+
+    /// Whether some address may be admitted by both, as far as the allowlists say.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.allow.overlaps(&other.allow)
+    }
+
     /// Whether nobody can be admitted.
     #[must_use]
     pub const fn admits_nobody(&self) -> bool {
@@ -123,6 +136,17 @@ impl Ranges {
         let v4 = self.v4.iter().flat_map(|&(start, end)| Ipv4Subnets::new(start.into(), end.into(), 0));
         let v6 = self.v6.iter().flat_map(|&(start, end)| Ipv6Subnets::new(start.into(), end.into(), 0));
         v4.map(IpNet::V4).chain(v6.map(IpNet::V6))
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        // Merged ranges are maximal: what covers another lies in one of them.
+        other.v4.iter().all(|theirs| self.v4.iter().any(|mine| mine.0 <= theirs.0 && theirs.1 <= mine.1))
+            && other.v6.iter().all(|theirs| self.v6.iter().any(|mine| mine.0 <= theirs.0 && theirs.1 <= mine.1))
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        other.v4.iter().any(|theirs| self.v4.iter().any(|mine| mine.0 <= theirs.1 && theirs.0 <= mine.1))
+            || other.v6.iter().any(|theirs| self.v6.iter().any(|mine| mine.0 <= theirs.1 && theirs.0 <= mine.1))
     }
 
     fn contains(&self, ip: IpAddr) -> bool {

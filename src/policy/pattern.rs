@@ -76,6 +76,14 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), tokens, fold_case })
     }
 
+    /// Whether every name that `other`, a pattern for the same kind of name, covers is covered by this one too, as far as
+    /// that can be told without enumerating: never true wrongly.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let literal = other.tokens.iter().all(|token| matches!(token, Token::Byte(_)));
+        self.tokens == other.tokens || self.tokens == [Token::Anything] || (literal && self.matches(&other.text))
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> &str {

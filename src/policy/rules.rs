@@ -113,7 +113,7 @@ impl Policy {
         let row = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
         let guards = spec.guards.cloned().unwrap_or_default();
         // The floor is in force whatever is tried out above it.
-        let yields = !spec.rules_in_shadow;
+        let yields = !spec.rules_in_shadow || guards.scripts_of_floor;
         let mut compiler = Compiler {
             rows: vec![row; catalog::len()],
             names: Vec::new(),
@@ -281,7 +281,8 @@ impl Policy {
             warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
         warnings.extend(self.guards.guards.parameters.warnings());
-        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_))) && !self.guards.in_shadow;
+        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_)))
+            && (!self.guards.in_shadow || self.guards.guards.scripts_of_floor);
         let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
         if !scripts.is_empty() {
             warnings.push(format!(
@@ -421,6 +422,8 @@ impl Compiler {
         let kill = guards.own_kill.then(|| name("client_kill:own".to_owned())).flatten();
         let scripts = guards.scripts.as_ref().filter(|scripts| **scripts != Scripts::Allow);
         let scripts = scripts.and_then(|scripts| name(format!("scripts:{}", scripts.word())));
+        let in_shadow = self.shadow;
+        self.shadow &= !guards.scripts_of_floor;
         for (id, row) in catalog::iter() {
             if let (Some(how), Some(rule)) = (&guards.scripts, scripts)
                 && how.by_name(row) == ByName::Denied
@@ -431,7 +434,7 @@ impl Compiler {
                 at.asks_arguments = guards.ask(row);
             }
         }
-        guards::Rules { guards, get, set, kill, scripts, in_shadow: self.shadow }
+        guards::Rules { guards, get, set, kill, scripts, in_shadow }
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.

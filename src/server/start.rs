@@ -3,7 +3,7 @@
 use crate::{
     admin::{self, AdminState},
     audit::sink::{Sink, SinkHandle, SinkMonitor, SinkPort, Target},
-    config::settings::{AuditOutput, Service as ServiceSettings, Settings, TlsVersion},
+    config::settings::{AuditOutput, Service as ServiceSettings, Settings},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
@@ -15,7 +15,7 @@ use crate::{
     },
     tls::{
         reload::Store,
-        server::{FileError, Files, MinVersion, Tls},
+        server::{FileError, Files, Tls},
     },
 };
 use arc_swap::ArcSwap;
@@ -144,16 +144,7 @@ fn describe(target: &Target) -> String {
 
 /// Where `tls` finds a service's files.
 pub(super) fn files(service: &ServiceSettings) -> Files {
-    Files {
-        cert: service.tls.cert.clone(),
-        key: service.tls.key.clone(),
-        client_ca: service.tls.client_ca.clone(),
-        crl: service.tls.crl.clone(),
-        min_version: match service.tls.min_version {
-            TlsVersion::V12 => MinVersion::Tls12,
-            TlsVersion::V13 => MinVersion::Tls13,
-        },
-    }
+    service.tls.files()
 }
 
 pub(super) fn unix(clock: Clock) -> UnixTime {

@@ -87,6 +87,7 @@ pub(crate) fn peer(deny: &[&str]) -> AuthenticatedPeer {
             cn: Some(Pattern::new("app", crate::policy::pattern::Kind::Plain).unwrap()),
             ..Match::default()
         }],
+        from: None,
         priority: 0,
         policy: Arc::new(Policy::compile(deny).unwrap()),
     };

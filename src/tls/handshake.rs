@@ -33,7 +33,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 pub struct Accepted<S> {
     /// The connection.
     pub pipe: TlsPipe<S>,
-    /// What the verified certificate says.
+    /// What the verified certificate says; [`Identity::anonymous`] where none was shown and none need be.
     pub identity: Arc<Identity>,
 }
 
@@ -104,6 +104,11 @@ fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Ref
     };
     if pipe.resumed() {
         tls.recheck(chain).map_err(|error| refused(failure::explain(&error, chain.first().map(AsRef::as_ref))))?;
+    }
+    if chain.is_empty() {
+        // Only where none is asked for; asked again, so that this room never depends on what rustls did before.
+        let anonymous = tls.recheck(chain).map(|()| Identity::anonymous());
+        return anonymous.map_err(|error| refused(failure::explain(&error, None)));
     }
     peer::identity(chain).map_err(|error| {
         refused(Failure::new("bad-name", error.to_string(), Some("issue the certificate again without it")))

@@ -15,6 +15,7 @@
 mod describe;
 pub mod failure;
 pub mod handshake;
+mod name;
 pub mod peer;
 pub mod pem;
 pub mod pipe;

@@ -11,7 +11,8 @@ use std::{
 };
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, GeneralName, X509Certificate, X509Version};
 
-use crate::policy::identity::Identity;
+use super::name;
+use crate::policy::{identity::Identity, spiffe};
 
 /// Characters of any one unverified name that a record keeps.
 const UNVERIFIED_CHARS_MAX: usize = 128;
@@ -37,6 +38,12 @@ pub enum NameError {
     /// More than one common name: which of them is meant depends on the reader.
     #[error("the certificate has more than one common name")]
     RepeatedCn,
+    /// A SPIFFE id that is none: an empty path segment, `.` or `..`, a character its grammar does not have.
+    #[error("the certificate's URI begins as a SPIFFE id and is none (SPIFFE-ID, 2)")]
+    SpiffeId,
+    /// A SPIFFE id and another URI: an X.509-SVID has exactly one, and validators refuse any other.
+    #[error("the certificate has a SPIFFE id and another URI (X509-SVID, 2)")]
+    SpiffeNotAlone,
 }
 
 /// The names that the leaf of a verified chain proves.
@@ -52,6 +59,8 @@ pub fn identity(chain: &[CertificateDer<'_>]) -> Result<Identity, NameError> {
     let mut found = Identity {
         serial: serial(&parsed),
         sha256: hex(&Sha256::digest(leaf)),
+        spki_sha256: hex(&Sha256::digest(parsed.public_key().raw)),
+        issuer: name::distinguished(parsed.issuer()),
         not_after: i64::MAX,
         ou: texts("OU", parsed.subject().iter_organizational_unit())?,
         o: texts("O", parsed.subject().iter_organization())?,
@@ -77,6 +86,14 @@ pub fn identity(chain: &[CertificateDer<'_>]) -> Result<Identity, NameError> {
             | GeneralName::DirectoryName(_)
             | GeneralName::EDIPartyName(_)
             | GeneralName::RegisteredID(_) => {}
+        }
+    }
+    if let Some(id) = found.uris.iter().find(|uri| spiffe::begins(uri)) {
+        if !spiffe::is_id(id) {
+            return Err(NameError::SpiffeId);
+        }
+        if found.uris.len() > 1 {
+            return Err(NameError::SpiffeNotAlone);
         }
     }
     for der in chain {
@@ -238,6 +255,30 @@ mod tests {
         assert_eq!(found.ips, ["10.2.7.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]);
         assert_eq!(found.serial, hex(&issued.serial));
         assert_eq!(found.sha256, hex(&Sha256::digest(&issued.der)));
+        assert!(found.issuer.contains("CN=Ravelin development CA"), "{}", found.issuer);
+    }
+
+    #[test]
+    fn a_spiffe_id_is_a_whole_one_and_the_only_uri() {
+        let pki = Pki::new().unwrap();
+        let of = |uris: &[&str]| {
+            let leaf = uris.iter().fold(Leaf::client("app"), |leaf, uri| leaf.uri(uri));
+            read(&pki.issue(&leaf).unwrap().der).map(|found| found.uris.len())
+        };
+        assert_eq!(of(&["spiffe://prod/ns/a"]), Ok(1));
+        assert_eq!(of(&["urn:a", "urn:b"]), Ok(2));
+        assert_eq!(of(&["spiffe://prod/ns/a", "urn:b"]), Err(NameError::SpiffeNotAlone));
+        assert_eq!(of(&["spiffe://prod/a", "spiffe://prod/b"]), Err(NameError::SpiffeNotAlone));
+        assert_eq!(of(&["spiffe://prod/ns/../admin"]), Err(NameError::SpiffeId));
+        assert_eq!(of(&["SPIFFE://prod//a"]), Err(NameError::SpiffeId));
+    }
+
+    #[test]
+    fn a_key_has_one_fingerprint_in_all_its_certificates() {
+        let (one, other) = (Pki::new().unwrap(), Pki::new().unwrap());
+        let of = |pki: &Pki| read(&pki.client("app").unwrap().der).unwrap().spki_sha256;
+        assert_eq!(of(&one).len(), 64);
+        assert_ne!(of(&one), of(&other));
     }
 
     #[test]

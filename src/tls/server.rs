@@ -2,7 +2,9 @@
 //!
 //! Decisions, and why:
 //!
-//! * **Client certificates are mandatory** and checked against `client_ca` alone, never the system's roots.
+//! * **Client certificates are mandatory** and checked against `client_ca` alone, never the system's roots. Where a listener
+//!   says otherwise ([`Files::anonymous`]), none need be shown; one that is shown is checked all the same, and a handshake
+//!   with one that does not hold fails.
 //! * **Revocation fails closed.** Once any CRL is configured, every certificate below the root must be spoken for by a CRL
 //!   of its issuer (`revocation-unknown` otherwise), and a CRL past its next update no longer counts (`crl-expired`): an
 //!   attacker who can stop the CRL from being fetched must not win. `check` warns a week ahead.
@@ -55,6 +57,8 @@ pub struct Files {
     pub crl: Vec<PathBuf>,
     /// The oldest protocol spoken.
     pub min_version: MinVersion,
+    /// A client may show no certificate; it then has no name.
+    pub anonymous: bool,
 }
 
 /// The oldest protocol spoken.
@@ -138,7 +142,7 @@ impl Material {
             hash.update(part.len().to_be_bytes());
             hash.update(part.as_slice());
         }
-        hash.update([u8::from(self.files.min_version == MinVersion::Tls13)]);
+        hash.update([u8::from(self.files.min_version == MinVersion::Tls13), u8::from(self.files.anonymous)]);
         hash.finalize().into()
     }
 }
@@ -183,7 +187,7 @@ impl Tls {
         }
         found.uncovered_authorities();
 
-        let verifier = verifier(roots, lists, &provider).map_err(|error| {
+        let verifier = verifier(roots, lists, files.anonymous, &provider).map_err(|error| {
             let file = files.crl.first().unwrap_or(&files.client_ca);
             Flaw::new(format!("cannot be used: {error}"), None).at(file)
         })?;
@@ -214,7 +218,11 @@ impl Tls {
     ///
     /// What the verifier says.
     pub fn recheck_at(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), rustls::Error> {
-        let (leaf, above) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let Some((leaf, above)) = chain.split_first() else {
+            // Whoever came without a certificate while that was allowed, and is asked again.
+            let needed = self.verifier.client_auth_mandatory();
+            return if needed { Err(rustls::Error::NoCertificatesPresented) } else { Ok(()) };
+        };
         self.verifier.verify_client_cert(leaf, above, now).map(|_| ())
     }
 
@@ -306,13 +314,14 @@ fn own_key(
 fn verifier(
     roots: RootCertStore,
     lists: Vec<CertificateRevocationListDer<'static>>,
+    anonymous: bool,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, rustls::server::VerifierBuilderError> {
     // Whole chain, unknown status denied: webpki's defaults, relied on and tested.
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .with_crls(lists)
-        .enforce_revocation_expiration()
-        .build()
+        .enforce_revocation_expiration();
+    if anonymous { builder.allow_unauthenticated().build() } else { builder.build() }
 }
 
 fn config(

@@ -42,6 +42,7 @@ impl Bench {
                 client_ca: PathBuf::new(),
                 crl: Vec::new(),
                 min_version: MinVersion::Tls12,
+                anonymous: false,
             },
             dir,
             pki,

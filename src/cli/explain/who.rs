@@ -94,6 +94,12 @@ pub(super) fn find(settings: &Settings, service: Option<&str>, asked: &Asked<'_>
         (None, None) => return Err(Trouble::Asked("say whose command it is: --cert FILE or --as ROLE".to_owned())),
     };
     let shown = if asked.cert.is_some() { identity.display_name() } else { "anybody with this role".to_owned() };
+    // An address that is not asked about is not asked about here either.
+    let anywhere = |role: Arc<Role>| match role.from {
+        Some(_) if asked.from.is_none() => Arc::new(Role { from: None, ..Role::clone(&role) }),
+        _ => role,
+    };
+    let roles: Vec<_> = roles.into_iter().map(anywhere).collect();
     let peer = AuthenticatedPeer::authenticate(admitted, Arc::new(identity), &roles, &service.name, moment)
         .map_err(|error| refused(error.word(), error.to_string()))?;
     let found = match peer.role().matches.iter().find(|each| asked.cert.is_some() && each.holds(peer.identity())) {

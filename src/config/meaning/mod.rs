@@ -1,6 +1,7 @@
 //! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
+mod guards;
 mod limits;
 mod roles;
 mod service;
@@ -33,11 +34,11 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
     let shared = service::Shared {
         tls: raw.tls.map(|item| tls(item, &paths, report)),
         admission: raw.admission.map(|item| admission(item, report)),
-        floor: raw.policy.map(|item| floor(item, report)),
+        floor: raw.policy.map(|item| floor(item, &paths, report)),
         limits: &limits,
     };
-    let mut services = service::services(raw.service, &shared, top, &paths, report);
-    roles::assign(raw.role, &mut services, top, report);
+    let (mut services, doors) = service::services(raw.service, &shared, top, &paths, report);
+    roles::assign(raw.role, &mut services, &doors, &paths, top, report);
     let admin = raw.admin.map(|item| admin(&item, &services, report));
     let (audit, log) = (audit(raw.audit, &paths, report), log(raw.log, report));
     Settings { file: file.to_path_buf(), services, limits, audit, admin, log, warnings: Vec::new() }
@@ -128,12 +129,20 @@ fn socket_address(item: &Item<String>, report: &mut Report) -> Option<SocketAddr
     None
 }
 
-fn tls(item: Item<RawTls>, paths: &Paths, report: &mut Report) -> Tls {
+/// TLS of a service, and where it says that no certificate need be shown.
+#[derive(Clone)]
+struct TlsTable {
+    tls: Tls,
+    anonymous_at: Option<At>,
+}
+
+fn tls(item: Item<RawTls>, paths: &Paths, report: &mut Report) -> TlsTable {
     let Item { at, value: raw } = item;
     let hint = "`ravelin certs` makes a CA, server and client certificates to begin with";
-    let optional = planned(raw.client_auth, &["none", "optional"], "client certificates are always required", report);
-    choice(optional.as_ref(), &[("required", ())], (), report);
-    Tls {
+    let instead = "\"none\" lets a client in without a certificate, and checks one that is shown";
+    let given = planned(raw.client_auth, &["optional"], instead, report);
+    let anonymous = choice(given.as_ref(), &[("required", false), ("none", true)], false, report);
+    let tls = Tls {
         cert: paths.required(raw.cert.as_ref(), &at, "cert", hint, report),
         key: paths.required(raw.key.as_ref(), &at, "key", hint, report),
         client_ca: paths.required(raw.client_ca.as_ref(), &at, "client_ca", hint, report),
@@ -144,7 +153,9 @@ fn tls(item: Item<RawTls>, paths: &Paths, report: &mut Report) -> Tls {
             TlsVersion::default(),
             report,
         ),
-    }
+        anonymous,
+    };
+    TlsTable { tls, anonymous_at: given.filter(|_| anonymous).map(|item| item.at) }
 }
 
 /// Which addresses may connect, and how often each.
@@ -206,17 +217,19 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
 struct Floor {
     deny: Vec<String>,
     shadow: Vec<String>,
+    scripts: Option<guards::ScriptRule>,
 }
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new() }
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None }
     }
 }
 
-fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
+fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
+    let scripts = guards::scripts(item.value.scripts.as_ref(), paths, report);
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
-    let Some(deny) = item.value.deny else { return Floor { shadow, ..Floor::default() } };
+    let Some(deny) = item.value.deny else { return Floor { shadow, scripts, ..Floor::default() } };
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -224,7 +237,7 @@ fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
             deny.at.key
         ));
     }
-    Floor { deny: rules, shadow }
+    Floor { deny: rules, shadow, scripts }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

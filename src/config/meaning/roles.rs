@@ -1,6 +1,6 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{choice, deny_rules, limits::number, name, network};
+use super::{Paths, choice, deny_rules, guards, limits::number, name, network};
 use crate::{
     config::{
         decode::{Item, nearest},
@@ -10,14 +10,32 @@ use crate::{
     },
     policy::{
         identity::{Match, Role},
+        network::Admission,
         pattern::{Kind, Pattern},
         rules::{Place, Policy, Spec},
+        spiffe,
     },
 };
 use std::sync::Arc;
 
-/// Gives each service its roles, each with the service's floor under its own denials.
-pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Service], top: &At, report: &mut Report) {
+/// A role as it was given to services, and where it is written.
+struct Given {
+    at: At,
+    name: String,
+    /// Of each of its services.
+    roles: Vec<(Arc<str>, Arc<Role>)>,
+}
+
+/// Gives each service its roles, each with the service's floor under its own denials. `doors` says of each service where
+/// it lets clients in without a certificate, if it does.
+pub(super) fn assign(
+    list: Option<Item<Vec<Item<RawRole>>>>,
+    services: &mut [Service],
+    doors: &[Option<At>],
+    paths: &Paths,
+    top: &At,
+    report: &mut Report,
+) {
     let hint = "a certificate that matches no role is refused: add [[role]] with a name and a match";
     let Some(list) = list else {
         report.missing(top, "role", hint);
@@ -26,26 +44,37 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
     if list.value.is_empty() {
         report.error(&list.at, "there is no role").hint(hint);
     }
-    let mut names: Vec<String> = Vec::new();
+    let mut given: Vec<Given> = Vec::new();
     for Item { at, value: raw } in list.value {
         let name = name(raw.name.as_ref(), &at, report);
-        if let Some(item) = raw.name.as_ref().filter(|_| names.contains(&name)) {
+        if let Some(item) = raw.name.as_ref().filter(|_| given.iter().any(|other| other.name == name)) {
             report.error(&item.at, format!("another role is called {name:?} already"));
         }
-        names.push(name.clone());
         let matches = matches(raw.r#match.as_ref(), &at, report);
+        let from = from(raw.from.as_ref(), report);
         let priority = number(raw.priority.as_ref(), -1000..=1000, report).unwrap_or(0);
         let deny = deny_rules(raw.deny.as_ref(), report);
         let shadow = deny_rules(raw.shadow.as_ref(), report);
         let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
         let acl = acl_rules(raw.rules.as_ref(), report);
+        let scripts = guards::scripts(raw.scripts.as_ref(), paths, report);
+        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), report);
         let wanted = services_of(&raw, services, report);
+        let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
             let (enforced, tried) = if in_shadow { (&[][..], &deny[..]) } else { (&deny[..], &[][..]) };
             let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
             let tried: Vec<&str> =
                 service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
-            let spec = Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow, guards: None };
+            let mut guards = role_guards.clone();
+            if in_shadow || guards.scripts.is_none() {
+                // What a role tries out does not lift the floor's.
+                guards.scripts = service.scripts.clone().or(guards.scripts);
+                guards.scripts_of_floor = service.scripts.is_some();
+            }
+            service.pin_files.extend(scripts.iter().filter_map(|rule| rule.file.clone()));
+            let spec =
+                Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow, guards: Some(&guards) };
             let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
@@ -59,23 +88,130 @@ pub(super) fn assign(list: Option<Item<Vec<Item<RawRole>>>>, services: &mut [Ser
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
             }
-            let role = Role { name: name.clone(), matches: matches.clone(), priority, policy };
-            for other in service.roles.iter().filter(|other| other.priority == priority) {
-                if other.matches.iter().any(|each| role.matches.contains(each)) {
-                    report
-                        .error(
-                            &at,
-                            format!("roles {} and {name} have a match in common, so it lets nobody in", other.name),
-                        )
-                        .hint("give one of them a higher `priority`");
-                }
-            }
-            service.roles.push(Arc::new(role));
+            let role =
+                Arc::new(Role { name: name.clone(), matches: matches.clone(), from: from.clone(), priority, policy });
+            beside(&role, service, &at, report);
+            service.roles.push(Arc::clone(&role));
+            roles.push((Arc::clone(&service.name), role));
         }
+        anonymous_somewhere(raw.r#match.as_ref(), &roles, services, report);
+        given.push(Given { at, name, roles });
     }
     for service in services.iter().filter(|service| service.roles.is_empty()) {
         report.warn(format!("service {}: no role is for it, so nobody is let in", service.name));
     }
+    for (service, door) in services.iter().zip(doors) {
+        open_door(service, door.as_ref(), report);
+    }
+    for each in &given {
+        shadowed(each, services, report);
+    }
+}
+
+/// A role beside those that a service has already.
+fn beside(role: &Role, service: &Service, at: &At, report: &mut Report) {
+    for other in service.roles.iter().filter(|other| other.priority == role.priority) {
+        let met = match (&other.from, &role.from) {
+            (Some(theirs), Some(mine)) => theirs.overlaps(mine),
+            _ => true,
+        };
+        if met && other.matches.iter().any(|each| role.matches.contains(each)) {
+            report
+                .error(
+                    at,
+                    format!("roles {} and {} have a match in common, so it lets nobody in", other.name, role.name),
+                )
+                .hint("give one of them a higher `priority`");
+        }
+    }
+    if let Some(from) = &role.from
+        && !service.admission.admits_nobody()
+        && !service.admission.overlaps(from)
+    {
+        report.warn_at(
+            at,
+            format!("role {} is for peers from where nobody may connect to service {}", role.name, service.name),
+            "let `from` name networks that `admission.allow` covers",
+        );
+    }
+}
+
+/// A match on nobody's certificate holds only where none need be shown.
+fn anonymous_somewhere(
+    list: Option<&Item<Vec<Item<RawMatch>>>>,
+    roles: &[(Arc<str>, Arc<Role>)],
+    services: &[Service],
+    report: &mut Report,
+) {
+    let open = services.iter().any(|each| each.tls.anonymous && roles.iter().any(|(name, _)| *name == each.name));
+    for item in list.iter().flat_map(|list| &list.value).filter_map(|each| each.value.anonymous.as_ref()) {
+        if item.value && !open && !roles.is_empty() {
+            report
+                .error(&item.at, "this can never hold: every service of the role demands a certificate")
+                .hint("say client_auth = \"none\" in the [tls] of a service, or take the match out");
+        }
+    }
+}
+
+/// A service that lets clients in without a certificate says who they are, and is warned of.
+fn open_door(service: &Service, door: Option<&At>, report: &mut Report) {
+    let Some(at) = door else { return };
+    let roles: Vec<&str> = service
+        .roles
+        .iter()
+        .filter(|role| role.matches.iter().any(|each| each.anonymous))
+        .map(|role| role.name.as_str())
+        .collect();
+    if roles.is_empty() {
+        // Not if the role itself could not be read.
+        if !service.roles.is_empty() {
+            report
+                .error(at, format!("no role of service {} is for who shows no certificate", service.name))
+                .hint("add a [[role]] with match = [{ anonymous = true }], or leave client_auth out");
+        }
+        return;
+    }
+    report.warn_at(
+        at,
+        format!(
+            "whoever may connect to service {} and shows no certificate has the role {}",
+            service.name,
+            roles.join(" or ")
+        ),
+        "demand certificates wherever clients can have them (client_auth = \"required\")",
+    );
+}
+
+/// A role that others always come before is nobody's, in one of its services or in all.
+fn shadowed(given: &Given, services: &[Service], report: &mut Report) {
+    for (name, role) in &given.roles {
+        let Some(service) = services.iter().find(|service| service.name == *name) else { continue };
+        let others = || service.roles.iter().filter(|other| !Arc::ptr_eq(other, role) && other.covers(role));
+        let fault = if let Some(other) = others().find(|other| other.priority > role.priority) {
+            format!(
+                "role {} is never had in service {name}: whoever it is for has role {}, whose priority is higher",
+                role.name, other.name
+            )
+        } else if let Some(other) = others().find(|other| other.priority == role.priority) {
+            format!(
+                "role {} lets nobody in in service {name}: whoever it is for has role {} too, with the same priority",
+                role.name, other.name
+            )
+        } else {
+            continue;
+        };
+        report.warn_at(&given.at, fault, "give the narrower role the higher `priority`");
+    }
+}
+
+/// Where a role's peers come from.
+fn from(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Option<Admission> {
+    let list = list?;
+    if list.value.is_empty() {
+        report.error(&list.at, "there is no network in the list").hint("leave `from` out for peers from anywhere");
+    }
+    let nets: Vec<_> = list.value.iter().filter_map(|item| network(item, report)).collect();
+    Some(Admission::new(&nets, &[]))
 }
 
 /// The ACL rules of a role, if they are rules. Each fault is told with the term it is about.
@@ -155,16 +291,68 @@ fn one_match(item: &Item<RawMatch>, report: &mut Report) -> Match {
         cn: pattern(&raw.cn, Kind::Plain),
         ou: pattern(&raw.ou, Kind::Plain),
         o: pattern(&raw.o, Kind::Plain),
+        issuer: pattern(&raw.issuer, Kind::Plain),
         ip: raw.ip.as_ref().and_then(|item| network(item, report)),
         serial: raw.serial.as_ref().and_then(|item| hexadecimal(item, None, report)),
         sha256: raw.sha256.as_ref().and_then(|item| hexadecimal(item, Some(64), report)),
+        spki_sha256: raw.spki_sha256.as_ref().and_then(|item| hexadecimal(item, Some(64), report)),
+        anonymous: raw.anonymous.as_ref().is_some_and(|item| item.value),
     };
+    if let Some(item) = raw.anonymous.as_ref().filter(|item| !item.value) {
+        report.error(&item.at, "expected true").hint("leave it out: every other match is on a certificate");
+    }
+    let alone = Match { anonymous: true, ..Match::default() };
+    if let Some(item) = raw.anonymous.as_ref().filter(|_| found.anonymous && found != alone) {
+        report
+            .error(&item.at, "this can never hold: who shows no certificate has no name to match")
+            .hint("give it a pair of braces of its own: match = [{ anonymous = true }, { … }]");
+    }
     if found.is_empty() && !report.fails_below(&item.at) {
         report
             .error(&item.at, "there is no condition in it")
             .hint("an empty match would be everybody's; it is nobody's");
     }
+    doubtful(raw, report);
     found
+}
+
+/// Conditions that no certificate meets, or that say less than they seem to.
+fn doubtful(raw: &RawMatch, report: &mut Report) {
+    if let Some(item) = &raw.uri {
+        if spiffe::begins(&item.value) && !spiffe::pattern_may_match(&item.value) {
+            report.error(&item.at, "this can never hold: no SPIFFE id is like that").hint(
+                "spiffe://, a trust domain in lower case, then segments of `a-z A-Z 0-9 . - _`, none of them empty, `.` or \
+                 `..`; `*` stands for one segment or part of one, `**` for any number of them",
+            );
+        } else if !item.value.contains([':', '*']) {
+            report.warn_at(
+                &item.at,
+                "this can never hold: a URI begins with a scheme",
+                "a host's name is matched by `dns`",
+            );
+        }
+    }
+    if let Some(item) = raw.dns.as_ref().filter(|item| item.value.contains(['/', ':', '@', ' '])) {
+        report.warn_at(
+            &item.at,
+            "this can never hold: no DNS name has such a character",
+            "match a URI by `uri`, an email address by `email`, an IP address by `ip`",
+        );
+    }
+    if let Some(item) = raw.email.as_ref().filter(|item| !item.value.contains(['@', '*'])) {
+        report.warn_at(
+            &item.at,
+            "this can never hold: an email address has an `@`",
+            "a common name is matched by `cn`",
+        );
+    }
+    if let Some(item) = raw.serial.as_ref().filter(|_| raw.issuer.is_none()) {
+        report.warn_at(
+            &item.at,
+            "another CA in client_ca may issue the same number",
+            "give `issuer` too, or match `sha256` instead",
+        );
+    }
 }
 
 /// Hexadecimal digits, of either case, with or without colons.
@@ -175,6 +363,9 @@ fn hexadecimal(item: &Item<String>, digits: Option<usize>, report: &mut Report) 
         return Some(text);
     }
     let many = digits.map_or(String::new(), |digits| format!("{digits} "));
-    report.error(&item.at, format!("expected {many}hexadecimal digits, found {:?}", item.value));
+    let error = report.error(&item.at, format!("expected {many}hexadecimal digits, found {:?}", item.value));
+    if good && text.len() == 40 {
+        error.hint("that is a SHA-1 fingerprint; `openssl x509 -noout -fingerprint -sha256 -in FILE` prints the other");
+    }
     None
 }

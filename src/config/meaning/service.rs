@@ -1,6 +1,8 @@
 //! Services: their listeners and the Redis behind each.
 
-use super::{Door, Floor, NOWHERE, Paths, admission, choice, floor, limits as bounds, name, socket_address, tls};
+use super::{
+    Door, Floor, NOWHERE, Paths, TlsTable, admission, choice, floor, limits as bounds, name, socket_address, tls,
+};
 use crate::{
     config::{
         decode::{Item, NumberOrText},
@@ -19,37 +21,39 @@ const SOCKET_PATH_MAX: usize = 107;
 
 /// What the top-level tables say, for services without their own.
 pub(super) struct Shared<'l> {
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<TlsTable>,
     pub(super) admission: Option<Door>,
     pub(super) floor: Option<Floor>,
     pub(super) limits: &'l Limits,
 }
 
+/// The services, and where each says that no certificate need be shown.
 pub(super) fn services(
     list: Option<Item<Vec<Item<RawService>>>>,
     shared: &Shared<'_>,
     top: &At,
     paths: &Paths,
     report: &mut Report,
-) -> Vec<Service> {
+) -> (Vec<Service>, Vec<Option<At>>) {
     let hint = "at least one [[service]] says where to listen and which Redis is behind";
     let Some(list) = list else {
         report.missing(top, "service", hint);
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     if list.value.is_empty() {
         report.error(&list.at, "there is no service").hint(hint);
     }
-    let mut services: Vec<Service> = Vec::new();
+    let (mut services, mut doors): (Vec<Service>, Vec<Option<At>>) = (Vec::new(), Vec::new());
     for item in list.value {
         let at = item.value.name.as_ref().map(|name| name.at.clone());
-        let found = service(item, &services, shared, paths, report);
+        let (found, door) = service(item, &services, shared, paths, report);
         if let Some(at) = at.filter(|_| services.iter().any(|other| other.name == found.name)) {
             report.error(&at, format!("another service is called {:?} already", found.name));
         }
         services.push(found);
+        doors.push(door);
     }
-    services
+    (services, doors)
 }
 
 fn service(
@@ -58,14 +62,17 @@ fn service(
     shared: &Shared<'_>,
     paths: &Paths,
     report: &mut Report,
-) -> Service {
+) -> (Service, Option<At>) {
     let Item { at, value: raw } = item;
     let name = name(raw.name.as_ref(), &at, report);
-    let tls = raw.tls.map(|item| tls(item, paths, report)).or_else(|| shared.tls.clone()).unwrap_or_else(|| {
-        report.missing(&at, "tls", "add a [tls] table with cert, key and client_ca, here or at the top level");
-        let nothing = PathBuf::new;
-        Tls { cert: nothing(), key: nothing(), client_ca: nothing(), crl: Vec::new(), min_version: TlsVersion::V12 }
-    });
+    let TlsTable { tls, anonymous_at } =
+        raw.tls.map(|item| tls(item, paths, report)).or_else(|| shared.tls.clone()).unwrap_or_else(|| {
+            report.missing(&at, "tls", "add a [tls] table with cert, key and client_ca, here or at the top level");
+            let nothing = PathBuf::new;
+            let (cert, key, client_ca) = (nothing(), nothing(), nothing());
+            let tls = Tls { cert, key, client_ca, crl: Vec::new(), min_version: TlsVersion::V12, anonymous: false };
+            TlsTable { tls, anonymous_at: None }
+        });
     let door = raw.admission.map(|item| admission(item, report)).or_else(|| shared.admission.clone());
     let door = door.unwrap_or_else(|| Door { admission: Arc::new(Admission::default()), max_per_address: None });
     if door.admission.admits_nobody() {
@@ -79,8 +86,8 @@ fn service(
         }
     };
     let listeners = listeners(raw.listen, &at, &upstream, others, report);
-    let floor = raw.policy.map(|item| floor(item, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
-    Service {
+    let floor = raw.policy.map(|item| floor(item, paths, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
+    let service = Service {
         name: Arc::from(name),
         listeners,
         upstream,
@@ -89,8 +96,11 @@ fn service(
         admission: door.admission,
         floor: floor.deny,
         floor_shadow: floor.shadow,
+        pin_files: floor.scripts.iter().filter_map(|rule| rule.file.clone()).collect(),
+        scripts: floor.scripts.map(|rule| rule.scripts),
         roles: Vec::new(),
-    }
+    };
+    (service, anonymous_at)
 }
 
 fn listeners(

@@ -91,3 +91,7 @@ fn class(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     }
     (holds != negated, rest)
 }
+
+#[cfg(test)]
+#[path = "glob_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use crate::{
         catalog, keys,
     },
     policy::{Subject, rules::Question},
+    resp::Words,
 };
 
 /// All of something, or what is listed.
@@ -147,6 +148,9 @@ impl Selector {
                 },
             }
         }
+        if self.reads_foreign_keys(entry, words) {
+            return Err(Subject::Key);
+        }
         if let Scope::Listed(patterns) = &self.channels {
             let matched = |channel: &[u8]| patterns.iter().any(|pattern| pattern.matches(channel));
             let listed = |channel: &[u8]| patterns.iter().any(|pattern| *pattern.text == *channel);
@@ -162,6 +166,16 @@ impl Selector {
             }
         }
         Ok(())
+    }
+
+    /// Whether the command reads keys that are none of its words, and not every key may be read: BY (with a `*`) and GET
+    /// of SORT. Redis refuses these when it runs the command (`sortCommandGeneric`), with an error of its own.
+    fn reads_foreign_keys(&self, entry: &Entry, words: &Words<'_>) -> bool {
+        let Scope::Listed(patterns) = &self.keys else { return false };
+        if !keys::makes_keys(entry, words) {
+            return false;
+        }
+        !patterns.iter().any(|known| known.access.covers(Access::READ) && *known.pattern.text == *b"*")
     }
 }
 

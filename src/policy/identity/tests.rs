@@ -22,7 +22,10 @@ fn billing() -> Identity {
         o: vec!["Example".into()],
         serial: "0a1b".into(),
         sha256: "ab".repeat(32),
+        spki_sha256: "cd".repeat(32),
+        issuer: "CN=Issuing CA 1,O=Example".into(),
         not_after: NOT_AFTER,
+        anonymous: false,
     }
 }
 
@@ -62,6 +65,21 @@ fn every_condition_of_a_match_must_hold() {
         (Match { serial: Some("0a1c".into()), ..Match::default() }, false),
         (Match { sha256: Some("ab".repeat(32)), ..Match::default() }, true),
         (Match { sha256: Some("ac".repeat(32)), ..Match::default() }, false),
+        (Match { spki_sha256: Some("cd".repeat(32)), ..Match::default() }, true),
+        (Match { spki_sha256: Some("ab".repeat(32)), ..Match::default() }, false),
+        (Match { issuer: pattern("CN=Issuing CA *,O=Example", Kind::Plain), ..Match::default() }, true),
+        (Match { issuer: pattern("CN=Issuing CA 2,O=Example", Kind::Plain), ..Match::default() }, false),
+        // A serial number is one of its issuer's.
+        (
+            Match {
+                issuer: pattern("CN=Issuing CA 1,O=Example", Kind::Plain),
+                serial: Some("a1b".into()),
+                ..Match::default()
+            },
+            true,
+        ),
+        (Match { issuer: pattern("CN=Other CA", Kind::Plain), serial: Some("a1b".into()), ..Match::default() }, false),
+        (Match { anonymous: true, ..Match::default() }, false),
         (Match { ou: pattern("payments", Kind::Plain), ..cn("billing-api") }, true),
         (Match { ou: pattern("payroll", Kind::Plain), ..cn("billing-api") }, false),
         (Match { ou: pattern("payments", Kind::Plain), ..cn("billing") }, false),
@@ -77,6 +95,80 @@ fn every_condition_of_a_match_must_hold() {
 fn a_match_is_shown_as_it_is_written() {
     let shown = Match { ou: pattern("payments", Kind::Plain), ..cn("billing-*") }.to_string();
     assert_eq!(shown, "cn = \"billing-*\" and ou = \"payments\"");
+}
+
+#[test]
+fn who_shows_no_certificate_is_anonymous_and_nothing_else() {
+    let nobody = Identity::anonymous();
+    let anonymous = Match { anonymous: true, ..Match::default() };
+    assert!(anonymous.holds(&nobody));
+    assert_eq!((nobody.display_name(), anonymous.to_string()), ("anonymous".into(), "anonymous = true".into()));
+    assert!(!nobody.expired(at(i64::from(i32::MAX))));
+    for each in [
+        Match::default(),
+        cn("anonymous"),
+        cn("*"),
+        uri("**"),
+        Match { serial: Some("0".into()), ..Match::default() },
+        Match { serial: Some(String::new()), ..Match::default() },
+        Match { sha256: Some(String::new()), ..Match::default() },
+        Match { spki_sha256: Some(String::new()), ..Match::default() },
+        Match { issuer: pattern("*", Kind::Plain), ..Match::default() },
+        Match { anonymous: true, ..cn("*") },
+    ] {
+        assert!(!each.holds(&nobody), "{each:?}");
+    }
+}
+
+#[test]
+fn a_match_covers_another_only_if_it_holds_wherever_that_one_does() {
+    let with_ou = |each: Match| Match { ou: pattern("payments", Kind::Plain), ..each };
+    let ip = |net: &str| Match { ip: Some(net.parse().unwrap()), ..Match::default() };
+    let serial = |serial: &str| Match { serial: Some(serial.into()), ..Match::default() };
+    let anonymous = Match { anonymous: true, ..Match::default() };
+    let rows = [
+        (cn("a"), cn("a"), true),
+        (cn("a"), cn("b"), false),
+        (cn("*"), cn("b"), true),
+        (cn("*"), cn("b-*"), true),
+        (cn("b-*"), cn("b-1"), true),
+        (cn("b-*"), cn("*"), false),
+        (cn("b-1"), cn("b-*"), false),
+        (cn("a"), with_ou(cn("a")), true),
+        (with_ou(cn("a")), cn("a"), false),
+        (cn("*"), uri("**"), false),
+        (uri("spiffe://prod/**"), uri("spiffe://prod/a/b"), true),
+        (uri("spiffe://prod/*"), uri("spiffe://prod/a/b"), false),
+        (uri("spiffe://prod/*"), uri("spiffe://prod/**"), false),
+        (ip("10.0.0.0/8"), ip("10.1.0.0/16"), true),
+        (ip("10.1.0.0/16"), ip("10.0.0.0/8"), false),
+        (serial("0a"), serial("a"), true),
+        (serial("0a"), serial("b"), false),
+        (anonymous.clone(), anonymous.clone(), true),
+        (cn("*"), anonymous.clone(), false),
+        (anonymous, cn("a"), false),
+        (Match::default(), cn("a"), false),
+    ];
+    for (mine, theirs, expected) in rows {
+        assert_eq!(mine.covers(&theirs), expected, "{mine} covers {theirs}");
+    }
+}
+
+#[test]
+fn a_role_is_for_peers_from_its_networks_only() {
+    let from = |nets: &[&str]| {
+        let nets: Vec<_> = nets.iter().map(|net| net.parse().unwrap()).collect();
+        Some(Admission::new(&nets, &[]))
+    };
+    let made =
+        |name: &str, from| Arc::new(Role { from, ..Arc::try_unwrap(role(name, 0, vec![cn("billing-api")])).unwrap() });
+    // The same certificate has another role from elsewhere; where neither is for it, it has none.
+    let roles = [made("inside", from(&["127.0.0.0/8"])), made("outside", from(&["10.0.0.0/8"]))];
+    assert_eq!(authenticate(&roles, at(0)).unwrap().role().name, "inside");
+    let error = authenticate(&roles[1..], at(0)).unwrap_err();
+    assert_eq!((error.word(), error.to_string().contains("outside")), ("role-not-from-there", true));
+    assert!(made("any", None).covers(&roles[0]) && !roles[0].covers(&made("any", None)));
+    assert!(!roles[0].covers(&roles[1]) && made("wide", from(&["0.0.0.0/0"])).covers(&roles[1]));
 }
 
 #[test]
@@ -122,7 +214,7 @@ fn a_certificate_lives_through_its_last_second() {
 
 fn role(name: &str, priority: i32, matches: Vec<Match>) -> Arc<Role> {
     let policy = Arc::new(Policy::compile(&["preset:hardened"]).unwrap());
-    Arc::new(Role { name: name.into(), matches, priority, policy })
+    Arc::new(Role { name: name.into(), matches, from: None, priority, policy })
 }
 
 fn authenticate(roles: &[Arc<Role>], now: Moment) -> Result<AuthenticatedPeer, AuthenticateError> {

@@ -38,6 +38,7 @@ pub(super) fn peer(strict: bool) -> AuthenticatedPeer {
         let role = Role {
             name: "app".to_owned(),
             matches: vec![Match { cn: Some(Pattern::new("app", Kind::Plain).unwrap()), ..Match::default() }],
+            from: None,
             priority: 0,
             policy: Arc::new(Policy::compile(deny).unwrap()),
         };

@@ -1,0 +1,53 @@
+//! Why we say something else than Redis: a closed list. `deploy/docs/policy.md` repeats it for those who write rules.
+
+use crate::Said;
+use ravelin::{
+    command::{
+        Effect, Entry,
+        access::{Seen, each_key},
+        keys::Layout,
+    },
+    policy::Subject,
+    resp::Words,
+};
+
+pub(crate) const AMBIGUOUS: &str = "a deciding word can be read in more than one way (builtin/not-canonical)";
+pub(crate) const UNSUPPORTED: &str = "the connection would become what the proxy does not speak (builtin/unsupported)";
+pub(crate) const REFUSED: &str =
+    "every server refuses the request for its number of keys, and which are keys is not told";
+pub(crate) const SORT: &str = "BY and GET of SORT read keys that are not named: Redis refuses this when it runs it";
+pub(crate) const SET: &str = "SET with an option that Redis 7.0 does not know may read what it overwrites";
+
+pub(crate) const NO_KEYS: &str =
+    "a number of keys of 0 is refused by every server, and Redis' ACL overlooks the destination before it";
+pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes it, and Redis' ACL does not look at it";
+
+/// Every reason there is.
+pub(crate) const ALL: [&str; 7] = [AMBIGUOUS, UNSUPPORTED, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
+
+/// The reason for a difference, if there is one. That Redis denies what we allow has none.
+pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said) -> Option<&'static str> {
+    const KNOWN: [&[u8]; 8] = [b"NX", b"XX", b"GET", b"KEEPTTL", b"EX", b"PX", b"EXAT", b"PXAT"];
+    if ours == Said::Allowed {
+        return None;
+    }
+    let says = |option: &[u8]| words.iter().skip(2).any(|word| word.eq_ignore_ascii_case(option));
+    let unknown = |word: &[u8]| !KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known));
+    match ours {
+        Said::Ambiguous => Some(AMBIGUOUS),
+        Said::Denied(Subject::Command) if entry.effect == Effect::Unsupported => Some(UNSUPPORTED),
+        Said::Denied(Subject::Key) if each_key(entry, words, &mut Vec::new(), |_, _| true) == Seen::Unknown => {
+            Some(REFUSED)
+        }
+        Said::Denied(Subject::Key) if entry.name.ends_with("STORE") && words.get(2) == Some(b"0") => Some(NO_KEYS),
+        Said::Denied(Subject::Key) if entry.name == "PFMERGE" && words.declared() == 2 => Some(PFMERGE),
+        Said::Denied(Subject::Key)
+            if matches!(entry.layout, Layout::Sort | Layout::SortReadOnly) && (says(b"BY") || says(b"GET")) =>
+        {
+            Some(SORT)
+        }
+        Said::Denied(Subject::Key) if entry.full_name == "set" && words.iter().skip(3).any(unknown) => Some(SET),
+        _ => None,
+    }
+    .filter(|_| !matches!((ours, theirs), (Said::Denied(_), Said::Denied(_))))
+}
