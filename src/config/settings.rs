@@ -77,14 +77,32 @@ pub struct Service {
     pub floor: Vec<String>,
     /// What is tried out under every role, likewise: let through, and noted in the record.
     pub floor_shadow: Vec<String>,
+<<<<<<< HEAD
     /// What becomes of scripts where a role does not say.
     pub scripts: Option<Scripts>,
     /// The files of pinned scripts that were read for its roles.
     pub pin_files: Vec<PathBuf>,
+=======
+    /// Where each rule of floor and roles was written; where the default floor stands there is none.
+    pub rule_places: Vec<RulePlace>,
+>>>>>>> main
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
     pub max_connections_per_address: Option<NonZeroU32>,
+}
+
+/// Where a rule was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulePlace {
+    /// Its name, as records have it.
+    pub rule: String,
+    /// The role whose rule it is; none for the floor.
+    pub role: Option<String>,
+    /// The key: `role.0.deny.1`.
+    pub key: String,
+    /// `ravelin.toml:12:5`, or the flag or variable.
+    pub place: String,
 }
 
 /// One listening socket.
@@ -271,6 +289,13 @@ impl Settings {
 }
 
 impl Service {
+    /// Where the rule called `rule` was written that role `role` is under.
+    #[must_use]
+    pub fn place_of(&self, role: &str, rule: &str) -> Option<&RulePlace> {
+        let is = |of: &&RulePlace| of.rule == rule && of.role.as_deref().is_none_or(|named| named == role);
+        self.rule_places.iter().find(is)
+    }
+
     /// What the sessions of one of this service's listeners are told. A listener accepts inline commands or not, hence
     /// one per listener; the shell keeps it in an `Arc` and makes a new one at a reload.
     #[must_use]

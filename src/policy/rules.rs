@@ -242,6 +242,11 @@ impl Policy {
         }
     }
 
+    /// The names of the rules that are not built in, those in force first.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         self.of(|rule| Verdict::Deny(Denial::command(rule)))

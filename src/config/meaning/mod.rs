@@ -3,6 +3,7 @@
 
 mod guards;
 mod limits;
+mod places;
 mod roles;
 mod service;
 
@@ -10,7 +11,7 @@ use super::{
     decode::{Item, nearest},
     error::{At, Report},
     raw::{RawAdmin, RawAdmission, RawAudit, RawConfig, RawLog, RawPolicy, RawTls},
-    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, Settings, Tls, TlsVersion},
+    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -217,19 +218,33 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
 struct Floor {
     deny: Vec<String>,
     shadow: Vec<String>,
+<<<<<<< HEAD
     scripts: Option<guards::ScriptRule>,
+=======
+    places: Vec<RulePlace>,
+>>>>>>> main
 }
 
 impl Default for Floor {
     fn default() -> Self {
+<<<<<<< HEAD
         Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None }
+=======
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), places: Vec::new() }
+>>>>>>> main
     }
 }
 
 fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
     let scripts = guards::scripts(item.value.scripts.as_ref(), paths, report);
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
+<<<<<<< HEAD
     let Some(deny) = item.value.deny else { return Floor { shadow, scripts, ..Floor::default() } };
+=======
+    let mut places = places::of_entries(item.value.deny.as_ref(), report);
+    places.extend(places::of_entries(item.value.shadow.as_ref(), report));
+    let Some(deny) = item.value.deny else { return Floor { shadow, places, ..Floor::default() } };
+>>>>>>> main
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -237,7 +252,11 @@ fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
             deny.at.key
         ));
     }
+<<<<<<< HEAD
     Floor { deny: rules, shadow, scripts }
+=======
+    Floor { deny: rules, shadow, places }
+>>>>>>> main
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

@@ -1,12 +1,16 @@
 //! Roles: whom each is for and what it may say.
 
+<<<<<<< HEAD
 use super::{Paths, choice, deny_rules, guards, limits::number, name, network};
+=======
+use super::{choice, deny_rules, limits::number, name, network, places};
+>>>>>>> main
 use crate::{
     config::{
         decode::{Item, nearest},
         error::{At, Report},
         raw::{RawMatch, RawRole},
-        settings::Service,
+        settings::{RulePlace, Service},
     },
     policy::{
         identity::{Match, Role},
@@ -85,6 +89,13 @@ pub(super) fn assign(
                     continue;
                 }
             };
+            let mut written = places::of_entries(raw.deny.as_ref(), report);
+            written.extend(places::of_entries(raw.shadow.as_ref(), report));
+            if let Some(item) = &raw.rules {
+                written.extend(places::of_kind("rules", &item.at, &policy, report));
+            }
+            let of_role = |place| RulePlace { role: Some(name.clone()), ..place };
+            service.rule_places.extend(written.into_iter().map(of_role));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
             }
