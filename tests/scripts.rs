@@ -157,7 +157,7 @@ fn config_shows_and_changes_what_is_listed() {
     let proxy = before(&redis, role, "[policy]\ndeny = []");
     let mut client = proxy.client();
     assert!(client.call(&["CONFIG", "GET", "maxmemory-p*"]).error().is_none());
-    client.call(&["CONFIG", "SET", "MaxMemory", "100mb"]).expect_ok();
+    client.call(&["CONFIG", "SET", "MaxMemory", "104857600"]).expect_ok();
     let refused: [(&[&str], &str); 7] = [
         (&["CONFIG", "GET", "require*"], "builtin/credential"),
         (&["CONFIG", "GET", "*"], "builtin/credential"),

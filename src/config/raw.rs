@@ -1,6 +1,6 @@
 //! The file as typed. The doc comments are the documentation of the keys: unit, default and bounds of each.
 
-use super::decode::{Item, NumberOrText, TextOr, tables};
+use super::decode::{Hidden, Item, NumberOrText, TextOr, tables};
 
 /// A list of values.
 type List<T> = Vec<Item<T>>;
@@ -179,11 +179,17 @@ tables! {
         /// Whose connections CLIENT KILL may end, if the denylist leaves it open: "any" (default), or "own", the client's own
         /// by its number (CLIENT KILL ID).
         client_kill: String,
+        /// The names that the server was told to know commands by (`rename-command`), under the usual ones:
+        /// { CONFIG = "b840fc02" }. Better kept in `rename_file`.
+        rename: Hidden,
+        /// The same as a file, as redis.conf has it: "rename-command CONFIG b840fc02" a line, with the two first words or
+        /// without the very first. Not readable by everybody.
+        rename_file: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["rename", "upstream"]
+    planned ["upstream"]
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.

@@ -77,15 +77,14 @@ pub struct Service {
     pub floor: Vec<String>,
     /// What is tried out under every role, likewise: let through, and noted in the record.
     pub floor_shadow: Vec<String>,
-<<<<<<< HEAD
     /// What becomes of scripts where a role does not say.
     pub scripts: Option<Scripts>,
     /// The files of pinned scripts that were read for its roles.
     pub pin_files: Vec<PathBuf>,
-=======
+    /// The files of secret command names that were read for its roles.
+    pub rename_files: Vec<PathBuf>,
     /// Where each rule of floor and roles was written; where the default floor stands there is none.
     pub rule_places: Vec<RulePlace>,
->>>>>>> main
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
@@ -282,6 +281,9 @@ impl Settings {
             }
             for path in &service.pin_files {
                 name("scripts.pinned", path);
+            }
+            for path in &service.rename_files {
+                name("rename_file", path);
             }
         }
         files

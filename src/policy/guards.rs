@@ -3,6 +3,7 @@
 use super::{
     Denial, RuleId, Verdict,
     arguments::{Parameters, kills_only},
+    rename::Renames,
     rules::Question,
     scripts::{ByName, Scripts, governs},
 };
@@ -19,6 +20,8 @@ pub struct Guards {
     pub scripts_of_floor: bool,
     /// Whether CLIENT KILL may end nobody's connection but the client's own.
     pub own_kill: bool,
+    /// Commands that the server knows under secret names.
+    pub renames: Renames,
 }
 
 /// The guards, and the rules that records name for what they deny. A rule that cannot deny has no number.
@@ -42,6 +45,35 @@ impl Guards {
             "client|kill" => self.own_kill,
             _ => self.scripts.as_ref().is_some_and(|scripts| scripts.by_name(entry) == ByName::Asks),
         }
+    }
+
+    /// What they say, one sentence each, for `check`.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let list = |names: Vec<&'static str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        if let Some(names) = self.parameters.readable() {
+            lines.push(format!("CONFIG GET shows {}", list(names)));
+        }
+        if let Some(names) = self.parameters.changeable() {
+            lines.push(format!("CONFIG SET changes {}", list(names)));
+        }
+        if self.own_kill {
+            lines.push("CLIENT KILL ends the client's own connection only".to_owned());
+        }
+        match &self.scripts {
+            Some(Scripts::Pinned(pins)) => {
+                let (scripts, functions) = pins.counts();
+                lines.push(format!("scripts: {scripts} pinned by SHA-1, {functions} functions by name"));
+            }
+            Some(other) => lines.push(format!("scripts: {}", other.word())),
+            None => {}
+        }
+        if !self.renames.is_empty() {
+            let names: Vec<&str> = self.renames.usual_names().collect();
+            lines.push(format!("known to the server by secret names: {}", names.join(", ")));
+        }
+        lines
     }
 
     /// Whether a preset's scripting group is to leave this command to [`Guards::scripts`].

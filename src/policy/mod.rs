@@ -7,6 +7,7 @@ pub mod identity;
 pub mod network;
 pub mod pattern;
 pub mod presets;
+pub mod rename;
 pub mod rules;
 pub mod scripts;
 pub mod spiffe;
@@ -84,8 +85,10 @@ impl RuleId {
     pub const IN_STREAM: Self = Self(7);
     /// `builtin/credential`: CONFIG GET would show a password, the proxy's own among them.
     pub const CREDENTIAL: Self = Self(8);
+    /// `builtin/renamed`: the word that a command was renamed to on the server, or a HELP that would show it.
+    pub const RENAMED: Self = Self(9);
     /// The highest number a rule may have.
     pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 9;
+    pub const BUILTIN: u16 = 10;
 }

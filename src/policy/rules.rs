@@ -16,6 +16,7 @@ pub(super) use fault::{nearest, shown};
 use super::acl::{self, Acl};
 use super::guards::{self, Guards};
 use super::presets::{self, Preset};
+use super::rename::Renames;
 use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
 use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
@@ -94,6 +95,7 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/held-command",
     "builtin/in-stream",
     "builtin/credential",
+    "builtin/renamed",
 ];
 
 impl Policy {
@@ -201,10 +203,22 @@ impl Policy {
         self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
     }
 
-    /// Whether a command must be whole before it can be judged, however large it is.
+    /// What looks at arguments.
+    #[must_use]
+    pub const fn guards(&self) -> &Guards {
+        &self.guards.guards
+    }
+
+    /// The commands that the server knows under secret names.
+    #[must_use]
+    pub const fn renames(&self) -> &Renames {
+        &self.guards.guards.renames
+    }
+
+    /// Whether a command must be whole before it can be judged or sent, however large it is.
     #[must_use]
     pub fn needs_whole(&self, id: CommandId) -> bool {
-        self.asks_arguments(id)
+        self.asks_arguments(id) || self.renames().word_of(id).is_some()
     }
 
     /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
@@ -277,6 +291,14 @@ impl Policy {
                 .collect::<Vec<_>>()
         };
         let mut warnings = Vec::new();
+        warnings.extend(self.guards.guards.parameters.warnings());
+        let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
+        if !self.renames().is_empty() && !telling.is_empty() {
+            warnings.push(format!(
+                "commands are renamed, and {} can show what to: deny them to who is not to learn it",
+                telling.join(", ")
+            ));
+        }
         if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
@@ -285,7 +307,6 @@ impl Policy {
         if tried > 0 {
             warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
-        warnings.extend(self.guards.guards.parameters.warnings());
         let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_)))
             && (!self.guards.in_shadow || self.guards.guards.scripts_of_floor);
         let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
@@ -334,6 +355,24 @@ const TAKEOVER: &[&str] = &[
     "replicaof",
     "slaveof",
     "sync",
+];
+
+/// Commands whose replies show commands by the name that the server knows them by.
+const TELL_NAMES: &[&str] = &[
+    "acl|cat",
+    "acl|getuser",
+    "acl|list",
+    "acl|log",
+    "client|list",
+    "command",
+    "command|docs",
+    "command|info",
+    "command|list",
+    "commandlog|get",
+    "info",
+    "latency|histogram",
+    "monitor",
+    "slowlog|get",
 ];
 
 /// Commands that do the same under another name.

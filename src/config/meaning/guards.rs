@@ -5,11 +5,13 @@ use crate::{
     config::{
         decode::{Item, TextOr},
         error::Report,
+        password,
         raw::{RawParameters, RawRole, RawScripts},
     },
     policy::{
         arguments::Parameters,
         guards::Guards,
+        rename::Renames,
         scripts::{Pins, Scripts},
     },
 };
@@ -26,13 +28,40 @@ pub(super) struct ScriptRule {
 }
 
 /// The guards of a role; `scripts` is what it says of scripts, if anything.
-pub(super) fn guards(raw: &RawRole, scripts: Option<Scripts>, report: &mut Report) -> Guards {
+pub(super) fn guards(raw: &RawRole, scripts: Option<Scripts>, paths: &Paths, report: &mut Report) -> Guards {
     Guards {
+        renames: renames(raw, paths, report),
         parameters: raw.config.as_ref().map_or_else(Parameters::unlisted, |item| parameters(&item.value, report)),
         scripts,
         scripts_of_floor: false,
         own_kill: choice(raw.client_kill.as_ref(), &[("any", false), ("own", true)], false, report),
     }
+}
+
+/// Errors tell of commands by their usual names only, and of the table as a whole.
+fn renames(raw: &RawRole, paths: &Paths, report: &mut Report) -> Renames {
+    let mut found = Renames::default();
+    if let Some(item) = &raw.rename {
+        for (usual, word) in &item.value.0 {
+            if let Err(fault) = found.add(usual, word.clone()) {
+                report.error(&item.at, format!("{usual:?}: {fault}"));
+            }
+        }
+    }
+    if let Some(item) = &raw.rename_file {
+        let path = paths.resolve(item, report);
+        match password::read(&path) {
+            Ok(text) => {
+                for (line, fault) in found.read(text.expose()).err().into_iter().flatten() {
+                    report.error(&item.at, format!("{}: line {line}: {fault}", path.display()));
+                }
+            }
+            Err(error) => {
+                report.error(&item.at, format!("{}: {error}", path.display()));
+            }
+        }
+    }
+    found
 }
 
 fn parameters(raw: &RawParameters, report: &mut Report) -> Parameters {

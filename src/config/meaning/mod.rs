@@ -218,33 +218,22 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
 struct Floor {
     deny: Vec<String>,
     shadow: Vec<String>,
-<<<<<<< HEAD
     scripts: Option<guards::ScriptRule>,
-=======
     places: Vec<RulePlace>,
->>>>>>> main
 }
 
 impl Default for Floor {
     fn default() -> Self {
-<<<<<<< HEAD
-        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None }
-=======
-        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), places: Vec::new() }
->>>>>>> main
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None, places: Vec::new() }
     }
 }
 
 fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
     let scripts = guards::scripts(item.value.scripts.as_ref(), paths, report);
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
-<<<<<<< HEAD
-    let Some(deny) = item.value.deny else { return Floor { shadow, scripts, ..Floor::default() } };
-=======
     let mut places = places::of_entries(item.value.deny.as_ref(), report);
     places.extend(places::of_entries(item.value.shadow.as_ref(), report));
-    let Some(deny) = item.value.deny else { return Floor { shadow, places, ..Floor::default() } };
->>>>>>> main
+    let Some(deny) = item.value.deny else { return Floor { shadow, scripts, places, ..Floor::default() } };
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -252,11 +241,7 @@ fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
             deny.at.key
         ));
     }
-<<<<<<< HEAD
-    Floor { deny: rules, shadow, scripts }
-=======
-    Floor { deny: rules, shadow, places }
->>>>>>> main
+    Floor { deny: rules, shadow, scripts, places }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

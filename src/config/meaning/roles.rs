@@ -1,10 +1,6 @@
 //! Roles: whom each is for and what it may say.
 
-<<<<<<< HEAD
-use super::{Paths, choice, deny_rules, guards, limits::number, name, network};
-=======
-use super::{choice, deny_rules, limits::number, name, network, places};
->>>>>>> main
+use super::{Paths, choice, deny_rules, guards, limits::number, name, network, places};
 use crate::{
     config::{
         decode::{Item, nearest},
@@ -62,7 +58,7 @@ pub(super) fn assign(
         let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
         let acl = acl_rules(raw.rules.as_ref(), report);
         let scripts = guards::scripts(raw.scripts.as_ref(), paths, report);
-        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), report);
+        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), paths, report);
         let wanted = services_of(&raw, services, report);
         let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
@@ -76,6 +72,8 @@ pub(super) fn assign(
                 guards.scripts = service.scripts.clone().or(guards.scripts);
                 guards.scripts_of_floor = service.scripts.is_some();
             }
+            let rename_file = raw.rename_file.as_ref().map(|item| paths.resolve(item, report));
+            service.rename_files.extend(rename_file);
             service.pin_files.extend(scripts.iter().filter_map(|rule| rule.file.clone()));
             let spec =
                 Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow, guards: Some(&guards) };

@@ -96,12 +96,10 @@ fn service(
         admission: door.admission,
         floor: floor.deny,
         floor_shadow: floor.shadow,
-<<<<<<< HEAD
         pin_files: floor.scripts.iter().filter_map(|rule| rule.file.clone()).collect(),
+        rename_files: Vec::new(),
         scripts: floor.scripts.map(|rule| rule.scripts),
-=======
         rule_places: floor.places,
->>>>>>> main
         roles: Vec::new(),
     };
     (service, anonymous_at)
