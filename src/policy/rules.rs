@@ -77,6 +77,9 @@ struct Row {
 #[derive(Debug, PartialEq, Eq)]
 struct Rules {
     acl: Acl,
+    /// What an operator should know of them.
+    remarks: Box<[String]>,
+    minds_databases: bool,
     command: RuleId,
     key: RuleId,
     channel: RuleId,
@@ -165,6 +168,12 @@ impl Policy {
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {
         self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+    }
+
+    /// Whether the database takes part in any verdict: then it must be known when one is given.
+    #[must_use]
+    pub fn minds_databases(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.minds_databases)
     }
 
     /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
@@ -280,6 +289,12 @@ impl Policy {
         self.of(Verdict::Shadow)
     }
 
+    /// Whether the command is denied because somebody named it, not because no rule allows it.
+    fn is_closed_by_name(&self, id: CommandId) -> bool {
+        let not_granted = self.rules.as_ref().map(|rules| rules.command);
+        matches!(self.judge(id), Verdict::Deny(denial) if Some(denial.rule) != not_granted)
+    }
+
     /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -290,7 +305,7 @@ impl Policy {
                 .map(|(_, row)| row.full_name.to_ascii_uppercase())
                 .collect::<Vec<_>>()
         };
-        let mut warnings = Vec::new();
+        let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
         warnings.extend(self.guards.guards.parameters.warnings());
         let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
         if !self.renames().is_empty() && !telling.is_empty() {
@@ -330,7 +345,7 @@ impl Policy {
                 continue;
             };
             for (closed, left_open) in [(denied_id, twin_id), (twin_id, denied_id)] {
-                if !open(closed) && open(left_open) {
+                if self.is_closed_by_name(closed) && open(left_open) {
                     warnings.push(format!(
                         "{} is denied, but {} does the same and is not",
                         closed.entry().full_name.to_ascii_uppercase(),
@@ -483,8 +498,8 @@ impl Compiler {
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.
     fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
-        let acl = match acl::parse::compile(text) {
-            Ok(acl) => acl,
+        let acl::parse::Compiled { acl, remarks, taken } = match acl::parse::compile(text) {
+            Ok(compiled) => compiled,
             Err(faults) => {
                 errors.extend(faults.into_iter().map(|error| RuleError {
                     place: Place::Rules(error.offset),
@@ -503,14 +518,25 @@ impl Compiler {
         };
         let (command, key) = (name("command")?, name("key")?);
         let (channel, database) = (name("channel")?, name("database")?);
-        for (id, _) in catalog::iter() {
+        for ((id, _), taken) in catalog::iter().zip(taken) {
             if !acl.may(id) {
-                self.deny(id, command);
+                // The term that took it away speaks, if one did.
+                let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
+                self.deny(id, rule);
             } else if let Some(row) = self.rows.get_mut(id.index()) {
                 row.asks_words |= acl.asks_words(id);
             }
         }
-        Some(Rules { acl, command, key, channel, database, in_shadow: self.shadow })
+        Some(Rules {
+            minds_databases: acl.minds_databases() && !self.shadow,
+            remarks: remarks.into_boxed_slice(),
+            acl,
+            command,
+            key,
+            channel,
+            database,
+            in_shadow: self.shadow,
+        })
     }
 }
 
