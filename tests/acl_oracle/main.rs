@@ -204,7 +204,7 @@ impl Oracle {
                     assert!(line.iter().take(2).any(|word| word.contains('\0')), "{line:?} does not resolve");
                     return *self.counts.reasons.entry(reasons::NAME_WITH_NUL).or_default() += 1;
                 };
-                let question = Question { id, words, db };
+                let question = Question { id, words, db, own_id: None };
                 self.compare(&policy, &text, &question, line, theirs);
             });
         }

@@ -19,7 +19,9 @@ fn denied(rules: &str, line: &str) -> Option<Subject> {
     with_words(&words, words.len(), |words| {
         let Resolved::Known(id) = resolve(words) else { panic!("{line} is no command") };
         let verdict = match policy.judge(id) {
-            Verdict::Allow if policy.asks_words(id) => policy.judge_words(&Question { id, words, db: 0 }, &mut vec![7]),
+            Verdict::Allow if policy.asks_words(id) => {
+                policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut vec![7])
+            }
             verdict => verdict,
         };
         match verdict {
