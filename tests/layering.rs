@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("resp", &[]),
     ("command", &["resp"]),
-    ("policy", &["command", "resp", "moment"]),
+    ("policy", &["command", "resp", "moment", "secret"]),
     ("audit", &["command", "policy", "resp", "moment"]),
     ("lane", &["command", "resp", "secret"]),
     ("session", &["audit", "command", "lane", "policy", "resp", "moment"]),

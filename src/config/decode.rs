@@ -4,6 +4,7 @@ use super::{
     error::{At, Report},
     tree::{Node, Value},
 };
+use crate::secret::Secret;
 
 /// A value and the key it was given for.
 #[derive(Debug, Clone)]
@@ -99,6 +100,48 @@ impl Decode for NumberOrText {
         match value {
             Value::Number(number) => Some(Self::Number(number)),
             Value::Text(text) => Some(Self::Text(text)),
+            other => wrong_kind(&other, at, report),
+        }
+    }
+}
+
+/// A table of whatever keys, each with a text that is a secret.
+#[derive(Debug, Clone)]
+pub(super) struct Hidden(pub(super) Vec<(String, Secret)>);
+
+impl Decode for Hidden {
+    const EXPECTS: &'static str = "a table of strings";
+
+    fn decode(value: Value, at: &At, report: &mut Report) -> Option<Self> {
+        let Value::Table(entries) = value else { return wrong_kind(&value, at, report) };
+        let mut found = Vec::new();
+        for entry in entries {
+            match entry.node.value {
+                Value::Text(text) => found.push((entry.key, Secret::new(text.into_bytes()))),
+                other => {
+                    report.error(at, format!("{:?}: expected a string, found {}", entry.key, other.kind()));
+                }
+            }
+        }
+        Some(Self(found))
+    }
+}
+
+/// A word, or a table where a word does not say it all.
+#[derive(Debug, Clone)]
+pub(super) enum TextOr<T> {
+    Text(String),
+    Table(T),
+}
+
+impl<T: Decode> Decode for TextOr<T> {
+    const EXPECTS: &'static str = "a string or a table";
+    const KEYS: &'static [KeyDoc] = T::KEYS;
+
+    fn decode(value: Value, at: &At, report: &mut Report) -> Option<Self> {
+        match value {
+            Value::Text(text) => Some(Self::Text(text)),
+            table @ Value::Table(_) => T::decode(table, at, report).map(Self::Table),
             other => wrong_kind(&other, at, report),
         }
     }

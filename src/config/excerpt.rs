@@ -6,7 +6,7 @@ use std::{fmt, ops::Range};
 const WIDTH_MAX: usize = 160;
 /// Words that, as the end of a key's name, say that the value is a secret. A configuration has no such key; people write
 /// them all the same, and an error about them must not print what they wrote.
-const SECRET_KEYS: [&str; 6] = ["password", "passwd", "pass", "secret", "requirepass", "token"];
+const SECRET_KEYS: [&str; 7] = ["password", "passwd", "pass", "secret", "requirepass", "token", "rename"];
 const BLOT: &str = "…";
 
 /// A line and which of its characters are at fault.
@@ -103,7 +103,7 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
         // `auth` has one value that is none.
         let word = key.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         let auth = word == "auth" && !value.trim_start().trim_start_matches(['"', '\'']).starts_with("none");
-        if auth || SECRET_KEYS.iter().any(|word| key.ends_with(word)) {
+        if auth || key.contains("rename.") || SECRET_KEYS.iter().any(|word| key.ends_with(word)) {
             // Where a secret ends is for a parser to say; the rest of the line goes with it.
             found.push(start..line.len());
             break;
@@ -208,6 +208,8 @@ mod tests {
             "rules = \"<hunter2\"",
             "  >hunter2",
             "(>hunter2 +get)",
+            "rename = { CONFIG = \"hunter2\" }",
+            "rename.CONFIG = \"hunter2\"",
             "address = \"redis://:hunter2@10.0.0.1:6379\"",
             "address = \"redis://me:hun@ter2@10.0.0.1:6379\"",
         ];

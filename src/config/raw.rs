@@ -1,6 +1,6 @@
 //! The file as typed. The doc comments are the documentation of the keys: unit, default and bounds of each.
 
-use super::decode::{Item, NumberOrText, tables};
+use super::decode::{Hidden, Item, NumberOrText, TextOr, tables};
 
 /// A list of values.
 type List<T> = Vec<Item<T>>;
@@ -132,8 +132,28 @@ tables! {
         /// Entries that are tried out: what they would deny is let through, and its record has the rule as `shadow`.
         /// Written as `deny`. Default: none.
         shadow: List<String>,
+        /// What becomes of scripts where a role does not say: as `role.N.scripts`.
+        scripts: TextOr<RawScripts>,
     }
-    planned ["scripts"]
+    planned []
+
+    /// Scripts that may be run.
+    RawScripts {
+        /// The file of what may be run: per line the SHA-1 of a script's body or a library's code, as `sha1sum` writes it, or
+        /// `function NAME` for FCALL. At most 1 MiB; read when the configuration is loaded.
+        pinned: String,
+    }
+    planned []
+
+    /// Parameters of the server, by name or pattern (`*`, `?`).
+    RawParameters {
+        /// What CONFIG GET may show, each name and everything a pattern reaches. Passwords are never shown. Default:
+        /// everything else.
+        get: List<String>,
+        /// What CONFIG SET may change. Default: whatever the denylist leaves open.
+        set: List<String>,
+    }
+    planned []
 
     /// What an identity may say.
     RawRole {
@@ -167,11 +187,27 @@ tables! {
         databases: List<i64>,
         /// Bounds of its own, in place of those in `limits`.
         limits: RawRoleLimits,
+        /// Scripts: "deny", "read-only" (EVAL_RO and its kin), "allow" (any: they can do what is denied), or
+        /// `{ pinned = "FILE" }` for those whose SHA-1 is in the file. It stands in the place of the group `scripting` that
+        /// presets have. Default: `policy.scripts`, or what the denylist says.
+        scripts: TextOr<RawScripts>,
+        /// Which parameters CONFIG GET and CONFIG SET may name: { get = ["maxmemory*"], set = ["maxmemory"] }. The denylist
+        /// decides first.
+        config: RawParameters,
+        /// Whose connections CLIENT KILL may end, if the denylist leaves it open: "any" (default), or "own", the client's own
+        /// by its number (CLIENT KILL ID).
+        client_kill: String,
+        /// The names that the server was told to know commands by (`rename-command`), under the usual ones:
+        /// { CONFIG = "b840fc02" }. Better kept in `rename_file`.
+        rename: Hidden,
+        /// The same as a file, as redis.conf has it: "rename-command CONFIG b840fc02" a line, with the two first words or
+        /// without the very first. Not readable by everybody.
+        rename_file: String,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["rename", "scripts"]
+    planned []
 
     /// A role's own credential for Redis.
     RawRoleUpstream {

@@ -18,7 +18,7 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    policy::{bans::Schedule, identity::Role, network::Admission},
+    policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
     tls::server::{Files, MinVersion},
@@ -81,6 +81,12 @@ pub struct Service {
     pub floor: Vec<String>,
     /// What is tried out under every role, likewise: let through, and noted in the record.
     pub floor_shadow: Vec<String>,
+    /// What becomes of scripts where a role does not say.
+    pub scripts: Option<Scripts>,
+    /// The files of pinned scripts that were read for its roles.
+    pub pin_files: Vec<PathBuf>,
+    /// The files of secret command names that were read for its roles.
+    pub rename_files: Vec<PathBuf>,
     /// Where each rule of floor and roles was written; where the default floor stands there is none.
     pub rule_places: Vec<RulePlace>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
@@ -286,6 +292,12 @@ impl Settings {
             name("tls.client_ca", &service.tls.client_ca);
             for path in &service.tls.crl {
                 name("tls.crl", path);
+            }
+            for path in &service.pin_files {
+                name("scripts.pinned", path);
+            }
+            for path in &service.rename_files {
+                name("rename_file", path);
             }
         }
         files

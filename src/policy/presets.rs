@@ -54,6 +54,9 @@ pub enum Said {
 /// The last part of the rule that denies what an allow-list does not name.
 pub const NOT_LISTED: &str = "not-listed";
 
+/// The group that leaves its commands to a role's `scripts`, where that says something.
+pub const SCRIPTING: &str = "scripting";
+
 /// Every preset, the default first.
 pub const PRESETS: &[Preset] = &[
     hardened::HARDENED,

@@ -15,7 +15,10 @@ pub(super) use fault::{nearest, shown};
 
 use super::acl::{self, Acl};
 use super::databases::Databases;
+use super::guards::{self, Guards};
 use super::presets::{self, Preset};
+use super::rename::Renames;
+use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
 use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
 use crate::resp::Words;
@@ -34,6 +37,8 @@ pub struct Spec<'s> {
     pub rules_in_shadow: bool,
     /// The databases that may be used; never in shadow mode, for a connection begins in one of them.
     pub databases: Option<&'s Databases>,
+    /// What looks at arguments. In shadow mode with the ACL rules.
+    pub guards: Option<&'s Guards>,
 }
 
 /// Rules as `ACL GETUSER` shows them.
@@ -58,6 +63,8 @@ pub struct Question<'q> {
     pub words: &'q Words<'q>,
     /// The database it would run in.
     pub db: u32,
+    /// The number of the client's own connection to Redis, if it is known.
+    pub own_id: Option<u64>,
 }
 
 /// One verdict per row of the catalog, what words add to it, and the names of the rules behind the denials. Immutable;
@@ -70,6 +77,7 @@ pub struct Policy {
     names: Box<[String]>,
     rules: Option<Rules>,
     databases: Option<(Databases, RuleId)>,
+    guards: guards::Rules,
 }
 
 /// What is known of a row without its words.
@@ -78,6 +86,8 @@ struct Row {
     verdict: Verdict,
     /// Whether words take part.
     asks_words: bool,
+    /// Whether arguments do.
+    asks_arguments: bool,
 }
 
 /// ACL rules, and the rules that records name for what they deny.
@@ -105,6 +115,8 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/held-command",
     "builtin/in-stream",
     "builtin/access-control",
+    "builtin/credential",
+    "builtin/renamed",
 ];
 
 impl Policy {
@@ -121,8 +133,16 @@ impl Policy {
     /// # Errors
     /// Everything that names nothing, all of it at once.
     pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
-        let row = Row { verdict: Verdict::Allow, asks_words: false };
-        let mut compiler = Compiler { rows: vec![row; catalog::len()], names: Vec::new(), shadow: false };
+        let row = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
+        let guards = spec.guards.cloned().unwrap_or_default();
+        // The floor is in force whatever is tried out above it.
+        let yields = !spec.rules_in_shadow || guards.scripts_of_floor;
+        let mut compiler = Compiler {
+            rows: vec![row; catalog::len()],
+            names: Vec::new(),
+            shadow: false,
+            guards: if yields { guards.clone() } else { Guards::default() },
+        };
         let mut errors = Vec::new();
         for (position, entry) in spec.deny.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
@@ -133,6 +153,8 @@ impl Policy {
         // What is in force speaks first.
         let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
         let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        compiler.shadow = spec.rules_in_shadow;
+        let guards = compiler.guard(guards, &mut errors);
         compiler.shadow = true;
         for (position, entry) in spec.shadow.iter().enumerate() {
             if let Err(fault) = compiler.add(entry) {
@@ -153,7 +175,8 @@ impl Policy {
                 _ => {}
             }
         }
-        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules, databases })
+        let (rows, names) = (compiler.rows.into_boxed_slice(), compiler.names.into_boxed_slice());
+        Ok(Self { rows, names, rules, databases, guards })
     }
 
     /// The verdict on a catalogued command, as far as its name alone decides it.
@@ -204,6 +227,19 @@ impl Policy {
         Verdict::Allow
     }
 
+    /// Whether arguments of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_arguments`] is to
+    /// be asked.
+    #[must_use]
+    pub fn asks_arguments(&self, id: CommandId) -> bool {
+        self.rows.get(id.index()).is_some_and(|row| row.asks_arguments)
+    }
+
+    /// The verdict on a whole command that [`Self::judge`] allows and whose arguments take part.
+    #[must_use]
+    pub fn judge_arguments(&self, question: &Question<'_>) -> Verdict {
+        self.guards.judge(question)
+    }
+
     /// Whether what words decide is in shadow mode only.
     #[must_use]
     pub fn asks_in_shadow(&self) -> bool {
@@ -230,10 +266,24 @@ impl Policy {
         }
     }
 
-    /// Whether a command must be whole before it can be judged, however large it is.
+    /// What looks at arguments.
+    #[must_use]
+    pub const fn guards(&self) -> &Guards {
+        &self.guards.guards
+    }
+
+    /// The commands that the server knows under secret names.
+    #[must_use]
+    pub const fn renames(&self) -> &Renames {
+        &self.guards.guards.renames
+    }
+
+    /// Whether a command must be whole before it can be judged or sent, however large it is.
     #[must_use]
     pub fn needs_whole(&self, id: CommandId) -> bool {
-        self.databases.is_some() && Databases::ask(id)
+        self.asks_arguments(id)
+            || self.renames().word_of(id).is_some()
+            || (self.databases.is_some() && Databases::ask(id))
     }
 
     /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
@@ -244,11 +294,17 @@ impl Policy {
         if !keys::settled(entry, words) {
             return false;
         }
-        if words.whole() >= words.declared() || !self.asks_words(id) {
+        if words.whole() >= words.declared() {
+            return true;
+        }
+        if self.needs_whole(id) {
+            return false;
+        }
+        if !self.asks_words(id) {
             return true;
         }
         // The word behind the name: a channel, or the word a rule names.
-        if self.needs_whole(id) || words.whole() < 2 {
+        if words.whole() < 2 {
             return false;
         }
         // A denial may rest on what is not known yet, and taken to be needed.
@@ -306,6 +362,14 @@ impl Policy {
                 .collect::<Vec<_>>()
         };
         let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
+        warnings.extend(self.guards.guards.parameters.warnings());
+        let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
+        if !self.renames().is_empty() && !telling.is_empty() {
+            warnings.push(format!(
+                "commands are renamed, and {} can show what to: deny them to who is not to learn it",
+                telling.join(", ")
+            ));
+        }
         if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
@@ -314,7 +378,9 @@ impl Policy {
         if tried > 0 {
             warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
         }
-        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script);
+        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_)))
+            && (!self.guards.in_shadow || self.guards.guards.scripts_of_floor);
+        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
         if !scripts.is_empty() {
             warnings.push(format!(
                 "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
@@ -370,6 +436,24 @@ const TAKEOVER: &[&str] = &[
     "sync",
 ];
 
+/// Commands whose replies show commands by the name that the server knows them by.
+const TELL_NAMES: &[&str] = &[
+    "acl|cat",
+    "acl|getuser",
+    "acl|list",
+    "acl|log",
+    "client|list",
+    "command",
+    "command|docs",
+    "command|info",
+    "command|list",
+    "commandlog|get",
+    "info",
+    "latency|histogram",
+    "monitor",
+    "slowlog|get",
+];
+
 /// Commands that do the same under another name.
 const TWINS: &[(&str, &str)] = &[
     ("slaveof", "replicaof"),
@@ -386,12 +470,17 @@ struct Compiler {
     names: Vec<String>,
     /// Whether the entries that come now are in shadow mode.
     shadow: bool,
+    /// What presets leave to the guards.
+    guards: Guards,
 }
 
 impl Compiler {
     fn add(&mut self, entry: &str) -> Result<(), RuleFault> {
         match Target::parse(entry)? {
             Target::Preset(preset) => preset.denied().try_for_each(|(id, group)| {
+                if group == presets::SCRIPTING && self.guards.speak_of(id.entry()) {
+                    return Ok(());
+                }
                 let rule = self.rule(format!("preset:{}/{group}", preset.name))?;
                 self.deny(id, rule);
                 Ok(())
@@ -459,6 +548,35 @@ impl Compiler {
             }
         }
         Some((databases.clone(), rule))
+    }
+
+    /// Takes the guards, and denies by them what no argument could make allowed.
+    fn guard(&mut self, guards: Guards, errors: &mut Vec<RuleError>) -> guards::Rules {
+        let mut name = |what: String| match self.rule(what.clone()) {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Rules(0), entry: what, fault });
+                None
+            }
+        };
+        let get = guards.parameters.readable().and_then(|_| name("config:get".to_owned()));
+        let set = guards.parameters.changeable().and_then(|_| name("config:set".to_owned()));
+        let kill = guards.own_kill.then(|| name("client_kill:own".to_owned())).flatten();
+        let scripts = guards.scripts.as_ref().filter(|scripts| **scripts != Scripts::Allow);
+        let scripts = scripts.and_then(|scripts| name(format!("scripts:{}", scripts.word())));
+        let in_shadow = self.shadow;
+        self.shadow &= !guards.scripts_of_floor;
+        for (id, row) in catalog::iter() {
+            if let (Some(how), Some(rule)) = (&guards.scripts, scripts)
+                && how.by_name(row) == ByName::Denied
+            {
+                self.deny(id, rule);
+            }
+            if let Some(at) = self.rows.get_mut(id.index()) {
+                at.asks_arguments = guards.ask(row);
+            }
+        }
+        guards::Rules { guards, get, set, kill, scripts, in_shadow }
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.

@@ -219,7 +219,7 @@ impl Session {
         };
         let (id, settled) = match resolved {
             Resolved::Known(id) => {
-                let question = Question { id, words: &words, db: self.core.db };
+                let question = Question { id, words: &words, db: self.core.db, own_id: self.core.own_id };
                 (Some(id), self.core.peer.policy().settled(&question, &mut self.core.keys))
             }
             _ => (None, false),

@@ -85,21 +85,21 @@ impl Core {
             return encode::error(out, format!("ERR wrong number of arguments for '{name}' command").as_bytes());
         }
         let policy = self.peer.policy();
-        let subject = match policy.judge(id) {
-            Verdict::Deny(denial) => Some(denial.subject),
-            Verdict::Allow | Verdict::Shadow(_)
-                if entry.deciding && strict::fault(entry, words, &mut self.keys).is_some() =>
-            {
-                Some(Subject::Command)
-            }
-            Verdict::Allow | Verdict::Shadow(_) if policy.asks_words(id) => {
-                match policy.judge_words(&Question { id, words, db: self.db }, &mut self.keys) {
-                    Verdict::Allow | Verdict::Shadow(_) => None,
-                    Verdict::Deny(denial) => Some(denial.subject),
-                }
-            }
+        let denied = |verdict| match verdict {
             Verdict::Allow | Verdict::Shadow(_) => None,
+            Verdict::Deny(denial) => Some(denial.subject),
         };
+        let mut subject = denied(policy.judge(id));
+        if subject.is_none() && entry.deciding && strict::fault(entry, words, &mut self.keys).is_some() {
+            subject = Some(Subject::Command);
+        }
+        let question = Question { id, words, db: self.db, own_id: self.own_id };
+        if subject.is_none() && policy.asks_words(id) {
+            subject = denied(policy.judge_words(&question, &mut self.keys));
+        }
+        if subject.is_none() && policy.asks_arguments(id) {
+            subject = denied(policy.judge_arguments(&question));
+        }
         match subject {
             None => encode::status(out, b"OK"),
             Some(Subject::Command) => {

@@ -15,7 +15,11 @@ use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
     command::Effect,
     lane::{Arrival, Desync, Own},
-    resp::reply::{Class, error_code},
+    policy::guards::tells_own_id,
+    resp::{
+        number,
+        reply::{Class, error_code},
+    },
 };
 use std::num::NonZeroU32;
 
@@ -96,7 +100,14 @@ impl Core {
                     if first && self.lost_authentication(turn) {
                         return input.len();
                     }
-                    self.pass_reply(at, len, down);
+                    if self.holds_error(first, rest) {
+                        self.pass_error(rest.get(..len).unwrap_or_default(), last, down);
+                    } else {
+                        self.pass_reply(at, len, down);
+                    }
+                    if first && last && rest.first() == Some(&b':') {
+                        self.learn_own_id(rest.get(1..len.saturating_sub(2)));
+                    }
                     at = at.saturating_add(len);
                     if last {
                         self.close_front(turn, up, down);
@@ -106,6 +117,13 @@ impl Core {
             }
         }
         at
+    }
+
+    /// An integer has come in one piece: it may be the number of the connection, which this client was told.
+    fn learn_own_id(&mut self, digits: Option<&[u8]>) {
+        if self.slots.front().and_then(Slot::command).is_some_and(|id| tells_own_id(id.entry())) {
+            self.own_id = digits.and_then(number::canonical_u64);
+        }
     }
 
     /// Releases, unless what Redis said next is a push that nobody asked for: it was said before the command was
@@ -122,14 +140,44 @@ impl Core {
         self.bytes_out = self.bytes_out.saturating_add(len as u64);
     }
 
-    /// Passes a piece of the front slot's reply on, unless the client is not to see it.
-    fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
-        let Some(slot) = self.slots.front() else { return };
+    /// Whether the client is to see the front slot's reply.
+    fn shows_reply(&self) -> bool {
+        let Some(slot) = self.slots.front() else { return false };
         let replaced = matches!(slot.kind, Kind::AsDiscard(local) if self.discard_text(local).is_some());
         let silent = slot.marks.has(Marks::SILENT) && !self.ends_silence(slot);
-        if !silent && !replaced {
+        !silent && !replaced
+    }
+
+    /// Passes a piece of the front slot's reply on, unless the client is not to see it.
+    fn pass_reply(&mut self, at: usize, len: usize, down: &mut Gather<'_>) {
+        if self.shows_reply() {
             self.pass(at, len, down);
             self.reply_out = self.reply_out.saturating_add(len as u64);
+        }
+    }
+
+    /// Whether what comes is (more of) an error that may say a secret name.
+    fn holds_error(&mut self, first: bool, rest: &[u8]) -> bool {
+        if first && rest.first() == Some(&b'-') && !self.peer.policy().renames().is_empty() {
+            self.held_error = Some(Vec::new());
+        }
+        self.held_error.is_some()
+    }
+
+    /// Holds an error until it is whole, and passes it on with usual names in the place of secret ones.
+    fn pass_error(&mut self, piece: &[u8], last: bool, down: &mut Gather<'_>) {
+        let Some(mut error) = self.held_error.take() else { return };
+        error.extend_from_slice(piece);
+        if !last {
+            self.held_error = Some(error);
+            return;
+        }
+        if self.shows_reply() {
+            let mut shown = Vec::new();
+            self.peer.policy().renames().show(&error, &mut shown);
+            down.push(&shown);
+            self.bytes_out = self.bytes_out.saturating_add(shown.len() as u64);
+            self.reply_out = self.reply_out.saturating_add(shown.len() as u64);
         }
     }
 

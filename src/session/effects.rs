@@ -20,7 +20,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict, rules::Question},
+    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question},
     resp::{Words, encode, number},
 };
 
@@ -98,12 +98,27 @@ impl Core {
                 return self.deny(RuleId::NOT_A_NAME, Local::Denied, resolved, words, &source, turn);
             }
             Resolved::UnknownCommand | Resolved::UnknownSubcommand(_) | Resolved::More => {
-                return self.deny(RuleId::UNKNOWN_COMMAND, Local::Denied, resolved, words, &source, turn);
+                let renames = self.peer.policy().renames();
+                let hidden = words.iter().take(2).any(|word| renames.hides(word));
+                // The client is answered alike, or it could guess.
+                let rule = if hidden { RuleId::RENAMED } else { RuleId::UNKNOWN_COMMAND };
+                return self.deny(rule, Local::Denied, resolved, words, &source, turn);
             }
         };
         let entry = id.entry();
         let argc = words.declared();
         let arity = entry.accepts_arity(argc);
+        let renamed = self.peer.policy().renames().word_of(id);
+        let source = match (renamed, source) {
+            (Some(name), Source::Input { len, .. } | Source::Encoded { len, .. }) => {
+                let list: Vec<&[u8]> = std::iter::once(name).chain(words.iter().skip(1)).collect();
+                let mut bytes = Vec::new();
+                encode::command(&mut bytes, &list);
+                Source::Encoded { bytes, len }
+            }
+            (_, source) => source,
+        };
+        let renamed = renamed.is_some();
         let (judged, asks_words) = self.peer.policy().look(id);
         if let Verdict::Shadow(rule) = judged {
             self.shadow = rule.0 | SHADOW;
@@ -137,10 +152,25 @@ impl Core {
                 // Which words are keys is known of the right number of them only.
                 return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
             }
-            let question = Question { id, words, db: self.db };
+            let question = Question { id, words, db: self.db, own_id: self.own_id };
             let verdict =
                 if arity { self.peer.policy().judge_words(&question, &mut self.keys) } else { Verdict::Allow };
             match verdict {
+                Verdict::Allow => {}
+                Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
+                Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),
+            }
+        }
+        if renamed && !arity {
+            // The server would say the secret name.
+            return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+        }
+        if renamed && tells_its_name(entry, words) {
+            return deny(self, RuleId::RENAMED, Local::Denied);
+        }
+        if self.peer.policy().asks_arguments(id) {
+            let question = Question { id, words, db: self.db, own_id: self.own_id };
+            match self.peer.policy().judge_arguments(&question) {
                 Verdict::Allow => {}
                 Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
                 Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),

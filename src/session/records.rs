@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     audit::record::{CommandRecord, Context, KeyList, Name, Outcome},
+    policy::rename::MASK,
     resp::reply::Class,
 };
 
@@ -181,6 +182,8 @@ impl Core {
             Some(id) => (Name::Known(id), slots::keys_of(slot, words)),
             None => {
                 let (name, sub) = slots::name_of(words);
+                let shown = |word| if policy.renames().hides(word) { MASK } else { word };
+                let (name, sub) = (shown(name), sub.map(shown));
                 (Name::Unknown(name, sub), KeyList::default())
             }
         };

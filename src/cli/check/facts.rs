@@ -58,6 +58,8 @@ pub(super) struct RoleFacts {
     pub(super) denied: usize,
     /// Each rule that denies something, and what.
     pub(super) rules: Vec<RuleFacts>,
+    /// What is said of arguments: parameters, scripts, other names.
+    pub(super) arguments: Vec<String>,
     /// Each rule in shadow mode that would deny something more, and what.
     pub(super) shadow: Vec<RuleFacts>,
 }
@@ -180,6 +182,7 @@ fn role_facts(role: &Role) -> RoleFacts {
         commands: catalog::len(),
         denied: rules.iter().map(|rule| rule.denies.len()).sum(),
         rules,
+        arguments: role.policy.guards().describe(),
         shadow: role.policy.shadowed().map(facts).collect(),
     }
 }

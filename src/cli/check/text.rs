@@ -94,6 +94,9 @@ fn role_lines(page: &mut Page, role: &RoleFacts, verbose: bool) {
     page.list("is for", &role.matches, "nobody");
     page.line("may not say", &format!("{} of {} commands, and none that is unknown", role.denied, role.commands));
     rule_lines(page, &role.rules, verbose);
+    for (at, line) in role.arguments.iter().enumerate() {
+        page.line(if at == 0 { "and" } else { "" }, line);
+    }
     if !role.shadow.is_empty() {
         page.line("in shadow mode", "what these would deny is let through and recorded");
         rule_lines(page, &role.shadow, verbose);

@@ -2,6 +2,7 @@
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
 mod credentials;
+mod guards;
 mod limits;
 mod places;
 mod roles;
@@ -36,7 +37,7 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
     let shared = service::Shared {
         tls: raw.tls.map(|item| tls(item, &paths, report)),
         admission: raw.admission.map(|item| admission(item, report)),
-        floor: raw.policy.map(|item| floor(item, report)),
+        floor: raw.policy.map(|item| floor(item, &paths, report)),
         credentials: raw.credentials.map(|item| credentials::credentials(item, &paths, report)),
         limits: &limits,
     };
@@ -227,20 +228,22 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
 struct Floor {
     deny: Vec<String>,
     shadow: Vec<String>,
+    scripts: Option<guards::ScriptRule>,
     places: Vec<RulePlace>,
 }
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), places: Vec::new() }
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None, places: Vec::new() }
     }
 }
 
-fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
+fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
+    let scripts = guards::scripts(item.value.scripts.as_ref(), paths, report);
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
     let mut places = places::of_entries(item.value.deny.as_ref(), report);
     places.extend(places::of_entries(item.value.shadow.as_ref(), report));
-    let Some(deny) = item.value.deny else { return Floor { shadow, places, ..Floor::default() } };
+    let Some(deny) = item.value.deny else { return Floor { shadow, scripts, places, ..Floor::default() } };
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -248,7 +251,7 @@ fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
             deny.at.key
         ));
     }
-    Floor { deny: rules, shadow, places }
+    Floor { deny: rules, shadow, scripts, places }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

@@ -1,6 +1,8 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{NOWHERE, Paths, choice, deny_rules, limits::number, name, network, places, service::Tables, terms};
+use super::{
+    NOWHERE, Paths, choice, deny_rules, guards, limits::number, name, network, places, service::Tables, terms,
+};
 use crate::{
     config::{
         decode::{Item, nearest},
@@ -72,6 +74,8 @@ pub(super) fn assign(
         let written = imported_rules(raw.acl.as_ref(), raw.rules.as_ref(), house.paths, report);
         let written = written.as_ref().or(raw.rules.as_ref());
         let acl = acl_rules(written, report);
+        let scripts = guards::scripts(raw.scripts.as_ref(), house.paths, report);
+        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), house.paths, report);
         let wanted = services_of(&raw, services, report);
         let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
@@ -79,12 +83,22 @@ pub(super) fn assign(
             let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
             let tried: Vec<&str> =
                 service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
+            let mut guards = role_guards.clone();
+            if in_shadow || guards.scripts.is_none() {
+                // What a role tries out does not lift the floor's.
+                guards.scripts = service.scripts.clone().or(guards.scripts);
+                guards.scripts_of_floor = service.scripts.is_some();
+            }
+            let rename_file = raw.rename_file.as_ref().map(|item| house.paths.resolve(item, report));
+            service.rename_files.extend(rename_file);
+            service.pin_files.extend(scripts.iter().filter_map(|rule| rule.file.clone()));
             let spec = Spec {
                 deny: &enforced,
                 shadow: &tried,
                 rules: acl,
                 rules_in_shadow: in_shadow,
                 databases: own.databases.as_ref(),
+                guards: Some(&guards),
             };
             let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),

@@ -109,7 +109,7 @@ fn service(
         }
     };
     let listeners = listeners(raw.listen, &at, &upstream, others, report);
-    let floor = raw.policy.map(|item| floor(item, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
+    let floor = raw.policy.map(|item| floor(item, paths, report)).or_else(|| shared.floor.clone()).unwrap_or_default();
     let service = Service {
         name: Arc::from(name),
         listeners,
@@ -119,6 +119,9 @@ fn service(
         admission: door.admission,
         floor: floor.deny,
         floor_shadow: floor.shadow,
+        pin_files: floor.scripts.iter().filter_map(|rule| rule.file.clone()).collect(),
+        rename_files: Vec::new(),
+        scripts: floor.scripts.map(|rule| rule.scripts),
         rule_places: floor.places,
         roles: Vec::new(),
         terms: Vec::new(),

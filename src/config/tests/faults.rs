@@ -34,7 +34,32 @@ fn every_fault_names_its_place_and_what_was_expected() {
             "ravelin.toml:20:1",
             &["limits.banana: unknown key", "known here: max_connections, "],
         ),
-        (with("[policy]\nscripts = \"deny\""), "ravelin.toml:20:1", &["policy.scripts: this key is planned"]),
+        (
+            with("[policy]\nscripts = \"read_only\""),
+            "ravelin.toml:20:11",
+            &["policy.scripts: expected \"deny\" or \"read-only\" or \"allow\", found", "did you mean \"read-only\"?"],
+        ),
+        (with("[policy]\nscripts = {}"), "ravelin.toml:20:11", &["policy.scripts.pinned", "\"scripts.sha1\""]),
+        (
+            with("[policy]\nscripts = { pinned = \"nowhere.sha1\" }"),
+            "ravelin.toml:20:22",
+            &["policy.scripts.pinned: ", "nowhere.sha1: it cannot be read"],
+        ),
+        (
+            replaced("match =", "config = { get = [\"maxmemry\"] }\nmatch ="),
+            "ravelin.toml:17:19",
+            &["role.0.config.get.0: \"maxmemry\": no parameter of Redis", "did you mean maxmemory?"],
+        ),
+        (
+            replaced("match =", "config = { get = [\"requirepass\"] }\nmatch ="),
+            "ravelin.toml:17:19",
+            &["role.0.config.get.0: \"requirepass\": its value is a credential"],
+        ),
+        (
+            replaced("match =", "client_kill = \"mine\"\nmatch ="),
+            "ravelin.toml:17:15",
+            &["role.0.client_kill: expected \"any\" or \"own\", found \"mine\""],
+        ),
         (
             replaced("match =", "rules = \"+@read -kyes\"\nmatch ="),
             "ravelin.toml:17:9",

@@ -21,7 +21,9 @@ fn denied(rules: &str, line: &str) -> Option<Subject> {
     with_words(&words, words.len(), |words| {
         let Resolved::Known(id) = resolve(words) else { panic!("{line} is no command") };
         let verdict = match policy.judge(id) {
-            Verdict::Allow if policy.asks_words(id) => policy.judge_words(&Question { id, words, db: 0 }, &mut vec![7]),
+            Verdict::Allow if policy.asks_words(id) => {
+                policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut vec![7])
+            }
             verdict => verdict,
         };
         match verdict {
@@ -297,7 +299,11 @@ fn a_common_command_is_judged_without_memory() {
         with_words(&words, words.len(), |words| {
             let Resolved::Known(id) = resolve(words) else { panic!("{line}") };
             let mut scratch = Vec::new();
-            assert_eq!(policy.judge_words(&Question { id, words, db: 0 }, &mut scratch), Verdict::Allow, "{line}");
+            assert_eq!(
+                policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut scratch),
+                Verdict::Allow,
+                "{line}"
+            );
             assert_eq!(scratch.capacity(), 0, "{line}");
         });
     }
@@ -323,8 +329,8 @@ proptest! {
         let (id, _) = catalog::iter().nth(row).unwrap();
         with_words(&words, words.len(), |words| {
             // The words need not be the command's: nothing may be relied on.
-            let _ = policy.judge_words(&Question { id, words, db: 0 }, &mut Vec::new());
-            let _ = policy.settled(&Question { id, words, db: 0 }, &mut Vec::new());
+            let _ = policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut Vec::new());
+            let _ = policy.settled(&Question { id, words, db: 0, own_id: None }, &mut Vec::new());
         });
         let _ = policy.describe();
     }
