@@ -9,7 +9,7 @@ use support::{
     client::Client,
     process::{PASSWORD, Proxy},
     redis::{Redis, Release},
-    setup::Setup,
+    setup::{Setup, write_secret},
     wire::Reply,
 };
 
@@ -94,7 +94,7 @@ fn an_application_uses_its_commands_on_its_keys() {
     denied(&mut client, KEY, &["SET other b"]);
     let reply = call(&mut client, "EXEC");
     assert!(reply.error().is_some_and(|text| text.starts_with("EXECABORT")), "{reply:?}");
-    assert_eq!(redis.connect().call(&["EXISTS", "other", "cache:1"]), Reply::Integer(0));
+    assert_eq!(redis.connect().call(&["MGET", "other", "cache:1"]), Reply::Array(vec![Reply::Null, Reply::Null]));
     // The floor stands under the rules, which do not allow this either way.
     no_command(&mut client, &["FLUSHALL", "CONFIG GET requirepass"]);
 }
@@ -260,4 +260,36 @@ fn a_role_without_rules_is_told_what_its_denylist_leaves() {
     call(&mut client, "SUBSCRIBE c");
     let reply = call(&mut client, "ACL WHOAMI");
     assert!(reply.error().is_some(), "{reply:?}");
+}
+
+/// A `users.acl` as Redis writes it, with the passwords that Redis needs and a role does not.
+#[test]
+fn the_rules_of_a_users_acl_are_taken_over() {
+    let redis = Redis::with_password(PASSWORD);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.acl");
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let text = format!(
+        "user default off #{hash} sanitize-payload ~* &* +@all\n\
+         user app on #{hash} sanitize-payload ~cache:* resetchannels &events:* -@all +@read +ping\n"
+    );
+    write_secret(&file, text.as_bytes());
+    let with = |user: &str| {
+        let acl = format!("acl = {{ file = \"{}\", user = \"{user}\" }}", file.display());
+        let roles = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\n{acl}");
+        Setup { roles: Box::leak(roles.into_boxed_str()), ..Setup::before(&redis) }
+    };
+    let proxy = Proxy::with(&with("app"));
+    let mut client = proxy.client();
+    allowed(&mut client, &["GET cache:1"]);
+    denied(&mut client, KEY, &["GET other"]);
+    no_command(&mut client, &["SET cache:1 v"]);
+    // A user that is off may say nothing, and a reload is what makes it so.
+    let roles = with("default").roles;
+    proxy.configure(&Setup { roles, ..proxy.setup() });
+    proxy.reload();
+    // It comes to open connections one by one.
+    proxy.await_that("the role of a user that is off", |_| call(&mut client, "GET cache:1").error().map(str::to_owned));
+    no_command(&mut client, &["GET cache:1", "PING"]);
+    assert!(!proxy.audit_text().contains(hash) && !proxy.log().contains(hash));
 }

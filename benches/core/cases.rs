@@ -4,6 +4,10 @@ use crate::dialogue::{Dialogue, REPLY, REQUEST, facts, peer, start};
 use ravelin::{
     audit::record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
     command::{CommandId, Resolved, catalog},
+    policy::{
+        Verdict,
+        rules::{Policy, Question, Spec},
+    },
     resp::{
         encode,
         reply::{Class, Progress, ReplyScanner},
@@ -41,6 +45,23 @@ pub fn all() -> Vec<Case> {
         resolve("resolve-config-set", "catalog: a subcommand's row", &["CONFIG", "SET"]),
         resolve("resolve-unknown", "catalog: no such command", &["FT.SEARCH", "index"]),
         judge(),
+        judge_acl(
+            "judge-acl-get",
+            "policy: 50 roles of 30 ACL rules, a GET of a key that the last pattern allows",
+            &["GET", "app:orders:17"],
+        ),
+        judge_acl(
+            "judge-acl-deny",
+            "policy: the same, a GET of a key that no pattern allows",
+            &["GET", "secret:orders:17"],
+        ),
+        judge_acl("judge-acl-set", "policy: the same, a SET with EX", &["SET", "app:orders:17", "v", "EX", "60"]),
+        judge_acl(
+            "judge-acl-mget",
+            "policy: the same, an MGET of 4 keys",
+            &["MGET", "app:a", "app:b", "app:c", "app:d"],
+        ),
+        judge_acl("judge-acl-publish", "policy: the same, a PUBLISH", &["PUBLISH", "events:app:1", "m"]),
         scan("scan-bulk-64", "a 64-byte bulk", bulk(64)),
         scan("scan-bulk-16k", "a 16 KiB bulk", bulk(16 << 10)),
         scan("scan-array-1000", "an array of 1,000 10-byte bulks", array(1000)),
@@ -126,6 +147,38 @@ fn judge() -> Case {
     let id = id("get");
     case("judge-get", "policy: the verdict on a known command", 1, move || {
         black_box(peer.policy().judge(black_box(id)));
+    })
+}
+
+/// Fifty roles of thirty rules each, asked in turn, so that no role's rules are the only ones in the cache: as a session
+/// asks, the name first and the words behind it.
+fn judge_acl(name: &'static str, question: &'static str, words: &[&str]) -> Case {
+    let policies: Vec<Policy> = (0..50)
+        .map(|role| {
+            let patterns: String = (0..14).map(|at| format!(" ~role{role}:{at}:*")).collect();
+            let channels: String = (0..4).map(|at| format!(" &role{role}:{at}")).collect();
+            let rules = format!(
+                "+@all -@dangerous -@admin -@scripting -keys -config +config|get +@connection -select +select|0{patterns} \
+                 %R~shared:* ~app:*{channels} &events:*"
+            );
+            Policy::build(&Spec { deny: &["preset:hardened"], rules: Some(&rules), ..Spec::default() }).unwrap()
+        })
+        .collect();
+    let input = command(words);
+    let mut parser = RequestParser::new(REQUEST);
+    assert_eq!(parser.next(&input), Ok(Request::Command { len: input.len() }));
+    let Resolved::Known(id) = catalog::resolve(&parser.words(&input)) else { panic!("{name}") };
+    let mut scratch = Vec::new();
+    let mut next = 0;
+    case(name, question, 1, move || {
+        let policy = &policies[next];
+        next = if next == 49 { 0 } else { next + 1 };
+        let words = parser.words(black_box(&input));
+        let mut verdict = policy.judge(black_box(id));
+        if verdict == Verdict::Allow && policy.asks_words(id) {
+            verdict = policy.judge_words(&Question { id, words: &words, db: 0 }, &mut scratch);
+        }
+        black_box(verdict);
     })
 }
 

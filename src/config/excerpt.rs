@@ -91,7 +91,7 @@ fn blot(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
     (out, moved)
 }
 
-/// Where secrets stand in a line: values of keys that end in a word for a secret, and the user part of a URL.
+/// Where secrets stand in a line: values of keys that end in a word for a secret, the user part of a URL, and `>password`.
 fn secrets(line: &str) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let lower = line.to_ascii_lowercase();
@@ -116,6 +116,17 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
         if let Some(at) = rest.get(..end).and_then(|authority| authority.rfind('@')) {
             found.push(start..start.saturating_add(at));
         }
+    }
+    // A password or its hash among ACL rules, which have no place for them here and get them all the same.
+    let marks = line.match_indices(['>', '<', '#', '!']).find(|(at, mark)| {
+        let before = line.get(..*at).and_then(|before| before.chars().next_back());
+        let behind = line.get(at.saturating_add(1)..).unwrap_or_default();
+        let begins = before.is_none_or(|before| before.is_whitespace() || matches!(before, '"' | '\'' | '('));
+        let hashed = behind.len() >= 64 && behind.bytes().take(64).all(|byte| byte.is_ascii_hexdigit());
+        begins && if matches!(*mark, ">" | "<") { behind.starts_with(|c: char| !c.is_whitespace()) } else { hashed }
+    });
+    if let Some((at, _)) = marks {
+        found.push(at.saturating_add(1)..line.len());
     }
     found.sort_by_key(|range| range.start);
     found.dedup_by(|later, earlier| {
@@ -195,6 +206,10 @@ mod tests {
             "redis_password = \"\"\"hunter2",
             "rename = { CONFIG = \"hunter2\" }",
             "rename.CONFIG = \"hunter2\"",
+            "rules = \"+get >hunter2 ~a\"",
+            "rules = \"<hunter2\"",
+            "  >hunter2",
+            "(>hunter2 +get)",
             "address = \"redis://:hunter2@10.0.0.1:6379\"",
             "address = \"redis://me:hun@ter2@10.0.0.1:6379\"",
         ];
@@ -207,6 +222,7 @@ mod tests {
         for open in ["client_auth = \"ignore\"", "x = { auth = \"none\", b = 1 }"] {
             assert!(show(open, 0..1).2.contains(open));
         }
+        assert!(show("a = \"b\" # x > y, !z", 0..1).2.contains("x > y, !z"));
         assert!(show("password_file = \"/run/p\"", 0..1).2.contains("/run/p"));
     }
 }

@@ -176,6 +176,8 @@ tables! {
         /// What it may say, in Redis' ACL language: "+@read -keys ~cache:* &events:*". What the rules do not allow is
         /// denied, and whatever they allow, the floor is not. Default: everything that is not denied.
         rules: String,
+        /// In the place of `rules`: those of a user of a `users.acl`, as Redis writes it.
+        acl: RawAcl,
         /// Another credential for Redis than the service's, in every service of the role.
         upstream: RawRoleUpstream,
         /// What becomes of its clients' own AUTH and HELLO AUTH, as in `upstream.client_auth` of the service, whose value
@@ -259,6 +261,15 @@ tables! {
         first: String,
         /// The longest ban, and how long a failure is remembered, "1s" to "30d". Default "1h".
         max: String,
+    }
+    planned []
+
+    /// A user of a `users.acl`.
+    RawAcl {
+        /// The file, at most 1 MiB, not readable by everybody: it may hold passwords. They are not read. Required.
+        file: String,
+        /// The user's name. One that is `off` may say nothing. Required.
+        user: String,
     }
     planned []
 

@@ -186,6 +186,15 @@ impl Policy {
         self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
     }
 
+    /// [`Self::judge`], [`Self::asks_words`] and [`Self::asks_arguments`] by one look.
+    #[must_use]
+    pub fn look(&self, id: CommandId) -> (Verdict, bool, bool) {
+        let unknown = Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND));
+        self.rows
+            .get(id.index())
+            .map_or((unknown, false, false), |row| (row.verdict, row.asks_words, row.asks_arguments))
+    }
+
     /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {

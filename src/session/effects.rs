@@ -119,7 +119,7 @@ impl Core {
             (_, source) => source,
         };
         let renamed = renamed.is_some();
-        let judged = self.peer.policy().judge(id);
+        let (judged, asks_words, asks_arguments) = self.peer.policy().look(id);
         if let Verdict::Shadow(rule) = judged {
             self.shadow = rule.0 | SHADOW;
         }
@@ -146,7 +146,7 @@ impl Core {
             };
             return deny(self, RuleId::NOT_CANONICAL, local);
         }
-        if self.peer.policy().asks_words(id) {
+        if asks_words {
             let in_shadow = self.peer.policy().asks_in_shadow();
             if !arity && !in_shadow {
                 // Which words are keys is known of the right number of them only.
@@ -168,7 +168,7 @@ impl Core {
         if renamed && tells_its_name(entry, words) {
             return deny(self, RuleId::RENAMED, Local::Denied);
         }
-        if self.peer.policy().asks_arguments(id) {
+        if asks_arguments {
             let question = Question { id, words, db: self.db, own_id: self.own_id };
             match self.peer.policy().judge_arguments(&question) {
                 Verdict::Allow => {}

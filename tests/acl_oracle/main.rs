@@ -30,7 +30,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use support::{
+    process::Proxy,
     redis::{Redis, Release, Vendor},
+    setup::Setup,
     wire::{Reply, Wire, encode},
 };
 
@@ -84,18 +86,18 @@ fn ours(policy: &Policy, question: &Question<'_>) -> Said {
 }
 
 /// What `ACL DRYRUN` says; nothing where it does not come to judging.
-fn theirs(reply: &Reply) -> Option<Said> {
+fn theirs_or_ours(reply: &Reply) -> Option<Said> {
     match reply {
         Reply::Status(text) if text == "OK" => Some(Said::Allowed),
         Reply::Bulk(text) => {
             let text = String::from_utf8_lossy(text);
             Some(Said::Denied(if text.contains("permissions to run the") {
                 Subject::Command
-            } else if text.ends_with(" key") {
+            } else if text.ends_with(" key") || text.ends_with("of the keys") {
                 Subject::Key
-            } else if text.ends_with(" channel") {
+            } else if text.ends_with(" channel") || text.ends_with("of the channels") {
                 Subject::Channel
-            } else if text.contains("permissions to access database") {
+            } else if text.contains("permissions to access") {
                 Subject::Database
             } else {
                 panic!("DRYRUN says {text:?}")
@@ -196,7 +198,7 @@ impl Oracle {
             }
         };
         for (line, reply) in lines.iter().zip(&replies) {
-            let Some(theirs) = theirs(reply) else { continue };
+            let Some(theirs) = theirs_or_ours(reply) else { continue };
             with_words(line, |words| {
                 let Resolved::Known(id) = resolve(words) else {
                     // Redis hashes a name whole and compares it up to a NUL, with another seed in every process: it finds
@@ -317,6 +319,82 @@ fn random_rules_are_judged_as_acl_dryrun_judges_them() {
 /// A container that stands alone is an error of arity before any ACL is asked.
 fn is_container(name: &str) -> bool {
     catalog::by_full_name(name).is_some_and(|id| id.entry().container)
+}
+
+/// Sets of rules that the proxy is given one after the other, and commands asked about under each.
+const RELOADS: usize = 30;
+const ASKED: usize = 200;
+
+/// The same through the proxy, which answers `ACL DRYRUN` of oneself from the role: what a session makes of a policy is what
+/// the policy says. (`tests/faults.sh` plants faults in the proxy and wants them found here.)
+#[test]
+fn the_proxy_answers_dryrun_as_redis_does() {
+    if !Release::of_server().since(7, 0) {
+        println!("this server has no ACL DRYRUN");
+        return;
+    }
+    let redis = Redis::start();
+    let mut oracle = Oracle::new(&redis);
+    let with = |rules: &str| {
+        let roles = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\nrules = {rules:?}");
+        Setup { roles: Box::leak(roles.into_boxed_str()), more: "[policy]\ndeny = []", ..Setup::before(&redis) }
+    };
+    let proxy = Proxy::with(&with("+@all"));
+    let mut seed = number("RAVELIN_ORACLE_SEED").unwrap_or(1);
+    let (mut reloads, mut asked, mut differing) = (0, 0, Vec::new());
+    while reloads < RELOADS {
+        seed += 1;
+        let mut generator = Generator::new(seed, false);
+        let hint = generator.row();
+        // One may ask in every round, and the harness is let in.
+        let rules = [generator.rules(hint), vec!["+acl|dryrun".to_owned(), "+ping".to_owned()]].concat();
+        let text = rules.join(" ");
+        let mut set = vec!["ACL".to_owned(), "SETUSER".to_owned(), "app".to_owned(), "reset".to_owned()];
+        set.extend(rules);
+        if oracle.wire.call(&set).error().is_some()
+            || Policy::build(&Spec { rules: Some(&text), ..Spec::default() }).is_err()
+        {
+            continue;
+        }
+        reloads += 1;
+        proxy.configure(&Setup { roles: with(&text).roles, ..proxy.setup() });
+        proxy.reload();
+        let mut client = proxy.client();
+        let lines: Vec<Vec<String>> = (0..ASKED).map(|_| generator.command(hint)).collect();
+        let mut bytes = Vec::new();
+        for line in &lines {
+            let ask: Vec<String> =
+                ["ACL", "DRYRUN", "app"].map(str::to_owned).into_iter().chain(line.clone()).collect();
+            bytes.extend_from_slice(&encode(&ask));
+        }
+        client.send_raw(&bytes);
+        oracle.wire.send_raw(&bytes);
+        for line in &lines {
+            let (ours, theirs) = (client.reply(), oracle.wire.reply());
+            let (Some(ours), Some(theirs)) = (theirs_or_ours(&ours), theirs_or_ours(&theirs)) else { continue };
+            with_words(line, |words| {
+                let Resolved::Known(id) = resolve(words) else { return };
+                if !oracle.known.contains(id.entry().full_name) || !id.entry().accepts_arity(line.len()) {
+                    return;
+                }
+                asked += 1;
+                let excused = ours != Said::Allowed
+                    && (reason(id.entry(), words, ours, theirs).is_some()
+                        || reason(id.entry(), words, Said::Ambiguous, theirs).is_some()
+                            && strict::fault(id.entry(), words, &mut Vec::new()).is_some());
+                if ours != theirs && !excused {
+                    differing.push(format!("rules {text:?}, {line:?}: the proxy {ours:?}, Redis {theirs:?}"));
+                }
+            });
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "{} of {asked} differ:\n{}",
+        differing.len(),
+        differing[..differing.len().min(20)].join("\n")
+    );
+    assert!(asked > 4_000, "only {asked} were asked");
 }
 
 /// The same patterns, asked of Redis by KEYS.

@@ -7,10 +7,12 @@ use crate::{
     config::{
         decode::{Item, nearest},
         error::{At, Report},
-        raw::{RawMatch, RawRole},
+        password,
+        raw::{RawAcl, RawMatch, RawRole},
         settings::{ClientAuth, Limits, RulePlace, Service, Terms, UpstreamAddress},
     },
     policy::{
+        acl,
         identity::{Match, Role},
         network::Admission,
         pattern::{Kind, Pattern},
@@ -19,6 +21,9 @@ use crate::{
     },
 };
 use std::{num::NonZeroU32, sync::Arc};
+
+/// Longest file of users.
+const ACL_FILE_MAX: usize = 1024 * 1024;
 
 /// A role as it was given to services, and where it is written.
 struct Given {
@@ -66,7 +71,9 @@ pub(super) fn assign(
         let own = terms::own(&raw, house.limits, house.paths, report);
         let shadow = deny_rules(raw.shadow.as_ref(), report);
         let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
-        let acl = acl_rules(raw.rules.as_ref(), report);
+        let written = imported_rules(raw.acl.as_ref(), raw.rules.as_ref(), house.paths, report);
+        let written = written.as_ref().or(raw.rules.as_ref());
+        let acl = acl_rules(written, report);
         let scripts = guards::scripts(raw.scripts.as_ref(), house.paths, report);
         let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), house.paths, report);
         let wanted = services_of(&raw, services, report);
@@ -103,13 +110,13 @@ pub(super) fn assign(
                     continue;
                 }
             };
-            let mut written = places::of_entries(raw.deny.as_ref(), report);
-            written.extend(places::of_entries(raw.shadow.as_ref(), report));
-            if let Some(item) = &raw.rules {
-                written.extend(places::of_kind("rules", &item.at, &policy, report));
+            let mut entries = places::of_entries(raw.deny.as_ref(), report);
+            entries.extend(places::of_entries(raw.shadow.as_ref(), report));
+            if let Some(item) = written {
+                entries.extend(places::of_kind("rules", &item.at, &policy, report));
             }
             let of_role = |place| RulePlace { role: Some(name.clone()), ..place };
-            service.rule_places.extend(written.into_iter().map(of_role));
+            service.rule_places.extend(entries.into_iter().map(of_role));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
             }
@@ -285,6 +292,58 @@ fn from(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Option<A
     }
     let nets: Vec<_> = list.value.iter().filter_map(|item| network(item, report)).collect();
     Some(Admission::new(&nets, &[]))
+}
+
+/// The rules of a user of a `users.acl`, standing where the user is named.
+fn imported_rules(
+    item: Option<&Item<RawAcl>>,
+    rules: Option<&Item<String>>,
+    paths: &Paths,
+    report: &mut Report,
+) -> Option<Item<String>> {
+    let Item { at, value: raw } = item?;
+    if let Some(rules) = rules {
+        report.error(&rules.at, "there are rules and a user whose rules are taken (`acl`)").hint("keep one of the two");
+    }
+    let nothing = |at: &At| Some(Item { at: at.clone(), value: String::new() });
+    let (Some(file), Some(user)) = (&raw.file, &raw.user) else {
+        report
+            .error(at, "expected a file and a user")
+            .hint("write acl = { file = \"/etc/redis/users.acl\", user = \"billing\" }");
+        return nothing(at);
+    };
+    let path = paths.resolve(file, report);
+    let text = match password::read_up_to(&path, ACL_FILE_MAX) {
+        Ok(text) => text,
+        Err(error) => {
+            let fault = report.error(&file.at, format!("{} is no file of users: {error}", path.display()));
+            if matches!(error, password::PasswordError::Open(_)) {
+                fault.hint(format!("chmod o-rw {}: it may hold passwords", path.display()));
+            }
+            return nothing(at);
+        }
+    };
+    let Ok(text) = std::str::from_utf8(text.expose()) else {
+        report.error(&file.at, format!("{} is no file of users: it is not UTF-8", path.display()));
+        return nothing(at);
+    };
+    match acl::file::rules_of(text, &user.value) {
+        Ok(found) => {
+            if !found.enabled {
+                report.warn(format!(
+                    "{}: user {} of {} is off, so the role may say nothing",
+                    user.at.key,
+                    user.value,
+                    path.display()
+                ));
+            }
+            Some(Item { at: user.at.clone(), value: found.rules })
+        }
+        Err(error) => {
+            report.error(&user.at, format!("{}: {error}", path.display()));
+            nothing(at)
+        }
+    }
 }
 
 /// The ACL rules of a role, if they are rules. Each fault is told with the term it is about.

@@ -100,3 +100,28 @@ fn a_door_without_certificates_needs_a_role_for_who_shows_none_and_is_warned_of(
     let said = load(&open.replace("\"none\"", "\"nome\"")).unwrap_err();
     assert!(said.contains("expected \"required\" or \"none\"") && said.contains("did you mean \"none\"?"), "{said}");
 }
+
+#[test]
+fn rules_are_told_of_with_their_word_and_those_of_a_users_acl_with_their_file() {
+    let rules = |line: &str| replaced("match =", &format!("{line}\nmatch ="));
+    for (line, words) in [
+        ("rules = \"+get ~a -config|st\"", &["\"-config|st\" (word 3 of the rules)", "did you mean config|set?"][..]),
+        (
+            "rules = \"\"\"\n+get ~a\n  +@raed\"\"\"",
+            &["\"+@raed\" (line 2 of the rules, word 1)", "did you mean @read?"],
+        ),
+        ("rules = \"+get >hunter2\"", &["\">…\" (word 2 of the rules)", "a role has no password"]),
+        ("acl = { file = \"users.acl\" }", &["role.0.acl: expected a file and a user"]),
+        ("acl = { file = \"nosuch.acl\", user = \"a\" }", &["role.0.acl.file: ", "nosuch.acl is no file of users"]),
+        ("acl = { fil = \"x\" }", &["role.0.acl.fil: unknown key", "did you mean `file`?"]),
+    ] {
+        let said = load(&rules(line)).unwrap_err();
+        for word in words {
+            assert!(said.contains(word), "{line}: {word} is missing in {said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let settings = load(&rules("rules = \"-config +@all ~* &*\"")).unwrap();
+    let said = settings.warnings.join("\n");
+    assert!(said.contains("role app: word 1 of the rules (-config) takes nothing away"), "{said}");
+}

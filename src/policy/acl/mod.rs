@@ -7,6 +7,7 @@
 //! Redis on purpose; `tests/acl_oracle.rs` compares the two.
 
 pub(super) mod describe;
+pub mod file;
 pub mod glob;
 pub mod parse;
 mod remarks;

@@ -151,11 +151,8 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
     for (place, term) in (1..).zip(split(text)) {
         let Term { offset, text } = term;
         // What may be a password is not repeated.
-        let shown = if text.starts_with(['>', '<']) {
-            format!("{}…", text.get(..1).unwrap_or_default())
-        } else {
-            text.to_owned()
-        };
+        let secret = text.trim_start_matches('(').starts_with(['>', '<', '#', '!']);
+        let shown = if secret { format!("{}…", text.get(..1).unwrap_or_default()) } else { text.to_owned() };
         let report = |fault| errors.push(TermError { offset, term: shown, fault });
         let mut inner = text;
         if let Some(behind) = inner.strip_prefix('(')
@@ -190,7 +187,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
     }
     if let Some((Term { offset, text }, _)) = open {
         let fault = TermFault::Parentheses("the parenthesis is not closed; put ) behind the last rule of the selector");
-        errors.push(TermError { offset, term: text.to_owned(), fault });
+        errors.push(TermError { offset, term: text.get(..1).unwrap_or_default().to_owned(), fault });
     }
     if !errors.is_empty() {
         return Err(errors);

@@ -1,5 +1,7 @@
 //! What rules mean.
 
+use proptest::prelude::*;
+
 use crate::{
     command::{
         Resolved,
@@ -203,8 +205,11 @@ fn every_wrong_term_is_told_with_its_place_and_what_to_do() {
             "{said} is not of {term}: {hint}"
         );
     }
+    let secret =
+        Policy::build(&Spec { rules: Some("(>hunter2 (<hunter2"), ..Spec::default() }).unwrap_err().to_string();
+    assert!(!secret.contains("hunter2"), "{secret}");
     let open = Policy::build(&Spec { rules: Some("+get (+set ~a"), ..Spec::default() }).unwrap_err().to_string();
-    assert!(open.starts_with("rule (\"(+set\"): the parenthesis is not closed"), "{open}");
+    assert!(open.starts_with("rule (\"(\"): the parenthesis is not closed"), "{open}");
 }
 
 #[test]
@@ -250,4 +255,83 @@ fn a_record_names_the_term_that_took_a_command_away() {
     let policy = Policy::build(&Spec { rules: Some("+get"), ..Spec::default() }).unwrap();
     let Verdict::Deny(denial) = policy.judge(catalog::by_full_name("set").unwrap()) else { panic!() };
     assert_eq!(policy.rule_name(denial.rule), "rules:command");
+}
+
+/// What `ACL GETUSER` tells can be written as rules again, and means the same.
+#[test]
+fn what_is_told_of_rules_means_the_same() {
+    for rules in [
+        "",
+        "+@all",
+        "+@all -@dangerous -config +config|get +select|0 -select +select|1 ~a* %R~b &c db=0,3",
+        "+get (+set ~x &y) (+@hash %W~h:* -hgetall db=1) (+@all -acl ~* &*)",
+        "-@all +@read -keys +cluster -cluster|slots ~* &*",
+        "preset:app ~app:*",
+        "preset:hardened",
+        "+@all preset:hardened ~a",
+    ] {
+        let policy = Policy::build(&Spec { rules: Some(rules), ..Spec::default() }).unwrap();
+        let described = policy.describe();
+        let text = |at: usize| {
+            let each = &described[at];
+            format!("{} {} {} {}", each.keys, each.channels, each.databases.as_deref().unwrap_or(""), each.commands)
+        };
+        let others: String = (1..described.len()).map(|at| format!(" ({})", text(at))).collect();
+        let again = Policy::build(&Spec { rules: Some(&format!("{}{others}", text(0))), ..Spec::default() }).unwrap();
+        assert_eq!(again.describe(), described, "{rules}");
+        for (id, row) in catalog::iter().filter(|(_, row)| !(row.container && row.sub.is_none())) {
+            assert_eq!(again.judge(id).lets_through(), policy.judge(id).lets_through(), "{rules}: {}", row.full_name);
+            assert_eq!(again.asks_words(id), policy.asks_words(id), "{rules}: {}", row.full_name);
+        }
+    }
+    let denied = Policy::build(&Spec { deny: &["CONFIG", "GET"], rules: Some("+@all ~*"), ..Spec::default() }).unwrap();
+    let text = &denied.describe()[0].commands;
+    assert!(text.split(' ').any(|word| word == "-config") && text.split(' ').any(|word| word == "-get"), "{text}");
+}
+
+#[test]
+fn a_common_command_is_judged_without_memory() {
+    let policy = Policy::build(&Spec { rules: Some("+@all ~a* %R~b* &c*"), ..Spec::default() }).unwrap();
+    for line in
+        ["GET a", "SET a v EX 10", "MGET a b ab", "HSET a f v", "PUBLISH c m", "EVAL s 2 a ab", "ZUNIONSTORE a 2 b bb"]
+    {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        with_words(&words, words.len(), |words| {
+            let Resolved::Known(id) = resolve(words) else { panic!("{line}") };
+            let mut scratch = Vec::new();
+            assert_eq!(
+                policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut scratch),
+                Verdict::Allow,
+                "{line}"
+            );
+            assert_eq!(scratch.capacity(), 0, "{line}");
+        });
+    }
+}
+
+proptest! {
+    /// Whatever is written, it is rules or an error, and a command of any words is judged.
+    #[test]
+    fn any_text_is_read(
+        rules in proptest::collection::vec(
+            prop_oneof![
+                "[-+~&%@()a-z|*?\\[\\]\\\\ ]{0,12}",
+                proptest::sample::select(&["+@all", "-@dangerous", "~a*", "%R~b", "(+get", "~c)", "reset", "db=1", "&x", "preset:app"][..])
+                    .prop_map(str::to_owned),
+            ],
+            0..8,
+        ),
+        words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..6), 1..6),
+        row in 0..catalog::len(),
+    ) {
+        let Ok(policy) = Policy::build(&Spec { rules: Some(&rules.join(" ")), ..Spec::default() }) else { return Ok(()) };
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let (id, _) = catalog::iter().nth(row).unwrap();
+        with_words(&words, words.len(), |words| {
+            // The words need not be the command's: nothing may be relied on.
+            let _ = policy.judge_words(&Question { id, words, db: 0, own_id: None }, &mut Vec::new());
+            let _ = policy.settled(&Question { id, words, db: 0, own_id: None }, &mut Vec::new());
+        });
+        let _ = policy.describe();
+    }
 }
