@@ -140,7 +140,7 @@ tables! {
         /// Its name in records and metrics: 1 to 64 of `a-z A-Z 0-9 . _ -`. Required, unique.
         name: String,
         /// Whose role it is. Within braces every condition must hold; one pair of braces that holds is enough.
-        /// Required.
+        /// Required; [] for a role that only a password gives (`client_auth = "select"`).
         r#match: List<RawMatch>,
         /// The services it is a role of. Default: all.
         services: List<String>,

@@ -214,7 +214,8 @@ mod tests {
              user #{HUNTER2}",
             PASSWORD.to_ascii_uppercase()
         ));
-        let rows: [(&[u8], &[u8], Option<Option<&str>>); 13] = [
+        type Row = (&'static [u8], &'static [u8], Option<Option<&'static str>>);
+        let rows: [Row; 13] = [
             (b"billing", b"hunter2", Some(None)),
             (b"billing", b"hunter", None),
             (b"billing", b"", None),

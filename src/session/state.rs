@@ -15,9 +15,10 @@ use crate::{
         encode::ConnectionFacts,
         record::{ConnectionEvent, Outcome},
     },
-    lane::{Lane, Ticket, machine::Protocol},
+    lane::{Closes, Lane, Own, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
+    resp::encode,
 };
 use std::sync::Arc;
 
@@ -115,6 +116,8 @@ pub(super) struct Core {
     pub(super) replies: Replies,
     /// The client has said who it is, or need not.
     pub(super) authenticated: bool,
+    /// Keys may be watched (WATCH has gone up, and nothing that ends it).
+    pub(super) watching: bool,
     /// An AUTH that the shell looks up.
     pub(super) inquiry: Inquiry,
     pub(super) begun: Option<Begun>,
@@ -175,6 +178,7 @@ impl Core {
         Self {
             lane: Lane::new(config.reply),
             authenticated: config.client_auth != ClientAuth::Verify,
+            watching: false,
             inquiry: Inquiry::None,
             config,
             peer,
@@ -223,9 +227,18 @@ impl Core {
 
     /// Sends the greeting up, or opens at once where there is none.
     pub(super) fn greet(&mut self, probe: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
+        self.greet_again(probe, false, turn, up);
+    }
+
+    /// The same, and in RESP3 behind it if `resp3` is set.
+    pub(super) fn greet_again(&mut self, probe: bool, resp3: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
         self.greeted_at = turn.now.mono_us;
         let mut tickets = Vec::new();
         self.config.greeting.encode(&self.client_name(), probe, up.buffer(), &mut tickets);
+        if resp3 {
+            encode::command(up.buffer(), &[b"HELLO", b"3"]);
+            tickets.push(Ticket { closes: Closes::Reply, own: Some(Own::Hello) });
+        }
         for ticket in tickets {
             self.lane.expect(ticket);
         }

@@ -215,7 +215,7 @@ impl Machine for Lines {
         Some(Ask { user: secret("u"), password: secret("p") })
     }
 
-    fn answer(&mut self, answer: Answer) {
+    fn answer(&mut self, answer: Answer, _: &mut Turn<'_>, _: &mut Gather<'_>, _: &mut Gather<'_>) {
         let mut script = self.0.borrow_mut();
         script.told.push(format!("answer {answer:?}"));
         script.wants.read_down = true;
