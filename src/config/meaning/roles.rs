@@ -53,7 +53,10 @@ pub(super) fn assign(
     }
     // Then there may be roles that only a password gives.
     let selects = services.iter().any(|service| service.upstream.client_auth == ClientAuth::Select)
-        || list.value.iter().any(|role| role.value.client_auth.as_ref().is_some_and(|item| item.value == "select"));
+        || list
+            .value
+            .iter()
+            .any(|role| role.value.client_auth.as_ref().is_some_and(|item| terms::is_select(&item.value)));
     let mut given: Vec<Given> = Vec::new();
     for Item { at, value: raw } in list.value {
         let name = name(raw.name.as_ref(), &at, report);
