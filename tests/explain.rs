@@ -156,6 +156,39 @@ fn one_command_is_explained_for_people_and_the_exit_code_tells_it_too() {
 }
 
 #[test]
+fn a_rule_is_shown_with_the_line_it_was_written_on() {
+    let redis = Redis::with_password(PASSWORD);
+    let proxy = Proxy::with(&Setup::before(&redis).with(|setup| {
+        setup.roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\ndeny = [\n  \"GETDEL\",\n  \"@hyperloglog\",\n]\n\
+                       [[role]]\nname = \"reader\"\nmatch = [{ cn = \"reader\" }]\nrules = \"+@read ~cache:*\"";
+        setup.more = "[policy]\ndeny = [\"preset:hardened\",\n  \"@hyperloglog\"]\nshadow = [\"MGET\"]";
+    }));
+    let text = fs::read_to_string(proxy.path("ravelin.toml")).unwrap();
+    let line_of = |part: &str| 1 + text.lines().position(|line| line.contains(part)).unwrap();
+    let file = proxy.path("ravelin.toml").display().to_string();
+    for (role, command, key, line) in [
+        ("app", "GETDEL a", "role.0.deny.0", line_of("\"GETDEL\"")),
+        // Both floor and role deny it; the floor speaks first.
+        ("app", "PFADD a", "policy.deny.1", line_of("\"@hyperloglog\"]")),
+        ("app", "FLUSHALL", "policy.deny.0", line_of("\"preset:hardened\"")),
+        ("app", "MGET a", "policy.shadow.0", line_of("shadow = ")),
+        ("reader", "SET cache:a 1", "role.1.rules", line_of("rules = ")),
+        ("reader", "GET other", "role.1.rules", line_of("rules = ")),
+    ] {
+        let ran = explain(&proxy, &["--json", "--as", role], &format!("{command}\n"));
+        let answer = &ran.answers()[0];
+        assert_eq!(answer["key"], key, "{answer}");
+        assert!(answer["place"].as_str().unwrap().starts_with(&format!("{file}:{line}:")), "{answer}, not {line}");
+    }
+    let page = explain(&proxy, &["--as", "app", "--", "GETDEL", "a"], "").out;
+    assert!(page.contains(&format!("\n          {file}:{}:", line_of("\"GETDEL\""))), "{page}");
+    assert!(page.contains(": role.0.deny.0\n"), "{page}");
+    // What is built in, and the default floor, is written nowhere.
+    let built_in = explain(&proxy, &["--json", "--as", "app", "--", "NOSUCH"], "").answers()[0].clone();
+    assert!(built_in["place"].is_null() && built_in["rule"] == "builtin/unknown-command", "{built_in}");
+}
+
+#[test]
 fn who_would_not_be_let_in_is_told_so_with_the_word_records_have_for_it() {
     let redis = Redis::with_password(PASSWORD);
     let proxy = Proxy::with(&Setup::before(&redis).with(|setup| setup.services.push(Service::before("other", &redis))));

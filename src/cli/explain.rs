@@ -84,6 +84,12 @@ struct Answer {
     /// Why there is such a rule, for those of a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'static str>,
+    /// The key that the rule stands at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// File, line and column of it, or the flag or variable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
     /// What the client is told in the place of Redis' answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<String>,
@@ -149,7 +155,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn one(&mut self, who: &Who, db: u32, words: Vec<Vec<u8>>) -> io::Result<()> {
+    fn one(&mut self, who: &Who<'_>, db: u32, words: Vec<Vec<u8>>) -> io::Result<()> {
         let answer = answer(who, db, &words);
         if matches!(answer.verdict, "deny" | "protocol-error") {
             self.worst = self.worst.max(exit::DENIED);
@@ -164,7 +170,7 @@ impl Shown {
     }
 
     /// A table of one line for each line of standard input.
-    fn lines(&mut self, who: &Who, db: u32) -> io::Result<()> {
+    fn lines(&mut self, who: &Who<'_>, db: u32) -> io::Result<()> {
         let input = io::stdin().lock();
         if input.is_terminal() && !self.json {
             complain(&"one command a line; end with Ctrl-D");
@@ -191,11 +197,12 @@ impl Shown {
     }
 }
 
-fn answer(who: &Who, db: u32, words: &[Vec<u8>]) -> Answer {
+fn answer(who: &Who<'_>, db: u32, words: &[Vec<u8>]) -> Answer {
     let borrowed: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let ruling = trial::judge(&who.config, &who.peer, db, &borrowed);
     let rule = ruling.rule.map(|rule| who.peer.policy().rule_name(rule).to_owned());
     let why = rule.as_deref().and_then(crate::policy::presets::reason);
+    let place = rule.as_deref().and_then(|rule| who.places.place_of(&who.peer.role().name, rule));
     let (rule, shadow) = if ruling.fate == Fate::Denied { (rule, None) } else { (None, rule) };
     Answer {
         command: words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect(),
@@ -209,6 +216,8 @@ fn answer(who: &Who, db: u32, words: &[Vec<u8>]) -> Answer {
         why,
         rule,
         shadow,
+        key: place.map(|place| place.key.clone()),
+        place: place.map(|place| place.place.clone()),
         reply: ruling.reply,
         service: who.peer.service().to_string(),
         role: who.peer.role().name.clone(),

@@ -341,7 +341,7 @@ fn push_all(words: &Words<'_>, at: impl Iterator<Item = usize>, out: &mut Vec<u3
 
 /// Whether `word` is the option `option`, letter for letter but for case. Redis' `strcasecmp` stops at a NUL; a word
 /// with one in it is no option here, and as an unknown option it makes the keys undeterminable.
-pub(super) fn word_is(word: &[u8], option: &str) -> bool {
+pub(crate) fn word_is(word: &[u8], option: &str) -> bool {
     word.eq_ignore_ascii_case(option.as_bytes())
 }
 

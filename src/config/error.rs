@@ -69,6 +69,18 @@ pub enum Place {
     Variable(String),
 }
 
+impl fmt::Display for Place {
+    /// `ravelin.toml:12:5`, without the line itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line, column, .. } => write!(f, "{}:{line}:{column}", file.display()),
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Flag(flag) => write!(f, "{flag} on the command line"),
+            Self::Variable(name) => write!(f, "{name} in the environment"),
+        }
+    }
+}
+
 impl ConfigError {
     /// Says what to do about it.
     pub(super) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
@@ -102,14 +114,9 @@ impl fmt::Display for ConfigError {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.cause)?;
-        match &self.place {
-            Place::Line { file, line, column, excerpt } => {
-                write!(f, "\n  --> {}:{line}:{column}", file.display())?;
-                excerpt.write(f, *line)?;
-            }
-            Place::File(file) => write!(f, "\n  --> {}", file.display())?,
-            Place::Flag(flag) => write!(f, "\n  --> {flag} on the command line")?,
-            Place::Variable(name) => write!(f, "\n  --> {name} in the environment")?,
+        write!(f, "\n  --> {}", self.place)?;
+        if let Place::Line { line, excerpt, .. } = &self.place {
+            excerpt.write(f, *line)?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\n  = {hint}")?;
@@ -162,16 +169,21 @@ impl Report {
         &self.text
     }
 
-    /// Notes a fault; a hint may be hung onto what is returned.
-    pub(super) fn error(&mut self, at: &At, cause: impl Into<String>) -> &mut ConfigError {
-        let place = match &at.origin {
+    /// Where a key was given.
+    pub(super) fn place(&self, at: &At) -> Place {
+        match &at.origin {
             Origin::File(span) => {
                 let (line, column, excerpt) = Excerpt::cut(&self.text, span);
                 Place::Line { file: self.file.clone(), line, column, excerpt }
             }
             Origin::Flag(flag) => Place::Flag(flag.to_string()),
             Origin::Variable(name) => Place::Variable(name.to_string()),
-        };
+        }
+    }
+
+    /// Notes a fault; a hint may be hung onto what is returned.
+    pub(super) fn error(&mut self, at: &At, cause: impl Into<String>) -> &mut ConfigError {
+        let place = self.place(at);
         self.push(place, at.origin.offset(), at.key.clone(), cause.into())
     }
 

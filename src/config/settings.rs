@@ -81,6 +81,8 @@ pub struct Service {
     pub floor: Vec<String>,
     /// What is tried out under every role, likewise: let through, and noted in the record.
     pub floor_shadow: Vec<String>,
+    /// Where each rule of floor and roles was written; where the default floor stands there is none.
+    pub rule_places: Vec<RulePlace>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
     /// What each of them has of its own.
@@ -89,6 +91,19 @@ pub struct Service {
     pub credentials: Option<Credentials>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
     pub max_connections_per_address: Option<NonZeroU32>,
+}
+
+/// Where a rule was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulePlace {
+    /// Its name, as records have it.
+    pub rule: String,
+    /// The role whose rule it is; none for the floor.
+    pub role: Option<String>,
+    /// The key: `role.0.deny.1`.
+    pub key: String,
+    /// `ravelin.toml:12:5`, or the flag or variable.
+    pub place: String,
 }
 
 /// One listening socket.
@@ -278,6 +293,13 @@ impl Settings {
 }
 
 impl Service {
+    /// Where the rule called `rule` was written that role `role` is under.
+    #[must_use]
+    pub fn place_of(&self, role: &str, rule: &str) -> Option<&RulePlace> {
+        let is = |of: &&RulePlace| of.rule == rule && of.role.as_deref().is_none_or(|named| named == role);
+        self.rule_places.iter().find(is)
+    }
+
     /// What a role has of its own here; what it has not is the service's.
     #[must_use]
     pub fn terms_of(&self, role: &str) -> Option<&Terms> {

@@ -214,8 +214,8 @@ mod tests {
              user #{HUNTER2}",
             PASSWORD.to_ascii_uppercase()
         ));
-        type Row = (&'static [u8], &'static [u8], Option<Option<&'static str>>);
-        let rows: [Row; 13] = [
+        type Row<'a> = (&'a [u8], &'a [u8], Option<Option<&'a str>>);
+        let rows: [Row<'_>; 13] = [
             (b"billing", b"hunter2", Some(None)),
             (b"billing", b"hunter", None),
             (b"billing", b"", None),

@@ -39,17 +39,17 @@ impl Denial {
     }
 }
 
-/// What of a command is denied, in the order in which it is asked about.
+/// What of a command is denied. Where several could speak, the last of this order does (`ACLCheckAllUserCommandPerm`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
+    /// The database that it would use, or names.
+    Database,
     /// The command, or the subcommand.
     Command,
     /// A key that it names, or the way it would use it.
     Key,
     /// A channel that it names.
     Channel,
-    /// The database that it would use, or names.
-    Database,
 }
 
 impl Verdict {

@@ -71,6 +71,9 @@ struct Row {
 #[derive(Debug, PartialEq, Eq)]
 struct Rules {
     acl: Acl,
+    /// What an operator should know of them.
+    remarks: Box<[String]>,
+    minds_databases: bool,
     command: RuleId,
     key: RuleId,
     channel: RuleId,
@@ -150,6 +153,12 @@ impl Policy {
         self.rows.get(id.index()).is_some_and(|row| row.asks_words)
     }
 
+    /// Whether the database takes part in any verdict: then it must be known when one is given.
+    #[must_use]
+    pub fn minds_databases(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.minds_databases)
+    }
+
     /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
     #[must_use]
     pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
@@ -213,6 +222,11 @@ impl Policy {
         }
     }
 
+    /// The names of the rules that are not built in, those in force first.
+    pub fn rule_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         self.of(|rule| Verdict::Deny(Denial::command(rule)))
@@ -232,6 +246,12 @@ impl Policy {
         self.of(Verdict::Shadow)
     }
 
+    /// Whether the command is denied because somebody named it, not because no rule allows it.
+    fn is_closed_by_name(&self, id: CommandId) -> bool {
+        let not_granted = self.rules.as_ref().map(|rules| rules.command);
+        matches!(self.judge(id), Verdict::Deny(denial) if Some(denial.rule) != not_granted)
+    }
+
     /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -242,7 +262,7 @@ impl Policy {
                 .map(|(_, row)| row.full_name.to_ascii_uppercase())
                 .collect::<Vec<_>>()
         };
-        let mut warnings = Vec::new();
+        let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
         if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
             warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
             return warnings;
@@ -280,7 +300,7 @@ impl Policy {
                 continue;
             };
             for (closed, left_open) in [(denied_id, twin_id), (twin_id, denied_id)] {
-                if !open(closed) && open(left_open) {
+                if self.is_closed_by_name(closed) && open(left_open) {
                     warnings.push(format!(
                         "{} is denied, but {} does the same and is not",
                         closed.entry().full_name.to_ascii_uppercase(),
@@ -400,8 +420,8 @@ impl Compiler {
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.
     fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
-        let acl = match acl::parse::compile(text) {
-            Ok(acl) => acl,
+        let acl::parse::Compiled { acl, remarks, taken } = match acl::parse::compile(text) {
+            Ok(compiled) => compiled,
             Err(faults) => {
                 errors.extend(faults.into_iter().map(|error| RuleError {
                     place: Place::Rules(error.offset),
@@ -420,14 +440,25 @@ impl Compiler {
         };
         let (command, key) = (name("command")?, name("key")?);
         let (channel, database) = (name("channel")?, name("database")?);
-        for (id, _) in catalog::iter() {
+        for ((id, _), taken) in catalog::iter().zip(taken) {
             if !acl.may(id) {
-                self.deny(id, command);
+                // The term that took it away speaks, if one did.
+                let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
+                self.deny(id, rule);
             } else if let Some(row) = self.rows.get_mut(id.index()) {
                 row.asks_words |= acl.asks_words(id);
             }
         }
-        Some(Rules { acl, command, key, channel, database, in_shadow: self.shadow })
+        Some(Rules {
+            minds_databases: acl.minds_databases() && !self.shadow,
+            remarks: remarks.into_boxed_slice(),
+            acl,
+            command,
+            key,
+            channel,
+            database,
+            in_shadow: self.shadow,
+        })
     }
 }
 

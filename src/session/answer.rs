@@ -353,6 +353,8 @@ impl Core {
         match effect {
             Effect::Select => {
                 self.selects_open = self.selects_open.saturating_sub(1);
+                // Where nothing was judged behind it, it is the last one.
+                self.barrier &= self.slots.len() > 1;
                 if let Some(db) = selected
                     && class == Class::Status
                     && !queued

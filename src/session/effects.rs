@@ -174,7 +174,8 @@ impl Core {
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
                 }
-                if self.tx.intended && !self.tx.may_queue_select() {
+                let minded = self.peer.policy().minds_databases();
+                if self.tx.intended && (minded || !self.tx.may_queue_select()) {
                     return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
@@ -184,6 +185,8 @@ impl Core {
                     self.tx.selects_queued = true;
                 }
                 self.selects_open = self.selects_open.saturating_add(1);
+                // Where the database decides, what follows is judged in the one that Redis has confirmed.
+                self.barrier |= minded;
                 self.send(source, reply, up)
             }
             Effect::Multi => {

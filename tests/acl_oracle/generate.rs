@@ -278,11 +278,13 @@ const SHAPES: &[&str] = &[
 pub(crate) struct Generator {
     pub(crate) dice: Dice,
     rows: Vec<&'static Entry>,
+    /// Whether rules are about databases too.
+    databases: bool,
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), rows: catalog::iter().map(|(_, row)| row).collect() }
+    pub(crate) fn new(seed: u64, databases: bool) -> Self {
+        Self { dice: Dice::new(seed), rows: catalog::iter().map(|(_, row)| row).collect(), databases }
     }
 
     fn spelt(&mut self, name: &str) -> String {
@@ -314,6 +316,10 @@ impl Generator {
     }
 
     fn term(&mut self, hint: &Entry) -> String {
+        if self.databases && self.dice.once_in(5) {
+            let terms = ["db=0", "db=1", "db=0,1", "DB=1,2,3", "db=0,0", "alldbs", "resetdbs", "db=", "db=x", "db=1,"];
+            return (*self.dice.pick(&terms)).to_owned();
+        }
         let pattern = *self.dice.pick(PATTERNS);
         let term = match self.dice.roll(20) {
             0..=6 => return self.command_term(hint),

@@ -17,7 +17,7 @@ mod support;
 
 use generate::Generator;
 use ravelin::{
-    command::{CommandId, Resolved, catalog, resolve, strict},
+    command::{Resolved, catalog, resolve, strict},
     policy::{
         Subject, Verdict,
         acl::glob,
@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use support::{
-    redis::{Redis, Release},
+    redis::{Redis, Release, Vendor},
     wire::{Reply, Wire, encode},
 };
 
@@ -65,7 +65,8 @@ fn with_words<T>(line: &[String], then: impl FnOnce(&Words<'_>) -> T) -> T {
 }
 
 /// As the session does it.
-fn ours(policy: &Policy, id: CommandId, words: &Words<'_>) -> Said {
+fn ours(policy: &Policy, question: &Question<'_>) -> Said {
+    let Question { id, words, .. } = *question;
     let mut scratch = Vec::new();
     if let Verdict::Deny(denial) = policy.judge(id) {
         return Said::Denied(denial.subject);
@@ -76,8 +77,8 @@ fn ours(policy: &Policy, id: CommandId, words: &Words<'_>) -> Said {
     if !policy.asks_words(id) {
         return Said::Allowed;
     }
-    match policy.judge_words(&Question { id, words, db: 0 }, &mut scratch) {
-        Verdict::Allow => Said::Allowed,
+    match policy.judge_words(question, &mut scratch) {
+        Verdict::Allow | Verdict::Shadow(_) => Said::Allowed,
         Verdict::Deny(denial) => Said::Denied(denial.subject),
     }
 }
@@ -129,17 +130,27 @@ struct Oracle {
 impl Oracle {
     fn new(redis: &Redis) -> Self {
         let mut wire = redis.connect();
-        let known = catalog::iter()
-            .map(|(_, row)| row)
-            .filter(|row| wire.call(&["COMMAND", "INFO", row.full_name]).elements() != [Reply::Null])
-            .map(|row| row.full_name)
-            .collect();
+        let mut known = BTreeSet::new();
+        for (_, row) in catalog::iter() {
+            let info = wire.call(&["COMMAND", "INFO", row.full_name]);
+            let [Reply::Array(info)] = info.elements() else { continue };
+            let theirs: BTreeSet<String> = info[6].elements().iter().map(Reply::text).collect();
+            let ours: BTreeSet<String> = row.categories.names().map(|name| format!("@{name}")).collect();
+            if ours == theirs || row.container {
+                known.insert(row.full_name);
+            } else {
+                // Later releases put a few commands into other categories; rules mean Redis 7.0's.
+                assert!(!Release::of_server().is_reference(), "{}: {ours:?}, Redis' {theirs:?}", row.full_name);
+                println!("left out, for its categories are {theirs:?} here: {}", row.full_name);
+            }
+        }
         Self { wire, known, counts: Counts::default(), differing: Vec::new(), seed: 0 }
     }
 
     fn round(&mut self, seed: u64) {
         self.seed = seed;
-        let generator = &mut Generator::new(seed);
+        let generator = &mut Generator::new(seed, has_databases());
+        let db = generator.dice.roll(4) as u32;
         let hint = loop {
             let row = generator.row();
             if self.known.contains(row.full_name) {
@@ -157,7 +168,7 @@ impl Oracle {
         }
         let mut sent = vec!["ACL".to_owned(), "SETUSER".to_owned(), "u".to_owned(), "reset".to_owned()];
         sent.extend(rules.iter().cloned());
-        let mut bytes = encode(&sent);
+        let mut bytes = [encode(&sent), encode(&["SELECT", &db.to_string()])].concat();
         let lines: Vec<Vec<String>> = (0..PER_ROUND).map(|_| generator.command(hint)).collect();
         for line in &lines {
             let mut words = vec!["ACL".to_owned(), "DRYRUN".to_owned(), "u".to_owned()];
@@ -166,6 +177,7 @@ impl Oracle {
         }
         self.wire.send_raw(&bytes);
         let set = self.wire.reply();
+        self.wire.reply().expect_ok();
         let replies: Vec<Reply> = lines.iter().map(|_| self.wire.reply()).collect();
         let text = rules.join(" ");
         let policy = Policy::build(&Spec { rules: Some(&text), ..Spec::default() });
@@ -186,26 +198,24 @@ impl Oracle {
         for (line, reply) in lines.iter().zip(&replies) {
             let Some(theirs) = theirs(reply) else { continue };
             with_words(line, |words| {
-                let Resolved::Known(id) = resolve(words) else { panic!("{line:?} does not resolve") };
-                self.compare(&policy, &text, id, line, words, theirs);
+                let Resolved::Known(id) = resolve(words) else {
+                    // Redis hashes a name whole and compares it up to a NUL, with another seed in every process: it finds
+                    // such a subcommand now and then (`dictSdsKeyCaseCompare`).
+                    assert!(line.iter().take(2).any(|word| word.contains('\0')), "{line:?} does not resolve");
+                    return *self.counts.reasons.entry(reasons::NAME_WITH_NUL).or_default() += 1;
+                };
+                let question = Question { id, words, db };
+                self.compare(&policy, &text, &question, line, theirs);
             });
         }
     }
 
-    fn compare(
-        &mut self,
-        policy: &Policy,
-        rules: &str,
-        id: CommandId,
-        line: &[String],
-        words: &Words<'_>,
-        theirs: Said,
-    ) {
-        let entry = id.entry();
+    fn compare(&mut self, policy: &Policy, rules: &str, question: &Question<'_>, line: &[String], theirs: Said) {
+        let (entry, words) = (question.id.entry(), question.words);
         if !self.known.contains(entry.full_name) || !entry.accepts_arity(line.len()) {
             return;
         }
-        let ours = ours(policy, id, words);
+        let ours = ours(policy, question);
         self.counts.pairs += 1;
         self.counts.rows.insert(entry.full_name);
         let kind = match theirs {
@@ -223,7 +233,9 @@ impl Oracle {
         if theirs == Said::Allowed {
             self.counts.allowed_rows.insert(entry.full_name);
         }
-        if ours == theirs {
+        // A command that no selector names is denied before its database is asked about.
+        let first = ours == Said::Denied(Subject::Command) && theirs == Said::Denied(Subject::Database);
+        if ours == theirs || first {
             return;
         }
         match reason(entry, words, ours, theirs) {
@@ -233,6 +245,12 @@ impl Oracle {
                 .push(format!("seed {}: rules {rules:?}, {line:?}: ours {ours:?}, Redis' {theirs:?}", self.seed)),
         }
     }
+}
+
+/// Whether the server has rules about databases.
+fn has_databases() -> bool {
+    let release = Release::of_server();
+    release.vendor == Vendor::Valkey && (release.major, release.minor) >= (9, 1)
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -291,7 +309,7 @@ fn random_rules_are_judged_as_acl_dryrun_judges_them() {
     let never: Vec<_> = oracle.known.iter().filter(|name| !allowed_rows.contains(*name)).collect();
     assert!(never.iter().all(|name| is_container(name)), "never allowed: {never:?}");
     assert!(*bad_rules * 50 > *rules && *bad_rules * 3 < *rules, "{bad_rules} of {rules} sets of rules are none");
-    for reason in reasons::ALL {
+    for reason in reasons::ALL.into_iter().filter(|_| Release::of_server().is_reference()) {
         assert!(reasons.contains_key(reason), "no longer needed: {reason}");
     }
 }
@@ -310,7 +328,7 @@ fn patterns_match_as_redis_matches_them() {
     }
     let redis = Redis::start();
     let mut wire = redis.connect();
-    let mut generator = Generator::new(number("RAVELIN_ORACLE_SEED").unwrap_or(1));
+    let mut generator = Generator::new(number("RAVELIN_ORACLE_SEED").unwrap_or(1), false);
     let mut keys: BTreeSet<String> = (0..400).map(|_| generator.pattern()).collect();
     keys.extend((0..100).map(|_| generator.pattern().replace(['*', '?', '[', ']', '\\'], "a")));
     for key in &keys {

@@ -16,13 +16,20 @@ pub(crate) const UNSUPPORTED: &str = "the connection would become what the proxy
 pub(crate) const REFUSED: &str =
     "every server refuses the request for its number of keys, and which are keys is not told";
 pub(crate) const SORT: &str = "BY and GET of SORT read keys that are not named: Redis refuses this when it runs it";
-pub(crate) const SET: &str = "SET with an option that Redis 7.0 does not know may read what it overwrites";
+pub(crate) const SET: &str =
+    "SET with an option that Redis 7.0 does not know, and DELEX with any, may look at what they overwrite";
 
 pub(crate) const NO_KEYS: &str =
     "a number of keys of 0 is refused by every server, and Redis' ACL overlooks the destination before it";
 pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes it, and Redis' ACL does not look at it";
 
-/// Every reason there is.
+pub(crate) const NAME_WITH_NUL: &str =
+    "a name with a NUL is no name (builtin/not-a-name); Redis may or may not find the command by it";
+pub(crate) const DATABASE: &str =
+    "a number that is no database is not among those that are allowed, and Valkey leaves it to its error";
+
+/// Every reason there is before the reference, which has no rules about databases; but for [`NAME_WITH_NUL`], which is
+/// needed by chance.
 pub(crate) const ALL: [&str; 7] = [AMBIGUOUS, UNSUPPORTED, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
 
 /// The reason for a difference, if there is one. That Redis denies what we allow has none.
@@ -33,7 +40,13 @@ pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said)
     }
     let says = |option: &[u8]| words.iter().skip(2).any(|word| word.eq_ignore_ascii_case(option));
     let unknown = |word: &[u8]| !KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let beyond = |word: &[u8]| matches!(word, b"-1" | b"99999999999");
     match ours {
+        Said::Denied(Subject::Database | Subject::Command)
+            if matches!(entry.name, "SELECT" | "SWAPDB" | "MOVE" | "COPY") && words.iter().any(beyond) =>
+        {
+            Some(DATABASE)
+        }
         Said::Ambiguous => Some(AMBIGUOUS),
         Said::Denied(Subject::Command) if entry.effect == Effect::Unsupported => Some(UNSUPPORTED),
         Said::Denied(Subject::Key) if each_key(entry, words, &mut Vec::new(), |_, _| true) == Seen::Unknown => {
@@ -46,7 +59,8 @@ pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said)
         {
             Some(SORT)
         }
-        Said::Denied(Subject::Key) if entry.full_name == "set" && words.iter().skip(3).any(unknown) => Some(SET),
+        Said::Denied(Subject::Key) if entry.name == "DELEX" && words.declared() > 2 => Some(SET),
+        Said::Denied(Subject::Key) if entry.name == "SET" && words.iter().skip(3).any(unknown) => Some(SET),
         _ => None,
     }
     .filter(|_| !matches!((ours, theirs), (Said::Denied(_), Said::Denied(_))))

@@ -28,7 +28,7 @@ fn command(answer: &Answer) -> String {
 }
 
 /// One command, with all there is to say.
-pub(super) fn page(answer: &Answer, who: &Who, colour: bool) -> String {
+pub(super) fn page(answer: &Answer, who: &Who<'_>, colour: bool) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<9} {value}");
@@ -44,6 +44,9 @@ pub(super) fn page(answer: &Answer, who: &Who, colour: bool) -> String {
     line("verdict", &format!("{}{by}{shadow}", word(answer.verdict, colour)));
     if let Some(why) = answer.why {
         line("", why);
+    }
+    if let (Some(key), Some(place)) = (&answer.key, &answer.place) {
+        line("", &format!("{place}: {key}"));
     }
     if let Some(reply) = &answer.reply {
         line("reply", reply);

@@ -30,8 +30,10 @@ pub(super) struct Asked<'a> {
 }
 
 /// A client that is in.
-pub(super) struct Who {
+pub(super) struct Who<'s> {
     pub(super) peer: AuthenticatedPeer,
+    /// Its service, which knows where rules were written.
+    pub(super) places: &'s Service,
     pub(super) config: Config,
     /// As records would show it.
     pub(super) identity: String,
@@ -66,7 +68,7 @@ impl fmt::Display for Trouble {
 }
 
 /// Finds the service and lets the client in, as far as it is let in.
-pub(super) fn find(settings: &Settings, service: Option<&str>, asked: &Asked<'_>) -> Result<Who, Trouble> {
+pub(super) fn find<'s>(settings: &'s Settings, service: Option<&str>, asked: &Asked<'_>) -> Result<Who<'s>, Trouble> {
     let service = service_of(settings, service)?;
     let Some(listener) = service.listeners.first() else {
         return Err(Trouble::Asked(format!("service {} listens nowhere", service.name)));
@@ -106,7 +108,7 @@ pub(super) fn find(settings: &Settings, service: Option<&str>, asked: &Asked<'_>
         None => found,
     };
     let config = service.session_config_of(&peer.role().name, listener, &settings.limits, &settings.audit);
-    Ok(Who { peer, config: Arc::new(config), identity: shown, found, address })
+    Ok(Who { peer, places: service, config: Arc::new(config), identity: shown, found, address })
 }
 
 fn service_of<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s Service, Trouble> {

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod limits;
+mod places;
 mod roles;
 mod service;
 mod terms;
@@ -11,7 +12,7 @@ use super::{
     decode::{Item, nearest},
     error::{At, Report},
     raw::{RawAdmin, RawAdmission, RawAudit, RawConfig, RawLog, RawPolicy, RawTls},
-    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, Settings, Tls, TlsVersion},
+    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -226,17 +227,20 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
 struct Floor {
     deny: Vec<String>,
     shadow: Vec<String>,
+    places: Vec<RulePlace>,
 }
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new() }
+        Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), places: Vec::new() }
     }
 }
 
 fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
-    let Some(deny) = item.value.deny else { return Floor { shadow, ..Floor::default() } };
+    let mut places = places::of_entries(item.value.deny.as_ref(), report);
+    places.extend(places::of_entries(item.value.shadow.as_ref(), report));
+    let Some(deny) = item.value.deny else { return Floor { shadow, places, ..Floor::default() } };
     let rules = deny_rules(Some(&deny), report);
     if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
@@ -244,7 +248,7 @@ fn floor(item: Item<RawPolicy>, report: &mut Report) -> Floor {
             deny.at.key
         ));
     }
-    Floor { deny: rules, shadow }
+    Floor { deny: rules, shadow, places }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

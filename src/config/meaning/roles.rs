@@ -1,12 +1,12 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{NOWHERE, Paths, choice, deny_rules, limits::number, name, network, service::Tables, terms};
+use super::{NOWHERE, Paths, choice, deny_rules, limits::number, name, network, places, service::Tables, terms};
 use crate::{
     config::{
         decode::{Item, nearest},
         error::{At, Report},
         raw::{RawMatch, RawRole},
-        settings::{ClientAuth, Credentials, Limits, Service, Terms, UpstreamAddress},
+        settings::{ClientAuth, Credentials, Limits, RulePlace, Service, Terms, UpstreamAddress},
     },
     policy::{
         identity::{Match, Role},
@@ -95,6 +95,13 @@ pub(super) fn assign(
                     continue;
                 }
             };
+            let mut written = places::of_entries(raw.deny.as_ref(), report);
+            written.extend(places::of_entries(raw.shadow.as_ref(), report));
+            if let Some(item) = &raw.rules {
+                written.extend(places::of_kind("rules", &item.at, &policy, report));
+            }
+            let of_role = |place| RulePlace { role: Some(name.clone()), ..place };
+            service.rule_places.extend(written.into_iter().map(of_role));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
             }

@@ -119,6 +119,7 @@ fn service(
         admission: door.admission,
         floor: floor.deny,
         floor_shadow: floor.shadow,
+        rule_places: floor.places,
         roles: Vec::new(),
         terms: Vec::new(),
         credentials: table.as_ref().and_then(|table| table.credentials.clone()),

@@ -8,6 +8,7 @@
 
 pub mod glob;
 pub mod parse;
+mod remarks;
 mod selector;
 
 use super::{Subject, rules::Question};
@@ -27,19 +28,24 @@ impl Acl {
         self.selectors.iter().any(|selector| selector.may(id))
     }
 
+    /// Whether the database takes part in any verdict.
+    #[must_use]
+    pub fn minds_databases(&self) -> bool {
+        self.selectors.iter().any(|selector| !selector.databases.is_all())
+    }
+
     /// Whether words beside the name take part: no selector allows the command whatever they are.
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {
         !self.selectors.iter().any(|selector| selector.allows_all(id))
     }
 
-    /// Judges a command whose words take part. Of several selectors that deny it, the one that came furthest speaks:
-    /// command, key, channel, database.
+    /// Judges a command whose words take part. Of several selectors that deny it, the one that came furthest speaks.
     ///
     /// # Errors
     /// What is denied.
     pub fn judge(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Result<(), Subject> {
-        let mut furthest = Subject::Command;
+        let mut furthest = Subject::Database;
         for selector in &self.selectors {
             match selector.judge(question, scratch) {
                 Ok(()) => return Ok(()),

@@ -2,11 +2,16 @@
 
 use super::{
     Acl,
+    remarks::Tracked,
     selector::{FirstWord, KeyPattern, Pattern, Scope, Selector},
 };
 use crate::{
     command::{Categories, CommandId, access::Access, bits::categories, catalog},
-    policy::rules::{self, RuleFault, nearest},
+    policy::{
+        presets::{self, Said},
+        rules::{self, RuleFault, nearest},
+    },
+    resp::number,
 };
 use std::fmt;
 
@@ -68,6 +73,9 @@ pub enum TermFault {
     /// An unclosed parenthesis, or one too many.
     #[error("{0}")]
     Parentheses(&'static str),
+    /// `db=x`.
+    #[error("a database is a number as SELECT takes it: db=0 or db=1,2,3")]
+    Database,
     /// A byte no pattern may have.
     #[error("{0}")]
     Bytes(&'static str),
@@ -120,32 +128,49 @@ fn split(text: &str) -> impl Iterator<Item = Term<'_>> {
     })
 }
 
-/// Compiles rules. They begin with nothing: no command, no key, no channel.
+/// Rules that were understood.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What they mean.
+    pub acl: Acl,
+    /// What an operator should know of them, one sentence each.
+    pub remarks: Vec<String>,
+    /// By row of the catalog: the term that took the command away, of those that are not allowed.
+    pub taken: Vec<Option<String>>,
+}
+
+/// Compiles rules. They begin with nothing: no command, no key, no channel; and with every database.
 ///
 /// # Errors
 /// Every term that is none, all of them at once.
-pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
-    let mut root = Selector::nothing();
-    let mut others: Vec<Selector> = Vec::new();
-    let mut open: Option<(Term<'_>, Selector)> = None;
+pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
+    let mut root = Tracked::new();
+    let mut others: Vec<Tracked> = Vec::new();
+    let mut open: Option<(Term<'_>, Tracked)> = None;
     let mut errors = Vec::new();
-    for term in split(text) {
+    for (place, term) in (1..).zip(split(text)) {
         let Term { offset, text } = term;
-        let mut report = |fault| errors.push(TermError { offset, term: text.to_owned(), fault });
+        // What may be a password is not repeated.
+        let shown = if text.starts_with(['>', '<']) {
+            format!("{}…", text.get(..1).unwrap_or_default())
+        } else {
+            text.to_owned()
+        };
+        let report = |fault| errors.push(TermError { offset, term: shown, fault });
         let mut inner = text;
         if let Some(behind) = inner.strip_prefix('(')
             && open.is_none()
         {
-            open = Some((term, Selector::nothing()));
+            open = Some((term, Tracked::new()));
             inner = behind;
         }
         let Some((_, selector)) = &mut open else {
             if text.eq_ignore_ascii_case("reset") {
-                root = Selector::nothing();
+                root = Tracked::new();
                 others.clear();
             } else if text.eq_ignore_ascii_case("clearselectors") {
                 others.clear();
-            } else if let Err(fault) = apply(&mut root, text) {
+            } else if let Err(fault) = root.apply(place, text, |selector| apply(selector, text)) {
                 report(fault);
             }
             continue;
@@ -153,7 +178,7 @@ pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
         let closed = inner.strip_suffix(')');
         let inner = closed.unwrap_or(inner);
         if !inner.is_empty()
-            && let Err(fault) = inside(selector, inner)
+            && let Err(fault) = selector.apply(place, inner, |selector| inside(selector, inner))
         {
             report(fault);
         }
@@ -170,8 +195,18 @@ pub fn compile(text: &str) -> Result<Acl, Vec<TermError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let taken = catalog::iter().map(|(id, _)| root.taken_by(id).map(str::to_ascii_lowercase)).collect();
     others.insert(0, root);
-    Ok(Acl { selectors: others.into_boxed_slice() })
+    let mut remarks = Vec::new();
+    let selectors: Box<[Selector]> = others
+        .into_iter()
+        .map(|tracked| {
+            let (selector, found) = tracked.finish();
+            remarks.extend(found);
+            selector
+        })
+        .collect();
+    Ok(Compiled { acl: Acl { selectors }, remarks, taken })
 }
 
 /// A term within parentheses.
@@ -201,6 +236,12 @@ fn apply(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
         selector.channels = Scope::All;
     } else if is("resetchannels") {
         selector.channels = Scope::NONE;
+    } else if is("alldbs") {
+        selector.databases = Scope::All;
+    } else if is("resetdbs") {
+        selector.databases = Scope::NONE;
+    } else if term.get(..3).is_some_and(|kind| kind.eq_ignore_ascii_case("db=")) {
+        selector.databases = Scope::Listed(databases(term.get(3..).unwrap_or_default())?);
     } else if let Some(pattern) = term.strip_prefix('~') {
         key(selector, pattern, Access::BOTH)?;
     } else if let Some(rest) = term.strip_prefix('%') {
@@ -218,10 +259,8 @@ fn apply(selector: &mut Selector, term: &str) -> Result<(), TermFault> {
         command(selector, name, true)?;
     } else if let Some(name) = term.strip_prefix('-') {
         command(selector, name, false)?;
-    } else if term.get(..7).is_some_and(|kind| kind.eq_ignore_ascii_case("preset:")) {
-        for id in rules::rows(term).map_err(named)? {
-            set(selector, id, false);
-        }
+    } else if let Some(name) = term.get(..7).filter(|kind| kind.eq_ignore_ascii_case("preset:")).and(term.get(7..)) {
+        preset(selector, name)?;
     } else if let Some((_, why)) = OF_USER.iter().find(|(word, _)| is(word)) {
         return Err(TermFault::OfUser(why));
     } else if term.starts_with(['>', '<', '#', '!']) {
@@ -247,6 +286,27 @@ fn set(selector: &mut Selector, id: CommandId, allowed: bool) {
         }
         selector.firsts.retain(|first| first.id != id);
     }
+}
+
+/// A preset that denies takes away what it denies. One that allows is a beginning: what it leaves open is allowed, and
+/// nothing else.
+fn preset(selector: &mut Selector, name: &str) -> Result<(), TermFault> {
+    let Some(preset) = presets::by_name(name) else {
+        let nearest = nearest(name, presets::PRESETS.iter().map(|preset| preset.name));
+        return Err(named(RuleFault::UnknownPreset { nearest }));
+    };
+    for (id, row) in catalog::iter() {
+        let allowed = match preset.says(row) {
+            Said::Denied(_) | Said::NotListed => false,
+            Said::Allowed(_) => true,
+            Said::Open => continue,
+        };
+        if let Some(cell) = selector.commands.get_mut(id.index()) {
+            *cell = allowed;
+        }
+        selector.firsts.retain(|first| first.id != id);
+    }
+    Ok(())
 }
 
 fn command(selector: &mut Selector, name: &str, allowed: bool) -> Result<(), TermFault> {
@@ -315,6 +375,19 @@ fn channel(selector: &mut Selector, pattern: &str) -> Result<(), TermFault> {
         patterns.push(pattern);
     }
     Ok(())
+}
+
+/// Each `db=` replaces the one before it, as in Valkey 9.1.
+fn databases(list: &str) -> Result<Vec<u32>, TermFault> {
+    let mut found = Vec::new();
+    for word in list.split(',') {
+        let number = number::canonical_i64(word.as_bytes()).and_then(|number| i32::try_from(number).ok());
+        let db = number.and_then(|number| u32::try_from(number).ok()).ok_or(TermFault::Database)?;
+        if !found.contains(&db) {
+            found.push(db);
+        }
+    }
+    Ok(found)
 }
 
 fn text(pattern: &str) -> Result<&[u8], TermFault> {

@@ -1,15 +1,15 @@
-//! One selector: commands, keys, channels.
+//! One selector: commands, keys, channels, databases.
 
 use super::glob;
 use crate::{
     command::{
         CommandId, Entry,
-        access::{self, Access, Channels, Seen},
+        access::{self, Access, Channels, Named, Seen, has_keys},
         bits::flags,
         catalog, keys,
     },
     policy::{Subject, rules::Question},
-    resp::Words,
+    resp::{Words, number},
 };
 
 /// All of something, or what is listed.
@@ -87,16 +87,18 @@ pub(super) struct Selector {
     pub(super) firsts: Vec<FirstWord>,
     pub(super) keys: Scope<KeyPattern>,
     pub(super) channels: Scope<Pattern>,
+    pub(super) databases: Scope<u32>,
 }
 
 impl Selector {
-    /// Nothing is allowed.
+    /// Nothing is allowed, in every database.
     pub(super) fn nothing() -> Self {
         Self {
             commands: vec![false; catalog::len()].into_boxed_slice(),
             firsts: Vec::new(),
             keys: Scope::NONE,
             channels: Scope::NONE,
+            databases: Scope::All,
         }
     }
 
@@ -115,11 +117,17 @@ impl Selector {
         self.names(id)
             && (self.keys.is_all() || !has_keys(entry))
             && (self.channels.is_all() || access::channels(entry) == Channels::None)
+            && (self.databases.is_all() || access::databases(entry).is_none())
     }
 
     pub(super) fn judge(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Result<(), Subject> {
         let Question { id, words, .. } = *question;
         let entry = id.entry();
+        if let Scope::Listed(allowed) = &self.databases
+            && !uses_only(allowed, question)
+        {
+            return Err(Subject::Database);
+        }
         if !self.names(id) {
             let word = words.get(1).unwrap_or_default();
             let named = |first: &FirstWord| first.id == id && first.word.eq_ignore_ascii_case(word);
@@ -179,8 +187,28 @@ impl Selector {
     }
 }
 
-/// Whether an ACL asks about keys of this command.
-pub(super) fn has_keys(entry: &Entry) -> bool {
-    use crate::command::bits::key_flags::NOT_KEY;
-    entry.keys.iter().any(|spec| spec.flags & NOT_KEY == 0)
+/// Whether a command uses none but `allowed` databases. A word that names no database is none: [`strict`](crate::command::strict)
+/// has denied what could be read as one, and the session what SELECT could.
+fn uses_only(allowed: &[u32], question: &Question<'_>) -> bool {
+    let words = question.words;
+    let used = access::databases(question.id.entry());
+    let listed = |word: &[u8]| match number::canonical_i64(word) {
+        Some(db) => u32::try_from(db).is_ok_and(|db| allowed.contains(&db)),
+        None => true,
+    };
+    (!used.selected || allowed.contains(&question.db))
+        && match used.named {
+            Named::Nothing => true,
+            Named::Words(first, last) => words.iter().take(last + 1).skip(first).all(listed),
+            Named::Options(from) => {
+                let mut rest = words.iter().skip(from);
+                while let Some(word) = rest.next() {
+                    if keys::word_is(word, "DB") && !rest.next().is_none_or(listed) {
+                        return false;
+                    }
+                }
+                true
+            }
+            Named::All => false,
+        }
 }

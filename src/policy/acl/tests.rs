@@ -1,7 +1,11 @@
 //! What rules mean.
 
 use crate::{
-    command::{Resolved, catalog::tests::with_words, resolve},
+    command::{
+        Resolved,
+        catalog::{self, tests::with_words},
+        resolve,
+    },
     policy::{
         Subject, Verdict,
         rules::{Policy, Question, Spec},
@@ -57,6 +61,11 @@ fn the_later_rule_wins() {
         ("+publish &a resetchannels &b", "PUBLISH a m", CHANNEL),
         ("+@all ~* preset:hardened", "CONFIG GET x", COMMAND),
         ("+@all ~* preset:hardened", "GET x", None),
+        ("preset:app ~a", "GET a", None),
+        ("preset:app ~a", "GET b", KEY),
+        ("preset:app ~a", "CONFIG GET x", COMMAND),
+        ("preset:app +config|get ~a", "CONFIG GET x", None),
+        ("+config preset:App", "CONFIG GET x", COMMAND),
     ] {
         assert_eq!(denied(rules, line), expected, "{rules}: {line}");
     }
@@ -133,4 +142,110 @@ fn a_first_word_may_be_all_that_is_allowed() {
     assert_eq!(denied("+select|0", "SELECT 0"), None);
     assert_eq!(denied("+select|0", "SELECT 1"), COMMAND);
     assert_eq!(denied("+debug|object -debug", "DEBUG object"), COMMAND);
+}
+
+#[test]
+fn databases_are_counted_as_valkey_counts_them() {
+    const DATABASE: Option<Subject> = Some(Subject::Database);
+    // Database 0 is selected.
+    for (rules, line, expected) in [
+        ("+@all ~* db=0", "GET k", None),
+        ("+@all ~* db=1", "GET k", DATABASE),
+        ("+@all ~* db=1", "PING", None),
+        ("+@all ~* &* db=1", "PUBLISH c m", None),
+        ("+@all ~* db=1", "SELECT 1", None),
+        ("+@all ~* db=1", "SELECT 0", DATABASE),
+        ("+@all ~* db=0,1", "COPY a b DB 1", None),
+        ("+@all ~* db=0,1", "COPY a b REPLACE DB 2", DATABASE),
+        ("+@all ~* db=0,1", "COPY a b DB 2 DB 1", DATABASE),
+        ("+@all ~* db=0,1", "MOVE a 2", DATABASE),
+        ("+@all ~* db=1,2", "SWAPDB 1 2", None),
+        ("+@all ~* db=1,2", "SWAPDB 1 0", DATABASE),
+        ("+@all ~* db=0", "FLUSHDB", None),
+        ("+@all ~* db=0", "FLUSHALL", DATABASE),
+        ("+@all ~* db=1 db=0", "GET k", None),
+        ("+@all ~* db=1 alldbs", "GET k", None),
+        ("+@all ~* resetdbs", "GET k", DATABASE),
+        ("+@all ~* db=1 (+get ~k)", "GET k", None),
+    ] {
+        assert_eq!(denied(rules, line), expected, "{rules}: {line}");
+    }
+}
+
+#[test]
+fn every_wrong_term_is_told_with_its_place_and_what_to_do() {
+    let text = "+gett ~a b -config|st +@raed (+get ~x ( %~a ~\"q\") on >hunter2 +select| +config|set|x -select|0 db=x &* &a preset:ap";
+    let errors = Policy::build(&Spec { rules: Some(text), ..Spec::default() }).unwrap_err();
+    let said: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    let expected = [
+        ("+gett", "did you mean get?"),
+        ("b", "no such rule"),
+        ("-config|st", "did you mean config|set?"),
+        ("+@raed", "did you mean @read?"),
+        ("(", "cannot stand inside parentheses"),
+        ("%~a", "R, W or both"),
+        ("~\\\"q\\\")", "quotes"),
+        ("on", "a role is always on"),
+        (">…", "a role has no password"),
+        ("+select|", "a word is missing"),
+        ("+config|set|x", "allowed or denied whole"),
+        ("-select|0", "+select|word"),
+        ("db=x", "db=1,2,3"),
+        ("&a", "resetchannels"),
+        ("preset:ap", "did you mean preset:app?"),
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, (term, hint)) in said.iter().zip(expected) {
+        assert!(
+            said.starts_with(&format!("rule (\"{term}\"): ")) && said.contains(hint),
+            "{said} is not of {term}: {hint}"
+        );
+    }
+    let open = Policy::build(&Spec { rules: Some("+get (+set ~a"), ..Spec::default() }).unwrap_err().to_string();
+    assert!(open.starts_with("rule (\"(+set\"): the parenthesis is not closed"), "{open}");
+}
+
+#[test]
+fn what_can_have_no_effect_is_warned_of() {
+    let warnings = |rules: &str| Policy::build(&Spec { rules: Some(rules), ..Spec::default() }).unwrap().warnings();
+    for (rules, expected) in [
+        ("-config +@all ~* &*", "word 1 of the rules (-config) takes nothing away"),
+        ("+config +get -config ~*", "word 1 of the rules (+config) has no effect: a later rule"),
+        ("+get", "GET can never run, because no key is allowed"),
+        ("+ping ~a", "the key pattern \"a\" can never match: no command that takes keys"),
+        ("+get ~a %W~b", "the key pattern \"b\" can never match: no allowed command uses keys in this way"),
+        ("+subscribe", "SUBSCRIBE can never run, because no channel is allowed"),
+        ("+ping &a", "the channel pattern \"a\" can never match"),
+        ("+get ~[aé]", "letters beyond ASCII"),
+        ("+get ~a resetdbs", "no database is allowed"),
+    ] {
+        let said = warnings(rules);
+        assert!(said.iter().any(|said| said.contains(expected)), "{rules}: {said:?}");
+    }
+    for rules in [
+        "-@all +get +set ~cache:*",
+        "+@all -@dangerous -@scripting ~* &*",
+        "+@read -keys ~a:* (+set %W~b) +subscribe &x",
+        "+hset ~a",
+    ] {
+        let said = warnings(rules);
+        assert!(
+            !said.iter().any(|said| said.contains("word ") || said.contains("never") || said.contains("does the same")),
+            "{rules}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_record_names_the_term_that_took_a_command_away() {
+    let policy = Policy::build(&Spec { rules: Some("+@all -CONFIG|SET -@dangerous ~a"), ..Spec::default() }).unwrap();
+    let rule = |name: &str| match policy.judge(catalog::by_full_name(name).unwrap()) {
+        Verdict::Deny(denial) => policy.rule_name(denial.rule).to_owned(),
+        Verdict::Allow | Verdict::Shadow(_) => panic!("{name}"),
+    };
+    assert_eq!(rule("config|set"), "rules:-config|set");
+    assert_eq!(rule("flushall"), "rules:-@dangerous");
+    let policy = Policy::build(&Spec { rules: Some("+get"), ..Spec::default() }).unwrap();
+    let Verdict::Deny(denial) = policy.judge(catalog::by_full_name("set").unwrap()) else { panic!() };
+    assert_eq!(policy.rule_name(denial.rule), "rules:command");
 }

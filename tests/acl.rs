@@ -1,0 +1,175 @@
+//! Roles with rules in Redis' ACL language, end to end: a real client with a certificate, the proxy, a real Redis of any
+//! release.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use support::{
+    client::Client,
+    process::{PASSWORD, Proxy},
+    redis::{Redis, Release},
+    setup::Setup,
+    wire::Reply,
+};
+
+/// What the harness asks first to see that it is let in is a command too: every role has `+ping`.
+const KEY: &str = "NOPERM this user has no permissions to access one of the keys used as arguments";
+const CHANNEL: &str = "NOPERM this user has no permissions to access one of the channels used as arguments";
+
+fn before(redis: &Redis, rules: &str) -> Proxy {
+    let roles = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\nrules = \"{rules}\"");
+    Proxy::with(&Setup { roles: Box::leak(roles.into_boxed_str()), ..Setup::before(redis) })
+}
+
+fn pair(rules: &str) -> (Redis, Proxy) {
+    let redis = Redis::with_password(PASSWORD);
+    let proxy = before(&redis, rules);
+    (redis, proxy)
+}
+
+fn call(client: &mut Client, line: &str) -> Reply {
+    client.call(&line.split(' ').collect::<Vec<_>>())
+}
+
+fn allowed(client: &mut Client, lines: &[&str]) {
+    for line in lines {
+        let reply = call(client, line);
+        assert!(!reply.error().is_some_and(|text| text.starts_with("NOPERM")), "{line}: {reply:?}");
+    }
+}
+
+fn denied(client: &mut Client, words: &str, lines: &[&str]) {
+    for line in lines {
+        assert_eq!(call(client, line).error(), Some(words), "{line}");
+    }
+}
+
+fn no_command(client: &mut Client, lines: &[&str]) {
+    for line in lines {
+        let reply = call(client, line);
+        let words = "NOPERM this user has no permissions to run the '";
+        assert!(reply.error().is_some_and(|text| text.starts_with(words)), "{line}: {reply:?}");
+    }
+}
+
+/// `ACL SETUSER reader on >… ~cache:* +@read`, the first example of every guide.
+#[test]
+fn a_reader_reads_its_keys_and_nothing_else() {
+    let (redis, proxy) = pair("+ping +@read -@dangerous ~cache:*");
+    redis.connect().call(&["SET", "cache:1", "v"]).expect_ok();
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "GET cache:1").text(), "v");
+    allowed(&mut client, &["MGET cache:1 cache:2", "EXISTS cache:1", "STRLEN cache:1", "HGETALL cache:h"]);
+    denied(&mut client, KEY, &["GET session:1", "MGET cache:1 session:1", "EXISTS other"]);
+    no_command(&mut client, &["SET cache:1 x", "DEL cache:1", "KEYS *", "FLUSHALL", "CONFIG GET *", "PUBLISH c m"]);
+    assert_eq!(redis.connect().call(&["GET", "cache:1"]).text(), "v");
+    let record = proxy.await_record("command", |record| record["cmd"] == "EXISTS" && record["verdict"] == "deny");
+    assert_eq!(record["rule"], "rules:key");
+    let record = proxy.await_record("command", |record| record["cmd"] == "SET");
+    assert_eq!(record["rule"], "rules:command");
+}
+
+/// The second one: an application with the commands it uses on the keys it has.
+#[test]
+fn an_application_uses_its_commands_on_its_keys() {
+    let rules = "+ping +get +set +del +expire +ttl +hset +hget +hgetall +incr +mget +multi +exec ~cache:* ~session:*";
+    let (redis, proxy) = pair(rules);
+    let mut client = proxy.client();
+    allowed(
+        &mut client,
+        &[
+            "SET cache:1 v",
+            "EXPIRE cache:1 100",
+            "HSET session:1 f v",
+            "HGETALL session:1",
+            "INCR cache:n",
+            "DEL cache:1 session:1",
+        ],
+    );
+    denied(&mut client, KEY, &["SET other v", "DEL cache:1 other", "HSET users:1 f v"]);
+    no_command(
+        &mut client,
+        &["LPUSH cache:l v", "RENAME cache:1 cache:2", "EVAL return~1 0", "SCAN 0", "ACL SETUSER x"],
+    );
+    // A denial spoils the transaction it stands in.
+    allowed(&mut client, &["MULTI", "SET cache:1 a"]);
+    denied(&mut client, KEY, &["SET other b"]);
+    let reply = call(&mut client, "EXEC");
+    assert!(reply.error().is_some_and(|text| text.starts_with("EXECABORT")), "{reply:?}");
+    assert_eq!(redis.connect().call(&["EXISTS", "other", "cache:1"]), Reply::Integer(0));
+    // The floor stands under the rules, which do not allow this either way.
+    no_command(&mut client, &["FLUSHALL", "CONFIG GET requirepass"]);
+}
+
+/// The third: messages and nothing else.
+#[test]
+fn a_subscriber_hears_its_channels_and_nothing_else() {
+    let (_redis, proxy) = pair("+ping +@pubsub -pubsub &events:*");
+    let mut client = proxy.client();
+    let mut hears = |line: &str| {
+        let reply = call(&mut client, line);
+        assert!(reply.error().is_none(), "{line}: {reply:?}");
+    };
+    hears("SUBSCRIBE events:1");
+    hears("PSUBSCRIBE events:*");
+    denied(
+        &mut client,
+        CHANNEL,
+        &["SUBSCRIBE other", "SUBSCRIBE events:2 other", "PSUBSCRIBE *", "PSUBSCRIBE events:1*"],
+    );
+    let mut sender = proxy.client();
+    denied(&mut sender, CHANNEL, &["PUBLISH other m"]);
+    assert_eq!(call(&mut sender, "PUBLISH events:1 m").integer(), 2);
+    no_command(&mut sender, &["GET events:1", "SET events:1 v", "PUBSUB CHANNELS"]);
+    assert_eq!(client.reply().elements()[2], Reply::Bulk(b"m".to_vec()));
+}
+
+#[test]
+fn the_floor_stands_under_every_rule() {
+    let (_redis, proxy) = pair("+@all ~* &*");
+    let mut client = proxy.client();
+    allowed(&mut client, &["SET k v", "GET k", "PUBLISH c m"]);
+    no_command(&mut client, &["CONFIG GET *", "FLUSHALL", "KEYS *", "EVAL x 0", "DEBUG SLEEP 0", "MODULE LIST"]);
+    let record = proxy.await_record("command", |record| record["cmd"] == "CONFIG");
+    assert_eq!(record["rule"], "preset:hardened/configuration");
+}
+
+#[test]
+fn a_database_is_known_before_what_follows_is_judged() {
+    const DATABASE: &str = "NOPERM No permissions to access database";
+    let (_redis, proxy) = pair("+@all -@dangerous ~* db=1,2");
+    let mut client = proxy.client();
+    denied(&mut client, DATABASE, &["GET k", "SELECT 3", "SELECT 0"]);
+    allowed(&mut client, &["PING", "SELECT 1", "SET k v"]);
+    // All at once: each is judged where the one before it has led.
+    for line in ["SELECT 2", "SET a 1", "SELECT 1", "GET a", "SELECT 0", "GET k"] {
+        client.send(&line.split(' ').collect::<Vec<_>>());
+    }
+    let replies: Vec<Reply> = (0..6).map(|_| client.reply()).collect();
+    assert_eq!(replies[3], Reply::Null, "{replies:?}");
+    assert_eq!(replies[4].error(), Some(DATABASE), "{replies:?}");
+    assert_eq!(replies[5].text(), "v", "{replies:?}");
+    if Release::of_server().since(6, 2) {
+        call(&mut client, "RESET");
+        denied(&mut client, DATABASE, &["GET k"]);
+    }
+    allowed(&mut client, &["SELECT 1", "MULTI"]);
+    assert_eq!(call(&mut client, "SELECT 2").error(), Some("ERR Command not allowed inside a transaction"));
+}
+
+#[test]
+fn a_large_value_is_streamed_where_its_key_settles_it_and_held_where_it_does_not() {
+    let (redis, proxy) = pair("+ping +set +get %W~w:* ~b:*");
+    let mut client = proxy.client();
+    let value = vec![b'v'; 200_000];
+    client.call(&[b"SET", b"b:1", &value[..]]).expect_ok();
+    client.call(&[b"SET", b"w:1", &value[..]]).expect_ok();
+    assert_eq!(client.call(&[b"SET", b"x:1", &value[..]]).error(), Some(KEY));
+    assert_eq!(client.call(&[b"SET", b"w:1", &value[..], b"GET"]).error(), Some(KEY));
+    assert_eq!(redis.connect().call(&["STRLEN", "w:1"]), Reply::Integer(200_000));
+    assert_eq!(redis.connect().call(&["EXISTS", "x:1"]), Reply::Integer(0));
+    if Release::of_server().since(6, 2) {
+        assert_eq!(client.call(&["SET", "b:1", "small", "GET"]).text().len(), 200_000);
+    }
+}
