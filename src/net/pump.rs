@@ -266,6 +266,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         if self.wants.asks
             && let Some(ask) = self.machine.take_ask()
         {
+            self.wants = self.machine.wants();
             self.inquiry = Some(match &mut self.gate {
                 Some(gate) => gate(ask),
                 None => Box::pin(std::future::ready(Found { answer: Answer::Unavailable, upstream: None })),
