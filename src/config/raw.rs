@@ -344,7 +344,7 @@ tables! {
 
     /// The admin endpoint.
     RawAdmin {
-        /// IP address and port of /metrics, /livez and /readyz, in plain HTTP: "127.0.0.1:9180". Required.
+        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required.
         address: String,
     }
     planned []
