@@ -20,10 +20,7 @@ use crate::{
         credentials::Users,
         identity::AuthenticatedPeer,
     },
-    session::{
-        inquiry::{Answer, Ask, Selected},
-        machine::ClientAuth,
-    },
+    session::inquiry::{Answer, Ask, Selected},
 };
 use std::{
     rc::Rc,
@@ -127,7 +124,7 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
                 Ok(granted) => granted,
                 Err(answer) => return only(answer),
             };
-            if mode(&house, &door, &peer) == Some(ClientAuth::Select) {
+            if ask.selects {
                 let user = std::str::from_utf8(ask.user.expose()).ok();
                 return match granted.as_deref().or(user) {
                     Some(role) => select(&house, &door, role).await,
@@ -141,12 +138,6 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
 
 const fn only(answer: Answer) -> Found<Upstream> {
     Found { answer, upstream: None }
-}
-
-/// What the role of this peer does with passwords now.
-fn mode(house: &House, door: &Door, peer: &AuthenticatedPeer) -> Option<ClientAuth> {
-    let live = house.services.get(door.service)?.live.load();
-    Some(live.terms.get(peer.role().name.as_str())?.sessions.get(door.listener)?.client_auth)
 }
 
 /// Gives the peer the role called `role`, and a connection to Redis of that role's own.

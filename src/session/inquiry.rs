@@ -8,7 +8,7 @@
 //! ```
 
 use super::{
-    Turn,
+    End, Turn,
     accept::{Flow, Source},
     error::CloseReason,
     gather::Gather,
@@ -36,6 +36,8 @@ pub struct Ask {
     pub user: Secret,
     /// The password.
     pub password: Secret,
+    /// Whether a right one is to give the client another role: then nothing is owed, and [`Answer::Selected`] may come.
+    pub selects: bool,
 }
 
 /// What the shell found out about it.
@@ -193,7 +195,8 @@ impl Core {
                     }
                 }
                 let secret = |word: &[u8]| Secret::new(word.to_vec());
-                self.inquiry = Inquiry::New(Ask { user: secret(user), password: secret(password) });
+                let selects = self.config.client_auth == ClientAuth::Select;
+                self.inquiry = Inquiry::New(Ask { user: secret(user), password: secret(password), selects });
                 return Err(Flow::Wait);
             }
             waiting => {
@@ -223,6 +226,15 @@ impl Core {
     /// to in the protocol that the client speaks. Nothing is owed and nothing watched; what else was said about the old
     /// connection (its name, tracking) is gone with it.
     pub(super) fn become_selected(&mut self, selected: Selected, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
+        if !self.slots.is_empty() || !self.lane.at_boundary() {
+            // A push of the old connection has begun and its rest will never come; what is owed would not either.
+            self.finish(
+                CloseReason::UpstreamClosed,
+                "another role was selected in the middle of a message",
+                End::Abort,
+            );
+            return;
+        }
         let resp3 = self.lane.protocol() == Protocol::Resp3;
         self.peer = selected.peer;
         self.facts = selected.facts;

@@ -131,6 +131,15 @@ fn a_selected_roles_redis_that_refuses_it_ends_the_connection() {
 }
 
 #[test]
+fn a_role_is_not_selected_in_the_middle_of_a_message() {
+    let mut script = script(ClientAuth::Select);
+    script.say("HELLO 3").redis(b"%0\r\n");
+    script.up.clear();
+    script.say("AUTH u p").asks("u", "p").redis(b">2\r\n$10\r\ninvalidate\r\n*1\r\n");
+    script.answer(selected(&[])).up(b"").closed("upstream-closed", End::Abort);
+}
+
+#[test]
 fn nothing_is_asked_while_something_hangs_on_the_connection() {
     for (before, replies) in [("WATCH a", "+OK\r\n"), ("SUBSCRIBE a", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n")] {
         let mut script = script(ClientAuth::Select);

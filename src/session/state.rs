@@ -416,6 +416,10 @@ impl Core {
         self.wait_for_empty = false;
         if let Some(peer) = self.renewed.take() {
             self.peer = peer;
+            if self.peer.policy().databases().is_some_and(|databases| !databases.allow(self.db)) {
+                // It stands in a database that is its role's no longer, and nobody but itself could lead it out.
+                self.wind_down(CloseReason::Revoked);
+            }
         }
     }
 
@@ -517,10 +521,10 @@ impl Core {
         }
     }
 
-    /// Whether a reload took away the right to the stream that is open. That is due at once: a reload itself gives no
+    /// Whether a reload took away the right to the stream that is open, or to the database of a connection at rest. That is due at once: a reload itself gives no
     /// turn in which to end it.
     fn stream_is_revoked(&self) -> bool {
-        self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream()
+        self.winding_down == Some(CloseReason::Revoked) && (self.waits_upstream() || self.slots.is_empty())
     }
 
     pub(super) fn check_deadlines(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {

@@ -212,7 +212,7 @@ impl Machine for Lines {
         let mut script = self.0.borrow_mut();
         script.wants.asks = false;
         let secret = |text: &str| crate::secret::Secret::new(text.into());
-        Some(Ask { user: secret("u"), password: secret("p") })
+        Some(Ask { user: secret("u"), password: secret("p"), selects: false })
     }
 
     fn answer(&mut self, answer: Answer, _: &mut Turn<'_>, _: &mut Gather<'_>, _: &mut Gather<'_>) {
