@@ -82,8 +82,10 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// `builtin/access-control`: users and rules are the configuration's, and of others nothing is told.
+    pub const ACCESS_CONTROL: Self = Self(8);
     /// The highest number a rule may have.
     pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 8;
+    pub const BUILTIN: u16 = 9;
 }

@@ -36,6 +36,19 @@ pub struct Spec<'s> {
     pub databases: Option<&'s Databases>,
 }
 
+/// Rules as `ACL GETUSER` shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// `-@all +get …` or `+@all -flushall …`.
+    pub commands: String,
+    /// `~cache:* %R~shared:*`.
+    pub keys: String,
+    /// `&events:*`.
+    pub channels: String,
+    /// `db=1,2` where not every database is allowed: Valkey's field.
+    pub databases: Option<String>,
+}
+
 /// A command whose words take part in its verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'q> {
@@ -91,6 +104,7 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/not-canonical",
     "builtin/held-command",
     "builtin/in-stream",
+    "builtin/access-control",
 ];
 
 impl Policy {
@@ -133,8 +147,10 @@ impl Policy {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
-            if row.effect == Effect::Unsupported {
-                compiler.deny_whatever(id, RuleId::UNSUPPORTED);
+            match row.effect {
+                Effect::Unsupported => compiler.deny_whatever(id, RuleId::UNSUPPORTED),
+                Effect::AccessControl => compiler.deny_whatever(id, RuleId::ACCESS_CONTROL),
+                _ => {}
             }
         }
         Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules, databases })
@@ -191,6 +207,26 @@ impl Policy {
     #[must_use]
     pub fn asks_in_shadow(&self) -> bool {
         self.databases.is_none() && self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+    }
+
+    /// What a client is told of its own rights (ACL GETUSER): the rules outside parentheses first, then each selector.
+    ///
+    /// The denylist is taken off each, so that what is told is what is allowed.
+    #[must_use]
+    pub fn describe(&self) -> Vec<Described> {
+        let closed = |id: CommandId| match self.judge(id) {
+            Verdict::Allow | Verdict::Shadow(_) => false,
+            Verdict::Deny(_) => true,
+        };
+        match &self.rules {
+            Some(rules) if !rules.in_shadow => rules.acl.describe(&closed),
+            _ => vec![Described {
+                commands: acl::describe::commands(&|id| !closed(id)),
+                keys: "~*".to_owned(),
+                channels: "&*".to_owned(),
+                databases: None,
+            }],
+        }
     }
 
     /// Whether a command must be whole before it can be judged, however large it is.

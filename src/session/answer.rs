@@ -418,6 +418,8 @@ impl Core {
             | Effect::ReplicationConfig
             | Effect::Shutdown
             | Effect::Script
+            | Effect::OwnAccess(_)
+            | Effect::AccessControl
             | Effect::Unsupported => {}
         }
     }
@@ -483,7 +485,12 @@ impl Core {
             let before = down.len();
             if !slot.marks.has(Marks::SILENT) && local != Local::Nothing {
                 let named = slot.command().is_none() || local == Local::HelloOption;
-                let (name, _) = if named { slots::name_of(self.slots.front_words()) } else { (&b""[..], None) };
+                let words = self.slots.front_words();
+                let (name, _) = match local {
+                    Local::Rendered => (words, None),
+                    _ if named => slots::name_of(words),
+                    _ => (&b""[..], None),
+                };
                 local.encode(slot.command(), name, down.buffer());
             }
             let bytes_out = down.len().saturating_sub(before) as u64;

@@ -3,6 +3,7 @@
 use super::{
     Turn,
     accept::{Flow, Source},
+    access::OfAnother,
     error::CloseReason,
     gather::Gather,
     inquiry,
@@ -118,7 +119,9 @@ impl Core {
             return if entry.effect == Effect::Exec && self.tx.intended {
                 self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
-                deny(self, denial.rule, Local::denied(denial.subject))
+                let administers = entry.effect == Effect::AccessControl;
+                let local = if administers { Local::Administered } else { Local::denied(denial.subject) };
+                deny(self, denial.rule, local)
             };
         }
         if entry.deciding
@@ -283,16 +286,10 @@ impl Core {
                 if self.tx.intended {
                     return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
                 }
-                if self.has_subscribed && self.lane.protocol() == Protocol::Resp2 {
-                    // One who is subscribed is refused it, and whether it is so only the confirmations say.
-                    self.release(UNREAD_MAX, turn, down);
-                    if !self.slots.is_empty() {
-                        self.wait_for_empty = true;
-                        return Flow::Wait;
-                    }
-                    if self.lane.subscribed() && !source.is_stream() {
-                        return self.send_to_refusal(id, argc, source, turn, up);
-                    }
+                match self.is_subscribed(turn, down) {
+                    None => return Flow::Wait,
+                    Some(true) if !source.is_stream() => return self.send_to_refusal(id, argc, source, turn, up),
+                    Some(_) => {}
                 }
                 match mode {
                     None | Some(ReplyMode::Nonsense) => {
@@ -339,8 +336,46 @@ impl Core {
             }
             Effect::Monitor | Effect::Replication => self.open_stream(id, words, source, turn, up, down),
             Effect::ReplicationConfig => self.replication_config(id, words, source, turn, up),
+            Effect::OwnAccess(which) => {
+                if !arity || words.whole() < argc {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.tx.intended {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                match self.is_subscribed(turn, down) {
+                    None => return Flow::Wait,
+                    Some(true) => return self.send_to_refusal(id, argc, source, turn, up),
+                    Some(false) => {}
+                }
+                match self.own_access(which, words) {
+                    Err(OfAnother) => {
+                        self.deny(RuleId::ACCESS_CONTROL, Local::OfAnother, resolved, words, &source, turn)
+                    }
+                    Ok(reply) => {
+                        let slot = self.open_slot(id, argc, &source, Kind::Local(Local::Rendered), turn);
+                        self.slots.push_with_reply(slot, &reply);
+                        consume(&source)
+                    }
+                }
+            }
+            Effect::AccessControl => deny(self, RuleId::ACCESS_CONTROL, Local::Administered),
             Effect::Unsupported => deny(self, RuleId::UNSUPPORTED, Local::Denied),
         }
+    }
+
+    /// Whether the connection is subscribed in RESP2, whose subscribers are refused nearly everything. Only the
+    /// confirmations say so: `None` while they are waited for.
+    fn is_subscribed(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) -> Option<bool> {
+        if !self.has_subscribed || self.lane.protocol() != Protocol::Resp2 {
+            return Some(false);
+        }
+        self.release(UNREAD_MAX, turn, down);
+        if !self.slots.is_empty() {
+            self.wait_for_empty = true;
+            return None;
+        }
+        Some(self.lane.subscribed())
     }
 
     /// HELLO: a barrier; without any AUTH of the client's.

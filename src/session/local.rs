@@ -18,6 +18,12 @@ pub(super) enum Local {
     DeniedChannel,
     /// Policy says no to a database.
     DeniedDatabase,
+    /// Users and rules are the configuration's: where to change them.
+    Administered,
+    /// ACL GETUSER and DRYRUN of somebody else.
+    OfAnother,
+    /// A reply that was made when the command was accepted: the slot's words are its bytes.
+    Rendered,
     /// Not inside MULTI (Redis' `CMD_NO_MULTI`).
     InTransaction,
     /// Redis' arity error.
@@ -69,7 +75,7 @@ pub(super) enum Local {
 impl Local {
     /// Whether the reply is an error.
     pub(super) const fn is_error(self) -> bool {
-        !matches!(self, Self::Ok | Self::Nothing)
+        !matches!(self, Self::Ok | Self::Nothing | Self::Rendered)
     }
 
     /// What a denial is answered with.
@@ -102,6 +108,16 @@ impl Local {
                 say(out, "NOPERM this user has no permissions to access one of the channels used as arguments");
             }
             Self::DeniedDatabase => say(out, "NOPERM No permissions to access database"),
+            Self::Administered => say(
+                out,
+                &format!(
+                    "NOPERM users and their rules are those of the proxy's configuration: change it and reload it instead of \
+                     '{}'",
+                    full_name()
+                ),
+            ),
+            Self::OfAnother => say(out, "NOPERM only one's own user can be asked about here; ACL WHOAMI names it"),
+            Self::Rendered => out.extend_from_slice(name),
             Self::InTransaction => say(out, "ERR Command not allowed inside a transaction"),
             Self::Arity => {
                 say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));

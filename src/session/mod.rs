@@ -12,6 +12,7 @@
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
+mod access;
 mod answer;
 mod effects;
 pub mod error;

@@ -6,6 +6,7 @@
 use super::{
     MemoryBudget, Turn,
     gather::Gather,
+    local::Local,
     slots::Kind,
     state::{Core, Phase},
 };
@@ -92,7 +93,8 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     let denied = slot.denied_by().is_some();
     let mut reply = Vec::new();
     if let Kind::Local(local) = slot.kind {
-        let (name, _) = super::slots::name_of(core.slots.back_words());
+        let words = core.slots.back_words();
+        let name = if local == Local::Rendered { words } else { super::slots::name_of(words).0 };
         local.encode(slot.command(), name, &mut reply);
     }
     let reply = String::from_utf8_lossy(reply.get(1..).unwrap_or_default()).trim_end().to_owned();
