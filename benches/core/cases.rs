@@ -176,7 +176,7 @@ fn judge_acl(name: &'static str, question: &'static str, words: &[&str]) -> Case
         let words = parser.words(black_box(&input));
         let mut verdict = policy.judge(black_box(id));
         if verdict == Verdict::Allow && policy.asks_words(id) {
-            verdict = policy.judge_words(&Question { id, words: &words, db: 0 }, &mut scratch);
+            verdict = policy.judge_words(&Question { id, words: &words, db: 0, own_id: None }, &mut scratch);
         }
         black_box(verdict);
     })

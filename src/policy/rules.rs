@@ -242,6 +242,12 @@ impl Policy {
         self.guards.judge(question)
     }
 
+    /// The databases that may be used, if not all.
+    #[must_use]
+    pub fn databases(&self) -> Option<&Databases> {
+        self.databases.as_ref().map(|(databases, _)| databases)
+    }
+
     /// Whether what words decide is in shadow mode only.
     #[must_use]
     pub fn asks_in_shadow(&self) -> bool {

@@ -128,7 +128,9 @@ impl Core {
         }
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
-        if let Verdict::Deny(denial) = judged {
+        if let Verdict::Deny(denial) = judged
+            && !self.inquiry.is_answered()
+        {
             return if entry.effect == Effect::Exec && self.tx.intended {
                 self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
@@ -177,7 +179,11 @@ impl Core {
             }
         }
         match entry.effect {
-            Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {
+            Effect::State => {
+                self.watching = entry.watches().unwrap_or(self.watching);
+                self.forward(id, words, source, reply, false, turn, up)
+            }
+            Effect::Plain | Effect::Script | Effect::Shutdown => {
                 self.forward(id, words, source, reply, false, turn, up)
             }
             Effect::Blocking => self.forward(id, words, source, reply, true, turn, up),
@@ -256,6 +262,7 @@ impl Core {
                 } else {
                     self.slots.push(slot);
                 }
+                self.watching &= !self.tx.intended;
                 self.tx.end();
                 self.send(source, Ticket { closes: Closes::Elements, own: None }, up)
             }
@@ -265,6 +272,7 @@ impl Core {
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push(slot);
+                self.watching &= !self.tx.intended;
                 self.tx.end();
                 self.send(source, reply, up)
             }
@@ -276,6 +284,9 @@ impl Core {
                 }
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.peer.has_selected() {
+                    return deny(self, RuleId::AUTHENTICATION, Local::ResetSelected);
                 }
                 // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
                 self.release(UNREAD_MAX, turn, down);
@@ -427,7 +438,8 @@ impl Core {
                 return consume(&source);
             }
         };
-        let looked_up = matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
+        let looked_up =
+            self.inquiry.is_answered() || matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
         match asks.credential {
             // Whatever every server refuses it for is not what is wrong here first.
             None if !self.authenticated => {
@@ -568,6 +580,7 @@ impl Core {
             self.denied = self.denied.saturating_add(1);
         }
         self.slots.push(slot);
+        self.watching &= !self.tx.intended;
         self.tx.end();
         self.lane.expect(Ticket { closes: Closes::Reply, own: None });
         up.push(DISCARD);
