@@ -88,10 +88,7 @@ fn an_application_uses_its_commands_on_its_keys() {
         ],
     );
     denied(&mut client, KEY, &["SET other v", "DEL cache:1 other", "HSET users:1 f v"]);
-    no_command(
-        &mut client,
-        &["LPUSH cache:l v", "RENAME cache:1 cache:2", "EVAL return~1 0", "SCAN 0", "ACL SETUSER x"],
-    );
+    no_command(&mut client, &["LPUSH cache:l v", "RENAME cache:1 cache:2", "EVAL return~1 0", "SCAN 0", "ACL WHOAMI"]);
     // A denial spoils the transaction it stands in.
     allowed(&mut client, &["MULTI", "SET cache:1 a"]);
     denied(&mut client, KEY, &["SET other b"]);
@@ -172,4 +169,95 @@ fn a_large_value_is_streamed_where_its_key_settles_it_and_held_where_it_does_not
     if Release::of_server().since(6, 2) {
         assert_eq!(client.call(&["SET", "b:1", "small", "GET"]).text().len(), 200_000);
     }
+}
+
+/// Of one's own role the proxy answers, in Redis 7.0's shapes, whatever the server is.
+#[test]
+fn one_asks_about_oneself_and_about_nobody_else() {
+    let (redis, proxy) = pair("+ping +get +set +multi +exec +@scripting +acl %R~a %W~b ~c &x (+del ~d)");
+    let mut client = proxy.client();
+    assert_eq!(call(&mut client, "ACL WHOAMI").text(), "app");
+    let categories = call(&mut client, "ACL CAT");
+    assert_eq!(categories.elements().len(), 21);
+    let of_it: Vec<String> = call(&mut client, "ACL CAT hyperloglog").elements().iter().map(Reply::text).collect();
+    assert_eq!(of_it, ["pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest"]);
+    assert_eq!(call(&mut client, "ACL CAT nosuch").error(), Some("ERR Unknown category 'nosuch'"));
+
+    let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
+    let commands = bulk("-@all +acl|cat +acl|dryrun +acl|getuser +acl|whoami +exec +get +multi +ping +set");
+    let root = [
+        (bulk("flags"), Reply::Array(vec![bulk("on")])),
+        (bulk("passwords"), Reply::Array(vec![])),
+        (bulk("commands"), commands.clone()),
+        (bulk("keys"), bulk("%R~a %W~b ~c")),
+        (bulk("channels"), bulk("&x")),
+    ];
+    let selector = [(bulk("commands"), bulk("-@all +del")), (bulk("keys"), bulk("~d")), (bulk("channels"), bulk(""))];
+    let flat = |pairs: &[(Reply, Reply)]| {
+        Reply::Array(pairs.iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect())
+    };
+    let mut whole = root.to_vec();
+    whole.push((bulk("selectors"), Reply::Array(vec![flat(&selector)])));
+    assert_eq!(call(&mut client, "ACL GETUSER app"), flat(&whole));
+
+    for (line, said) in [
+        ("ACL DRYRUN app GET a", Reply::Status("OK".to_owned())),
+        ("ACL DRYRUN app get b", bulk("This user has no permissions to access one of the keys")),
+        ("ACL DRYRUN app DEL d", Reply::Status("OK".to_owned())),
+        ("ACL DRYRUN app LPUSH a x", bulk("This user has no permissions to run the 'lpush' command")),
+        ("ACL DRYRUN app EVAL s 0", bulk("This user has no permissions to run the 'eval' command")),
+        ("ACL DRYRUN app GET", Reply::Error("ERR wrong number of arguments for 'get' command".to_owned())),
+        ("ACL DRYRUN app NOSUCH x", Reply::Error("ERR Command 'NOSUCH' not found".to_owned())),
+    ] {
+        assert_eq!(call(&mut client, line), said, "{line}");
+    }
+    let other = "NOPERM only one's own user can be asked about here; ACL WHOAMI names it";
+    denied(&mut client, other, &["ACL GETUSER default", "ACL DRYRUN default GET a", "ACL GETUSER APP"]);
+    for line in ["ACL SETUSER app allkeys", "ACL DELUSER default", "ACL LOAD", "ACL SAVE"] {
+        let reply = call(&mut client, line);
+        let pointer = "NOPERM users and their rules are those of the proxy's configuration: change it and reload it";
+        assert!(reply.error().is_some_and(|text| text.starts_with(pointer)), "{line}: {reply:?}");
+    }
+    // The floor denies these.
+    no_command(&mut client, &["ACL LIST", "ACL LOG", "ACL USERS"]);
+    // What is answered here would be missing from EXEC's array.
+    allowed(&mut client, &["MULTI"]);
+    assert_eq!(call(&mut client, "ACL WHOAMI").error(), Some("ERR Command not allowed inside a transaction"));
+    assert!(call(&mut client, "EXEC").error().is_some_and(|text| text.starts_with("EXECABORT")));
+
+    if redis.protocols().contains(&"3") {
+        call(&mut client, "HELLO 3");
+        let mut whole = root.to_vec();
+        whole[0].1 = Reply::Set(vec![bulk("on")]);
+        whole.push((bulk("selectors"), Reply::Array(vec![Reply::Map(selector.to_vec())])));
+        assert_eq!(call(&mut client, "ACL GETUSER app"), Reply::Map(whole));
+        assert_eq!(call(&mut client, "ACL WHOAMI").text(), "app");
+    }
+    assert_eq!(redis.calls().keys().filter(|name| name.starts_with("acl")).count(), 0, "none of these goes up");
+    let record = proxy.await_record("command", |record| record["cmd"] == "ACL" && record["sub"] == "WHOAMI");
+    assert_eq!([record["outcome"].as_str(), record["reply"].as_str()], [Some("ran"), Some("bulk")], "{record}");
+    let record = proxy.await_record("command", |record| record["sub"] == "GETUSER" && record["outcome"] == "denied");
+    assert_eq!(record["rule"], "builtin/access-control");
+}
+
+/// A role without rules may be asked about as well, and a subscriber is refused as Redis refuses it.
+#[test]
+fn a_role_without_rules_is_told_what_its_denylist_leaves() {
+    let redis = Redis::with_password(PASSWORD);
+    let more = "[policy]\ndeny = [\"FLUSHALL\", \"CONFIG|SET\", \"SCRIPT\"]";
+    let proxy = Proxy::with(&Setup { more, ..Setup::before(&redis) });
+    let mut client = proxy.client();
+    let reply = call(&mut client, "ACL GETUSER app");
+    let field = |name: &str| {
+        let at = reply.elements().iter().position(|each| each.text_or_empty() == name).unwrap();
+        reply.elements()[at + 1].text()
+    };
+    assert!(field("commands").starts_with("+@all -acl|deluser"), "{}", field("commands"));
+    for denied in [" -flushall", " -config|set", " -script"] {
+        assert!(field("commands").split(' ').any(|word| word == denied.trim()), "{denied}: {}", field("commands"));
+    }
+    assert_eq!([field("keys"), field("channels")], ["~*", "&*"]);
+    call(&mut client, "SUBSCRIBE c");
+    let reply = call(&mut client, "ACL WHOAMI");
+    assert!(reply.error().is_some(), "{reply:?}");
 }

@@ -28,7 +28,16 @@ fn id_of(words: &[&str]) -> CommandId {
 
 /// Whether a command line shows this effect; the others have a test of their own below.
 fn answers_once(effect: Effect) -> bool {
-    matches!(effect, Effect::Plain | Effect::State | Effect::Blocking | Effect::BlockingOption | Effect::Script)
+    matches!(
+        effect,
+        Effect::Plain
+            | Effect::OwnAccess(_)
+            | Effect::AccessControl
+            | Effect::State
+            | Effect::Blocking
+            | Effect::BlockingOption
+            | Effect::Script
+    )
 }
 
 /// Runs every probe of the rows `wanted`, in catalog order, on a server of their own each kind.
@@ -86,7 +95,7 @@ fn every_row_is_probed() {
 #[test]
 fn plain_commands_answer_once_and_leave_the_connection_as_it_was() {
     run(
-        |row| row.effect == Effect::Plain,
+        |row| matches!(row.effect, Effect::Plain | Effect::OwnAccess(_) | Effect::AccessControl),
         |stage, probe, _| {
             let words = stage.words(probe);
             let mut actor = stage.actor();
@@ -243,6 +252,8 @@ fn scripts_answer_once_and_run_commands_nobody_sees() {
 fn every_effect_has_its_test() {
     for (_, row) in catalog::iter() {
         let shown: fn(&mut Stage, &'static Entry) = match row.effect {
+            // What is asked about access control does not change the connection; `tests/acl.rs` shows what is answered.
+            Effect::OwnAccess(_) | Effect::AccessControl => continue,
             Effect::Plain | Effect::State | Effect::Blocking | Effect::BlockingOption | Effect::Script => continue,
             Effect::Select => select,
             Effect::Multi | Effect::Exec | Effect::Discard => transaction,

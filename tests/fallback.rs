@@ -86,7 +86,7 @@ const OPENINGS: &str = "
     HELLO 3
     CLIENT GETREDIR
     CLIENT TRACKINGINFO
-    ACL WHOAMI
+    ACL USERS
     CLUSTER INFO
     CLUSTER SLOTS
     CONFIG GET databases
@@ -298,7 +298,7 @@ fn under_the_default_policy_openings_differ_by_a_noperm_and_nothing_else() {
         &["CONFIG", "GET", "databases"],
         &["CLUSTER", "SLOTS"],
         &["ROLE"],
-        &["ACL", "WHOAMI"],
+        &["ACL", "LIST"],
         &["MODULE", "LIST"],
     ];
     let mut client = proxy.client();

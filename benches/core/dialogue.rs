@@ -79,11 +79,12 @@ impl Dialogue {
             held_command_max: 16 << 20,
             unanswered_max: 64 << 20,
             idle_timeout_us: 0,
-            ignore_client_auth: false,
+            client_auth: ravelin::session::machine::ClientAuth::Refuse,
             show_keys: true,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
                 credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+                database: None,
                 set_name: false,
             },
         };

@@ -5,6 +5,7 @@
 //! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
 
 use super::record::{CommandRecord, Name, Outcome};
+use crate::audit::event::AuthVerdict;
 use std::collections::BTreeMap;
 
 /// Upper bounds of the latency buckets in microseconds, 50 µs to 10 s; one more bucket is beyond the last.
@@ -76,10 +77,8 @@ pub struct ServiceCounters {
     pub upstream_failures: Tally,
     /// Alarms by reason.
     pub alarms: Tally,
-    /// Clients' own AUTH and HELLO AUTH that were accepted and ignored.
-    pub client_auth_ignored: u64,
-    /// Clients' own AUTH and HELLO AUTH that were refused.
-    pub client_auth_refused: u64,
+    /// Clients' own AUTH and HELLO AUTH, by what became of them ([`AuthVerdict::index`]).
+    pub client_auth: [u64; AuthVerdict::ALL.len()],
     /// Plaintext bytes from clients, counted when a connection ends.
     pub bytes_in: u64,
     /// Plaintext bytes to clients, counted when a connection ends.
@@ -282,8 +281,7 @@ impl ServiceCounters {
             handshake_failures: Tally::default(),
             upstream_failures: Tally::default(),
             alarms: Tally::default(),
-            client_auth_ignored: 0,
-            client_auth_refused: 0,
+            client_auth: [0; AuthVerdict::ALL.len()],
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -315,9 +313,10 @@ impl ServiceCounters {
         self.alarms.add(reason, 1);
     }
 
-    pub(super) fn client_auth(&mut self, accepted: bool) {
-        let count = if accepted { &mut self.client_auth_ignored } else { &mut self.client_auth_refused };
-        *count = count.saturating_add(1);
+    pub(super) fn client_auth(&mut self, verdict: AuthVerdict) {
+        if let Some(count) = self.client_auth.get_mut(verdict.index()) {
+            *count = count.saturating_add(1);
+        }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -327,8 +326,7 @@ impl ServiceCounters {
         self.handshake_failures.merge(&other.handshake_failures);
         self.upstream_failures.merge(&other.upstream_failures);
         self.alarms.merge(&other.alarms);
-        self.client_auth_ignored = self.client_auth_ignored.saturating_add(other.client_auth_ignored);
-        self.client_auth_refused = self.client_auth_refused.saturating_add(other.client_auth_refused);
+        add_all(&mut self.client_auth, &other.client_auth);
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
     }

@@ -24,10 +24,10 @@ pub enum ConnectionEvent<'a> {
         /// For people; no secret, no client bytes.
         detail: &'a str,
     },
-    /// A client's own AUTH or HELLO AUTH: `accepted` tells whether it was accepted and ignored, or refused.
+    /// A client's own AUTH or HELLO AUTH.
     Authentication {
-        /// Accepted and ignored.
-        accepted: bool,
+        /// What became of it.
+        verdict: AuthVerdict,
         /// `AUTH` or `HELLO`.
         method: &'static str,
     },
@@ -53,6 +53,41 @@ pub enum ConnectionEvent<'a> {
         /// Microseconds since the connection was accepted.
         us: u64,
     },
+}
+
+/// What became of a client's own AUTH or HELLO AUTH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthVerdict {
+    /// User and password were right.
+    Allow,
+    /// They were wrong, or none are taken here.
+    Deny,
+    /// They were not looked at, and answered OK.
+    Ignore,
+    /// They could not be looked up.
+    Unavailable,
+}
+
+impl AuthVerdict {
+    /// All of them, in the order of [`Self::index`].
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::Ignore, Self::Unavailable];
+
+    /// The stable word in records and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ignore => "ignore",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Its place in a table of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// What happens to the process, or to a peer that is not authenticated yet.
@@ -168,9 +203,9 @@ impl ConnectionEvent<'_> {
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);
             }
-            Self::Authentication { accepted, method } => {
+            Self::Authentication { verdict, method } => {
                 text_field(out, "cmd", method, LABEL_MAX);
-                text_field(out, "verdict", if accepted { "ignore" } else { "deny" }, LABEL_MAX);
+                text_field(out, "verdict", verdict.word(), LABEL_MAX);
             }
             Self::Alarm { reason } => text_field(out, "reason", reason, LABEL_MAX),
             Self::Close { reason, detail, commands, denied, bytes_in, bytes_out, us } => {

@@ -63,7 +63,7 @@
 //! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `cert_sha256` `cert_serial` `cert_not_after` |
 //! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
-//! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`ignore` or `deny`) |
+//! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
 //! | `alarm` | somebody should look | `reason` |
 //! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
 //! | `stop` | it ends | `reason`, `us` |

@@ -336,7 +336,7 @@ impl Recorder {
         match *event {
             ConnectionEvent::Open => service.open(),
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
-            ConnectionEvent::Authentication { accepted, .. } => service.client_auth(accepted),
+            ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
         }

@@ -216,11 +216,11 @@ fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 6] {
             r#""event":"upstream_failed",…,"reason":"connect","detail":"refused"}"#,
         ),
         (
-            ConnectionEvent::Authentication { accepted: true, method: "HELLO" },
+            ConnectionEvent::Authentication { verdict: crate::audit::event::AuthVerdict::Ignore, method: "HELLO" },
             r#""event":"client_auth",…,"cmd":"HELLO","verdict":"ignore"}"#,
         ),
         (
-            ConnectionEvent::Authentication { accepted: false, method: "AUTH" },
+            ConnectionEvent::Authentication { verdict: crate::audit::event::AuthVerdict::Deny, method: "AUTH" },
             r#""event":"client_auth",…,"cmd":"AUTH","verdict":"deny"}"#,
         ),
         (ConnectionEvent::Alarm { reason: "noauth" }, r#""event":"alarm",…,"reason":"noauth"}"#),

@@ -172,7 +172,7 @@ mod tests {
             password.map(|password| Credential { username: Some("u".into()), password: Secret::new(password.into()) });
         let upstream = Upstream {
             address: UpstreamAddress::Unix("/r".into()),
-            greeting: Greeting { credential, set_name: true },
+            greeting: Greeting { credential, database: None, set_name: true },
             password_file: None,
             client_auth: ClientAuth::Refuse,
             connect_timeout: Duration::from_secs(1),

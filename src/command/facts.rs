@@ -12,6 +12,7 @@
 //! inside nobody sees, which is why the `hardened` preset denies them.
 
 use super::Effect::{self, *};
+use super::OwnAccess::{Categories, DryRun, Name, User};
 use super::PubSub::{Channel, Pattern, Shard};
 use super::keys::Layout;
 use super::secrets::Secrets::{self, *};
@@ -57,19 +58,19 @@ impl Fact {
 #[rustfmt::skip]
 pub(super) static FACTS: [Fact; 426] = [
     container("acl"),
-    fact("acl|cat", Plain, "aclCommand"),
-    fact("acl|deluser", Plain, "aclCommand").begin().hide(All),
-    fact("acl|dryrun", Plain, "aclCommand").begin().hide(All),
+    fact("acl|cat", OwnAccess(Categories), "aclCommand"),
+    fact("acl|deluser", AccessControl, "aclCommand").begin().hide(All),
+    fact("acl|dryrun", OwnAccess(DryRun), "aclCommand").hide(All),
     fact("acl|genpass", Plain, "aclCommand"),
-    fact("acl|getuser", Plain, "aclCommand").begin().hide(All),
+    fact("acl|getuser", OwnAccess(User), "aclCommand").hide(All),
     fact("acl|help", Plain, "aclCommand"),
     fact("acl|list", Plain, "aclCommand").begin(),
-    fact("acl|load", Plain, "aclCommand").begin(),
+    fact("acl|load", AccessControl, "aclCommand").begin(),
     fact("acl|log", Plain, "aclCommand").begin(),
-    fact("acl|save", Plain, "aclCommand").begin(),
-    fact("acl|setuser", Plain, "aclCommand").begin().hide(AclSetuser),
+    fact("acl|save", AccessControl, "aclCommand").begin(),
+    fact("acl|setuser", AccessControl, "aclCommand").begin().hide(AclSetuser),
     fact("acl|users", Plain, "aclCommand").begin(),
-    fact("acl|whoami", Plain, "aclCommand"),
+    fact("acl|whoami", OwnAccess(Name), "aclCommand"),
     fact("append", Plain, "appendCommand"),
     fact("asking", State, "askingCommand"),
     fact("auth", Auth, "authCommand").hide(AuthArgs),

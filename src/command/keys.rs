@@ -126,6 +126,8 @@ pub fn settled(entry: &Entry, words: &Words<'_>) -> bool {
         | Effect::Replication
         | Effect::ReplicationConfig
         | Effect::Shutdown
+        | Effect::OwnAccess(_)
+        | Effect::AccessControl
         | Effect::Unsupported => return false,
     }
     if !entry.rules.is_empty() {

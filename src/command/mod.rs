@@ -130,8 +130,25 @@ pub enum Effect {
     Shutdown,
     /// EVAL and its kin: one reply, for commands nobody sees.
     Script,
+    /// ACL WHOAMI, CAT, GETUSER and DRYRUN: answered by the proxy, from the role.
+    OwnAccess(OwnAccess),
+    /// ACL SETUSER, DELUSER, LOAD, SAVE: always denied, because users and rules are the configuration's.
+    AccessControl,
     /// Turns the connection into something this proxy does not speak (SCRIPT DEBUG): always denied.
     Unsupported,
+}
+
+/// What a client may ask about its own rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OwnAccess {
+    /// ACL WHOAMI.
+    Name,
+    /// ACL CAT.
+    Categories,
+    /// ACL GETUSER, of oneself.
+    User,
+    /// ACL DRYRUN, of oneself.
+    DryRun,
 }
 
 /// The three kinds of subscription, each with a count of its own.

@@ -20,8 +20,8 @@ pub(super) enum PasswordError {
     NotAFile,
     #[error("it is empty")]
     Empty,
-    #[error("it is longer than {BYTES_MAX} bytes")]
-    TooLong,
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
     #[error("everybody on this host may read or change it (mode {0:04o})")]
     Open(u32),
 }
@@ -31,6 +31,11 @@ pub(super) enum PasswordError {
 /// A file that others may read is refused; group-readable ones are not, because that is how pods and credential stores
 /// hand them over.
 pub(super) fn read(path: &Path) -> Result<Secret, PasswordError> {
+    read_up_to(path, BYTES_MAX)
+}
+
+/// The same of a file of at most so many bytes.
+pub(super) fn read_up_to(path: &Path, bytes_max: usize) -> Result<Secret, PasswordError> {
     // Asked before opening: opening a named pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(PasswordError::NotAFile);
@@ -41,8 +46,8 @@ pub(super) fn read(path: &Path) -> Result<Secret, PasswordError> {
         return Err(PasswordError::Open(mode));
     }
     // As large as it may become, so that no copy of it is left behind by a growing buffer.
-    let mut bytes = Vec::with_capacity(BYTES_MAX.saturating_add(3));
-    let limit = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX).saturating_add(3);
+    let mut bytes = Vec::with_capacity(bytes_max.saturating_add(3));
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(3);
     let read = file.take(limit).read_to_end(&mut bytes);
     let line_end = if bytes.ends_with(b"\r\n") { 2 } else { usize::from(bytes.ends_with(b"\n")) };
     bytes.truncate(bytes.len().saturating_sub(line_end));
@@ -51,7 +56,7 @@ pub(super) fn read(path: &Path) -> Result<Secret, PasswordError> {
     read?;
     match secret.expose().len() {
         0 => Err(PasswordError::Empty),
-        len if len > BYTES_MAX => Err(PasswordError::TooLong),
+        len if len > bytes_max => Err(PasswordError::TooLong(bytes_max)),
         _ => Ok(secret),
     }
 }
@@ -95,7 +100,7 @@ mod tests {
             assert!(matches!(read(&path), Err(PasswordError::Empty)), "{empty:?}");
         }
         let (_dir, path) = file(&vec![b'x'; BYTES_MAX + 1], 0o600);
-        assert!(matches!(read(&path), Err(PasswordError::TooLong)));
+        assert!(matches!(read(&path), Err(PasswordError::TooLong(BYTES_MAX))));
         let (_dir, path) = file(&[vec![b'x'; BYTES_MAX], b"\r\n".to_vec()].concat(), 0o600);
         assert_eq!(read(&path).unwrap().expose().len(), BYTES_MAX);
         let (dir, _) = file(b"x", 0o600);

@@ -18,6 +18,10 @@ tables! {
         policy: RawPolicy,
         /// Who may come in, and what each may say. A certificate that matches no role is refused.
         role: List<RawRole>,
+        /// Where a client's own user and password are looked up, for every service without a table of its own.
+        credentials: RawCredentials,
+        /// How long those are sent away who fail to authenticate.
+        bans: RawBans,
         /// Bounds on everything.
         limits: RawLimits,
         /// Where records of commands and connections go, and what they show.
@@ -43,6 +47,8 @@ tables! {
         admission: RawAdmission,
         /// Replaces the top-level table of this name, whole.
         policy: RawPolicy,
+        /// Replaces the top-level table of this name, whole.
+        credentials: RawCredentials,
     }
     planned []
 
@@ -70,7 +76,8 @@ tables! {
         /// protected mode protects nobody.
         auth: String,
         /// What becomes of a client's own AUTH and HELLO AUTH, which never reach Redis: "refuse" (default) answers an
-        /// error, "ignore" answers OK.
+        /// error, "ignore" answers OK, "verify" looks user and password up in `credentials` and takes no other command before
+        /// they were right, "select" looks them up and gives the client the role of that user's.
         client_auth: String,
         /// Whether each upstream connection is named after its client, so that CLIENT LIST shows whose it is.
         /// Default true.
@@ -185,11 +192,75 @@ tables! {
         /// The same as a file, as redis.conf has it: "rename-command CONFIG b840fc02" a line, with the two first words or
         /// without the very first. Not readable by everybody.
         rename_file: String,
+        /// Another credential for Redis than the service's, in every service of the role.
+        upstream: RawRoleUpstream,
+        /// What becomes of its clients' own AUTH and HELLO AUTH, as in `upstream.client_auth` of the service, whose value
+        /// is the default.
+        client_auth: String,
+        /// The databases it may use, 0 to 2147483647, at most 1024. Its connections begin in the first. Default: all, beginning in 0.
+        databases: List<i64>,
+        /// Bounds of its own, in place of those in `limits`.
+        limits: RawRoleLimits,
         /// Decides when several roles match a certificate: the highest wins, and a tie lets nobody in. -1000 to 1000,
         /// default 0.
         priority: i64,
     }
-    planned ["upstream"]
+    planned []
+
+    /// A role's own credential for Redis.
+    RawRoleUpstream {
+        /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
+        username: String,
+        /// The file with the password, as in a service's `upstream`. Required. A reload puts another one in force for new
+        /// connections.
+        password_file: String,
+    }
+    planned []
+
+    /// Bounds of a role's own.
+    RawRoleLimits {
+        /// Connections of the role to one service, 1 to 1000000. Default: no cap but `limits.max_connections`.
+        max_connections: i64,
+        /// As `limits.idle_timeout`.
+        idle_timeout: String,
+        /// As `limits.max_bulk`.
+        max_bulk: NumberOrText,
+        /// As `limits.max_words`.
+        max_words: i64,
+        /// As `limits.held_command`; at most `limits.memory`.
+        held_command: NumberOrText,
+        /// As `limits.unanswered`.
+        unanswered: NumberOrText,
+    }
+    planned ["rate"]
+
+    /// Where a client's own user and password are looked up: in a file, or by a program.
+    RawCredentials {
+        /// The file of users: lines of a name and `#` with the SHA-256 of a password, as Redis' users.acl has them (see
+        /// deploy/docs/roles.md). Not readable by everybody, at most 1 MiB.
+        users_file: String,
+        /// The program that is asked, an absolute path, and its arguments. User and password come on its standard input; it
+        /// says `allow`, `allow ROLE` or `deny` (see deploy/docs/roles.md).
+        command: List<String>,
+        /// Time for an answer of the program, waiting for its turn included, "100ms" to "1m". Default "5s".
+        timeout: String,
+        /// Most of the programs at once, 1 to 64. Default 4.
+        processes: i64,
+        /// How long a success is remembered, "1s" to "1h", "0s" for not at all. Default "30s".
+        cache: String,
+    }
+    planned []
+
+    /// How long those are sent away who fail to authenticate, by `client_auth` "verify" or "select".
+    RawBans {
+        /// The failure that begins the first ban of an address and of a certificate, 1 to 1000, 0 for no bans. Default 5.
+        after: i64,
+        /// The first ban, "1s" to "1d"; each further failure doubles it. Default "30s".
+        first: String,
+        /// The longest ban, and how long a failure is remembered, "1s" to "30d". Default "1h".
+        max: String,
+    }
+    planned []
 
     /// Conditions on a certificate. `*` stands for any run of characters (in a URI, of characters but `/`), `**` for any
     /// run; upper and lower case differ, except in DNS names.

@@ -9,14 +9,16 @@
 //! [`Settings::files`] lists both kinds.
 
 mod limits;
+mod terms;
 mod upstream;
 
 pub use self::{
     limits::{Keepalive, Limits, Workers},
+    terms::{Credentials, Helper, RoleLimits, Terms},
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    policy::{identity::Role, network::Admission, scripts::Scripts},
+    policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
     tls::server::{Files, MinVersion},
@@ -50,6 +52,8 @@ pub struct Settings {
     pub services: Vec<Service>,
     /// Bounds on everything.
     pub limits: Limits,
+    /// How long those are sent away who fail to authenticate.
+    pub bans: Schedule,
     /// Where records go and what they show.
     pub audit: Audit,
     /// The admin endpoint, if there is to be one.
@@ -87,6 +91,10 @@ pub struct Service {
     pub rule_places: Vec<RulePlace>,
     /// The roles of this service, each with its policy: floor and the role's own denials.
     pub roles: Vec<Arc<Role>>,
+    /// What each of them has of its own.
+    pub terms: Vec<Terms>,
+    /// Where clients' own passwords are looked up.
+    pub credentials: Option<Credentials>,
     /// Most connections from one address to this service; none without a cap. Counted by the shell.
     pub max_connections_per_address: Option<NonZeroU32>,
 }
@@ -273,6 +281,12 @@ impl Settings {
             if let Some(path) = &service.upstream.password_file {
                 name("upstream.password_file", path);
             }
+            for path in service.terms.iter().filter_map(|terms| terms.password_file.as_ref()) {
+                name("role.upstream.password_file", path);
+            }
+            if let Some(Credentials::Users { file, .. }) = &service.credentials {
+                name("credentials.users_file", file);
+            }
             name("tls.cert", &service.tls.cert);
             name("tls.key", &service.tls.key);
             name("tls.client_ca", &service.tls.client_ca);
@@ -298,6 +312,30 @@ impl Service {
         self.rule_places.iter().find(is)
     }
 
+    /// What a role has of its own here; what it has not is the service's.
+    #[must_use]
+    pub fn terms_of(&self, role: &str) -> Option<&Terms> {
+        self.terms.iter().find(|terms| *terms.role == *role)
+    }
+
+    /// What the sessions of one of this service's listeners are told whose peers have this role.
+    #[must_use]
+    pub fn session_config_of(&self, role: &str, listener: &Listener, limits: &Limits, audit: &Audit) -> SessionConfig {
+        let mut config = self.session_config(listener, limits, audit);
+        let Some(terms) = self.terms_of(role) else { return config };
+        config.request.words_max = terms.limits.max_words.get();
+        config.request.bulk_max = terms.limits.max_bulk;
+        config.held_command_max = terms.limits.held_command;
+        config.unanswered_max = terms.limits.unanswered;
+        config.idle_timeout_us = terms.limits.idle_timeout.map_or(0, micros);
+        config.client_auth = terms.client_auth;
+        config.greeting.database = terms.database;
+        if let Some(credential) = &terms.credential {
+            config.greeting.credential = Some(credential.clone());
+        }
+        config
+    }
+
     /// What the sessions of one of this service's listeners are told. A listener accepts inline commands or not, hence
     /// one per listener; the shell keeps it in an `Arc` and makes a new one at a reload.
     #[must_use]
@@ -314,7 +352,7 @@ impl Service {
             held_command_max: limits.held_command,
             unanswered_max: limits.unanswered,
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
-            ignore_client_auth: self.upstream.client_auth == ClientAuth::Ignore,
+            client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys,
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),

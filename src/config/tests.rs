@@ -117,7 +117,10 @@ fn the_session_is_told_what_the_file_says() {
     assert_eq!((config.request.bulk_max, config.request.words_max, config.request.inline), (1 << 20, 99, true));
     assert_eq!((config.held_command_max, config.unanswered_max), (128 << 10, 1 << 20));
     assert_eq!((config.idle_timeout_us, config.stream_from), (7_000_000, 64 << 10));
-    assert_eq!((config.ignore_client_auth, config.show_keys, config.greeting.set_name), (true, false, false));
+    assert_eq!(
+        (config.client_auth == ClientAuth::Ignore, config.show_keys, config.greeting.set_name),
+        (true, false, false)
+    );
     assert_eq!(config.greeting.credential.unwrap().username.as_deref(), Some("u"));
 }
 

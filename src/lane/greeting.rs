@@ -2,12 +2,15 @@
 
 use super::tickets::{Closes, Own, Ticket};
 use crate::{resp::encode, secret::Secret};
+use std::num::NonZeroU32;
 
 /// The credential and name of an upstream connection.
 #[derive(Debug, Clone)]
 pub struct Greeting {
     /// `AUTH` with these, or none (`auth = "none"`).
     pub credential: Option<Credential>,
+    /// The database that is selected at once, if not the one in which every connection begins.
+    pub database: Option<NonZeroU32>,
     /// Whether the connection is named (CLIENT SETNAME) after its client, so that CLIENT LIST shows whose it is.
     pub set_name: bool,
 }
@@ -41,6 +44,10 @@ impl Greeting {
             }
             own(Own::Auth);
         }
+        if let Some(db) = self.database {
+            encode::command(out, &[b"SELECT", db.to_string().as_bytes()]);
+            own(Own::Select);
+        }
         if self.set_name {
             encode::command(out, &[b"CLIENT", b"SETNAME", &client_name(name)]);
             own(Own::SetName);
@@ -62,8 +69,11 @@ mod tests {
 
     fn greet(username: Option<&str>, probe: bool, set_name: bool) -> (String, Vec<Own>) {
         let password = Secret::new(b"p w\"\\".to_vec());
-        let greeting =
-            Greeting { credential: Some(Credential { username: username.map(str::to_owned), password }), set_name };
+        let greeting = Greeting {
+            credential: Some(Credential { username: username.map(str::to_owned), password }),
+            database: std::num::NonZeroU32::new(7).filter(|_| probe),
+            set_name,
+        };
         let (mut out, mut tickets) = (Vec::new(), Vec::new());
         greeting.encode("spiffe://prod/ü app", probe, &mut out, &mut tickets);
         (String::from_utf8(out).unwrap(), tickets.into_iter().filter_map(|ticket| ticket.own).collect())
@@ -78,7 +88,8 @@ mod tests {
     #[test]
     fn probe_comes_before_auth_and_the_name_after_it() {
         let (bytes, own) = greet(None, true, true);
-        assert_eq!(own, [Own::Probe, Own::Auth, Own::SetName]);
+        assert_eq!(own, [Own::Probe, Own::Auth, Own::Select, Own::SetName]);
+        assert!(bytes.contains("\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n*3\r\n"), "{bytes}");
         assert!(bytes.ends_with("$7\r\nSETNAME\r\n$28\r\nravelin:spiffe://prod/___app\r\n"), "{bytes}");
     }
 }

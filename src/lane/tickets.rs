@@ -36,6 +36,8 @@ pub enum Own {
     Probe,
     /// AUTH.
     Auth,
+    /// SELECT of the database that the connection begins in.
+    Select,
     /// CLIENT SETNAME.
     SetName,
 }
@@ -47,6 +49,7 @@ impl Own {
         match self {
             Self::Probe => "PING",
             Self::Auth => "AUTH",
+            Self::Select => "SELECT",
             Self::SetName => "CLIENT|SETNAME",
         }
     }

@@ -1,6 +1,7 @@
 //! The families that are added up from the workers when the registry asks.
 
 use super::{FAMILIES, WorkerStats};
+use crate::audit::event::AuthVerdict;
 use crate::{
     audit::{
         counters::{CommandCounters, Counters, LATENCY_BOUNDS_US, Latency, ServiceCounters, Tally},
@@ -50,7 +51,10 @@ impl Collector for Collected {
             each(|of| &of.handshake_failures),
             each(|of| &of.upstream_failures),
             each(|of| &of.alarms),
-            pairs(&sum, "verdict", |of| [("ignore", of.client_auth_ignored), ("deny", of.client_auth_refused)]),
+            pairs(&sum, "verdict", |of| {
+                AuthVerdict::ALL
+                    .map(|verdict| (verdict.word(), of.client_auth.get(verdict.index()).copied().unwrap_or(0)))
+            }),
             pairs(&sum, "direction", |of| [("in", of.bytes_in), ("out", of.bytes_out)]),
             sum.accept_errors.iter().map(|(reason, count)| counter(&[("reason", reason)], count)).collect(),
             commands(&sum),
@@ -102,10 +106,10 @@ fn command_times(sum: &Counters) -> Vec<proto::Metric> {
     timed.map(|(name, row)| labelled(&[("command", name)], seconds(row.us))).collect()
 }
 
-fn pairs(
+fn pairs<const N: usize>(
     sum: &Counters,
     label: &'static str,
-    read: fn(&ServiceCounters) -> [(&'static str, u64); 2],
+    read: fn(&ServiceCounters) -> [(&'static str, u64); N],
 ) -> Vec<proto::Metric> {
     let each = sum.services.iter().flat_map(|of| read(of).map(|pair| (&*of.service, pair)));
     each.map(|(service, (word, count))| counter(&[("service", service), (label, word)], count)).collect()

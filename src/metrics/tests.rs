@@ -52,7 +52,7 @@ fn pen() -> Recorder {
     for event in [
         ConnectionEvent::Open,
         ConnectionEvent::UpstreamFailed { reason: "connect", detail: "" },
-        ConnectionEvent::Authentication { accepted: false, method: "AUTH" },
+        ConnectionEvent::Authentication { verdict: crate::audit::event::AuthVerdict::Deny, method: "AUTH" },
         ConnectionEvent::Alarm { reason: "noauth" },
         ConnectionEvent::Close {
             reason: "quit",

@@ -6,10 +6,11 @@
 use super::{
     clock::micros,
     desk::{Control, Desk, Order},
+    gate,
     permits::Permit,
     pump::Pump,
     seats::{Loaded, Seat, Standing},
-    service::{House, Live},
+    service::{House, Terms},
     upstream::{ConnectError, Upstream},
 };
 use crate::{
@@ -54,7 +55,7 @@ pub struct Arrival {
     pub loaded: Loaded,
     /// Index into [`House::services`].
     pub service: usize,
-    /// Index into [`Live::sessions`].
+    /// Index into [`Terms::sessions`].
     pub listener: usize,
     /// When it was accepted.
     pub at: Moment,
@@ -128,7 +129,7 @@ pub(super) struct Arriving {
 
 type Running = Pump<TlsPipe<TcpStream>, Upstream, Session>;
 
-async fn establish(house: &House, desk: &Rc<Desk>, seat: &Seat, arrival: Arriving) -> Result<Running, Refusal> {
+async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Arriving) -> Result<Running, Refusal> {
     let internal = |what: &str| Refusal::new("internal", what);
     let service = house.services.get(arrival.service).ok_or_else(|| internal("no such service"))?;
     let live = service.live.load_full();
@@ -167,17 +168,37 @@ async fn establish(house: &House, desk: &Rc<Desk>, seat: &Seat, arrival: Arrivin
             return Err(refusal);
         }
     };
-    seat.stand(Standing { peer: peer.clone(), chain: pipe.peer_chain().to_vec() });
+    if house.bans.bans(&gate::origins(&peer), now) {
+        say_goodbye(&mut pipe).await;
+        let mut refusal = Refusal::new("banned", "too many wrong passwords came with this certificate or from there");
+        if let Some(leaf) = pipe.peer_chain().first() {
+            refusal.name(peer::names_for_record(leaf));
+        }
+        return Err(refusal);
+    }
+    let terms = live.terms.get(peer.role().name.as_str()).ok_or_else(|| internal("a role without terms"))?;
+    let taken = terms.max_connections.map(|max| house.permits.take_role(arrival.service, &peer.role().name, max));
+    let place = match taken.transpose() {
+        Ok(place) => place,
+        Err(full) => {
+            say_goodbye(&mut pipe).await;
+            let detail = format!("role {} has as many connections as it may have", peer.role().name);
+            return Err(Refusal::new(full.word(), detail));
+        }
+    };
+    seat.stand(Standing { peer: peer.clone(), _place: place, chain: pipe.peer_chain().to_vec() });
 
-    let config = live.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = facts(house, &live, &peer, &pipe);
+    let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
+    let facts = facts(house, terms, &peer, &pipe);
+    let gate = gate::gate(house, arrival.service, &peer);
     let mut session = desk.record(|tools| {
         let turn = Turn { now: arrival.at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
     let connected = unless_ordered(seat.control(), service.connect(&live)).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
-    let mut pump = Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout);
+    let mut pump =
+        Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
     pump.preload(&greeting, &words);
     Ok(pump)
 }
@@ -214,16 +235,15 @@ fn open(
     })
 }
 
-fn facts(house: &House, live: &Live, peer: &AuthenticatedPeer, pipe: &TlsPipe<TcpStream>) -> ConnectionFacts {
+fn facts(house: &House, terms: &Terms, peer: &AuthenticatedPeer, pipe: &TlsPipe<TcpStream>) -> ConnectionFacts {
     let identity = peer.identity();
-    let user = live.upstream.credential().and_then(|credential| credential.username.as_deref());
     ConnectionFacts::new(
         &house.connection_name(),
         peer.service(),
         peer.src(),
         &identity.display_name(),
         &peer.role().name,
-        user,
+        terms.user.as_deref(),
     )
     .with_tls(&TlsFacts {
         version: pipe.protocol(),

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
     metrics::WorkerStats,
+    policy::bans::Origin,
 };
 use std::{
     io,
@@ -45,7 +46,7 @@ pub struct Door {
     pub address: SocketAddr,
     /// Index into [`House::services`].
     pub service: usize,
-    /// Index into [`super::service::Live::sessions`].
+    /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
 }
 
@@ -174,6 +175,9 @@ impl Reception {
             Err(reason) => return self.refuse(src, &service.name, reason.word()),
         };
         let src = admitted.src();
+        if self.house.bans.bans(&[Origin::address(src.ip())], self.desk.now()) {
+            return self.refuse(src, &service.name, "banned");
+        }
         let permits: &Arc<Permits> = &self.house.permits;
         let permit = match permits.take(self.service, src.ip(), service.per_address_max) {
             Ok(permit) => permit,

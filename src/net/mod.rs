@@ -17,6 +17,8 @@
 pub mod clock;
 pub mod connection;
 pub mod desk;
+pub mod gate;
+pub mod helper;
 pub mod listener;
 mod outbox;
 pub mod permits;

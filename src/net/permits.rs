@@ -34,6 +34,8 @@ pub enum Full {
     Total,
     /// `limits.max_connections_per_address`.
     Address,
+    /// `role.limits.max_connections`.
+    Role,
 }
 
 impl Full {
@@ -43,6 +45,7 @@ impl Full {
         match self {
             Self::Total => "max-connections",
             Self::Address => "max-per-address",
+            Self::Role => "max-per-role",
         }
     }
 }
@@ -54,13 +57,20 @@ pub struct Permits {
     total: AtomicU32,
     /// Entries are removed at zero, so the map is never larger than the number of open connections.
     origins: Mutex<HashMap<Origin, u32>>,
+    /// Connections of roles that have a cap, by service; likewise.
+    roles: Mutex<HashMap<(usize, Arc<str>), u32>>,
 }
 
 impl Permits {
     /// Counts up to `total_max` connections.
     #[must_use]
     pub fn new(total_max: NonZeroU32) -> Arc<Self> {
-        Arc::new(Self { total_max: total_max.get(), total: AtomicU32::new(0), origins: Mutex::default() })
+        Arc::new(Self {
+            total_max: total_max.get(),
+            total: AtomicU32::new(0),
+            origins: Mutex::default(),
+            roles: Mutex::default(),
+        })
     }
 
     /// A place for one connection, given back when the permit is dropped.
@@ -93,6 +103,23 @@ impl Permits {
         Ok(permit)
     }
 
+    /// A place for one connection of a role with a cap, given back when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Role`], and nothing is counted.
+    pub fn take_role(self: &Arc<Self>, service: usize, role: &str, max: NonZeroU32) -> Result<RolePermit, Full> {
+        let key = (service, Arc::from(role));
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = roles.get(&key).copied().unwrap_or(0);
+        if held >= max.get() {
+            return Err(Full::Role);
+        }
+        roles.insert(key.clone(), held.saturating_add(1));
+        drop(roles);
+        Ok(RolePermit { permits: Arc::clone(self), key })
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> u32 {
@@ -118,6 +145,25 @@ impl Drop for Permit {
                 if *held == 0 {
                     origins.remove(&origin);
                 }
+            }
+        }
+    }
+}
+
+/// The right to one open connection of a role.
+#[derive(Debug)]
+pub struct RolePermit {
+    permits: Arc<Permits>,
+    key: (usize, Arc<str>),
+}
+
+impl Drop for RolePermit {
+    fn drop(&mut self) {
+        let mut roles = self.permits.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = roles.get_mut(&self.key) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                roles.remove(&self.key);
             }
         }
     }
@@ -160,6 +206,22 @@ mod tests {
         assert_eq!(permits.open(), 2);
         drop((_again, _other_service));
         assert!(permits.origins.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
+    }
+
+    #[test]
+    fn a_role_is_held_apart_per_service_and_given_back() {
+        let permits = Permits::new(max(10));
+        let first = permits.take_role(0, "app", max(1)).unwrap();
+        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
+        let _others = (permits.take_role(1, "app", max(1)).unwrap(), permits.take_role(0, "b", max(1)).unwrap());
+        // A reload that lowers the cap counts whom it finds; one that raises it lets more in.
+        let second = permits.take_role(0, "app", max(2)).unwrap();
+        drop(first);
+        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
+        drop(second);
+        permits.take_role(0, "app", max(1)).unwrap();
+        drop(_others);
+        assert!(permits.roles.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
     }
 
     #[test]

@@ -27,7 +27,12 @@ use super::{
 };
 use crate::{
     moment::Moment,
-    session::{End, Turn, Wants, error::CloseReason, gather::Gather},
+    session::{
+        End, Turn, Wants,
+        error::CloseReason,
+        gather::Gather,
+        inquiry::{Answer, Ask},
+    },
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -49,7 +54,6 @@ const HEAVY_BYTES: usize = 16 * 1024;
 const REST_SLACK_BYTES: usize = 64 * 1024;
 
 /// The pump of one connection; a future that is ready when the connection is over.
-#[derive(Debug)]
 pub struct Pump<D, U, M> {
     machine: M,
     /// What the machine said last; asked again after every call.
@@ -85,9 +89,15 @@ pub struct Pump<D, U, M> {
     due: bool,
     /// This round's reading of the clock.
     now: Option<Moment>,
+    /// Finds out what the machine asks, and what is being found out.
+    gate: Option<Gate>,
+    inquiry: Option<Pin<Box<dyn Future<Output = Answer>>>>,
     /// The machine was given much at once and has not been at rest since.
     heavy: bool,
 }
+
+/// Finds out about a user and password; what it returns is dropped when the connection ends first.
+pub type Gate = Box<dyn FnMut(Ask) -> Pin<Box<dyn Future<Output = Answer>>>>;
 
 /// What a machine is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,8 +153,17 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             timer: None,
             due: false,
             now: None,
+            gate: None,
+            inquiry: None,
             heavy: false,
         }
+    }
+
+    /// Gives it somebody to ask about users and passwords.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// Hands over what the machine wrote before the pump began: the greeting, or the word that Redis cannot be had.
@@ -202,6 +221,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             self.tell(cx, tools, event);
             busy = true;
         }
+        busy |= self.inquire(cx);
         self.flush(cx);
         if self.has_come(tools) {
             self.tell(cx, tools, Event::Resume);
@@ -224,6 +244,24 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             return Step::Over;
         }
         if busy || self.arm(cx, tools) { Step::Again } else { Step::Wait }
+    }
+
+    /// Finds out what the machine asks; whether it was told. Whoever leaves takes the question along.
+    fn inquire(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.wants.asks
+            && let Some(ask) = self.machine.take_ask()
+        {
+            self.inquiry = Some(match &mut self.gate {
+                Some(gate) => gate(ask),
+                None => Box::pin(std::future::ready(Answer::Unavailable)),
+            });
+        }
+        let Some(inquiry) = &mut self.inquiry else { return false };
+        let Poll::Ready(answer) = inquiry.as_mut().poll(cx) else { return false };
+        self.inquiry = None;
+        self.machine.answer(answer);
+        self.wants = self.machine.wants();
+        true
     }
 
     /// Whether something the machine waits for has come.

@@ -2,7 +2,7 @@
 
 use super::{
     desk::{Control, Order},
-    permits::Permit,
+    permits::{Permit, RolePermit},
     service::House,
 };
 use crate::{metrics::WorkerStats, moment::Moment, policy::identity::AuthenticatedPeer, session::error::CloseReason};
@@ -56,6 +56,8 @@ struct Sitter {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) peer: AuthenticatedPeer,
+    /// Its place among the connections of its role, where the role has a cap.
+    pub(super) _place: Option<RolePermit>,
     /// Kept because a CRL that comes tomorrow may name any of its certificates.
     pub(super) chain: Vec<CertificateDer<'static>>,
 }

@@ -2,18 +2,20 @@
 
 use super::{
     clock::Clock,
+    gate::{BanBook, Lookup},
     permits::Permits,
     socket::SocketOptions,
     upstream::{ConnectError, Upstream},
 };
 use crate::{
     config::settings::{self, Audit, Limits},
-    policy::{identity::Role, network::Admission},
+    policy::{bans::Bans, identity::Role, network::Admission},
     session::machine::SessionConfig,
     tls::reload::Store,
 };
 use arc_swap::ArcSwap;
 use std::{
+    collections::HashMap,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -31,6 +33,8 @@ pub struct House {
     pub clock: Clock,
     /// Caps on connections.
     pub permits: Arc<Permits>,
+    /// Who is sent away for wrong passwords.
+    pub bans: BanBook,
     /// First part of a connection's name: another one at every start.
     start: String,
     connections: AtomicU64,
@@ -60,14 +64,27 @@ pub struct Live {
     pub roles: Vec<Arc<Role>>,
     /// Where Redis is and how it is greeted.
     pub upstream: settings::Upstream,
-    /// Per listener, in the order of the configuration.
-    pub sessions: Vec<Arc<SessionConfig>>,
+    /// What each role has of its own, by its name.
+    pub terms: HashMap<Arc<str>, Terms>,
+    /// Where clients' own passwords are looked up.
+    pub lookup: Option<Lookup>,
     /// For the sockets of both sides.
     pub sockets: SocketOptions,
     /// From accept to an authenticated peer.
     pub handshake_timeout: Duration,
     /// For bytes of a side that is being closed.
     pub flush_timeout: Duration,
+}
+
+/// What a role has of its own in a service.
+#[derive(Debug)]
+pub struct Terms {
+    /// What its sessions are told, per listener, in the order of the configuration.
+    pub sessions: Vec<Arc<SessionConfig>>,
+    /// The user it is to Redis, for records.
+    pub user: Option<String>,
+    /// Most connections of it.
+    pub max_connections: Option<NonZeroU32>,
 }
 
 impl Service {
@@ -93,12 +110,23 @@ impl Live {
     /// What the settings say of this service.
     #[must_use]
     pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
-        let session = |listener| Arc::new(service.session_config(listener, limits, audit));
+        let terms = service.roles.iter().map(|role| {
+            let session = |listener| Arc::new(service.session_config_of(&role.name, listener, limits, audit));
+            let own = service.terms_of(&role.name);
+            let credential = own.and_then(|own| own.credential.as_ref()).or(service.upstream.credential());
+            let terms = Terms {
+                sessions: service.listeners.iter().map(session).collect(),
+                user: credential.and_then(|credential| credential.username.clone()),
+                max_connections: own.and_then(|own| own.limits.max_connections),
+            };
+            (Arc::from(role.name.as_str()), terms)
+        });
         Self {
             admission: Arc::clone(&service.admission),
             roles: service.roles.clone(),
             upstream: service.upstream.clone(),
-            sessions: service.listeners.iter().map(session).collect(),
+            terms: terms.collect(),
+            lookup: service.credentials.as_ref().map(Lookup::new),
             sockets: limits.into(),
             handshake_timeout: limits.handshake_timeout,
             flush_timeout: limits.flush_timeout,
@@ -109,11 +137,11 @@ impl Live {
 impl House {
     /// A house of these services, not yet open.
     #[must_use]
-    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>) -> Self {
+    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans) -> Self {
         // Unique enough to tell the records of two starts apart, and short enough for every line.
         let start = clock.now().wall_us ^ (u64::from(std::process::id()) << 40);
         let start = format!("{:08x}", (start ^ (start >> 32)) & 0xffff_ffff);
-        Self { services, clock, permits, start, connections: AtomicU64::new(0) }
+        Self { services, clock, permits, bans: BanBook::new(bans), start, connections: AtomicU64::new(0) }
     }
 
     /// A name for the next connection.

@@ -3,7 +3,13 @@
 
 use crate::{
     policy::identity::AuthenticatedPeer,
-    session::{Turn, Wants, error::CloseReason, gather::Gather, machine::Session},
+    session::{
+        Turn, Wants,
+        error::CloseReason,
+        gather::Gather,
+        inquiry::{Answer, Ask},
+        machine::Session,
+    },
     tls::{
         Socket,
         pipe::{self, Scratch, TlsPipe},
@@ -30,6 +36,10 @@ pub trait Machine {
     fn drain(&mut self, reason: CloseReason, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
     /// The same peer as a reload sees it now.
     fn renew(&mut self, peer: AuthenticatedPeer);
+    /// What is to be found out ([`Wants::asks`]).
+    fn take_ask(&mut self) -> Option<Ask>;
+    /// What was found out.
+    fn answer(&mut self, answer: Answer);
     /// Record what is open and be done.
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>);
     /// What is waited for.
@@ -71,6 +81,14 @@ impl Machine for Session {
 
     fn renew(&mut self, peer: AuthenticatedPeer) {
         Self::renew(self, peer);
+    }
+
+    fn take_ask(&mut self) -> Option<Ask> {
+        Self::take_ask(self)
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        Self::answer(self, answer);
     }
 
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {

@@ -2,6 +2,9 @@
 
 pub mod acl;
 pub mod arguments;
+pub mod bans;
+pub mod credentials;
+pub mod databases;
 pub mod guards;
 pub mod identity;
 pub mod network;
@@ -83,12 +86,14 @@ impl RuleId {
     pub const HELD_COMMAND: Self = Self(6);
     /// `builtin/in-stream`: the connection has become a stream (MONITOR, PSYNC), which does not take this command.
     pub const IN_STREAM: Self = Self(7);
+    /// `builtin/access-control`: users and rules are the configuration's, and of others nothing is told.
+    pub const ACCESS_CONTROL: Self = Self(8);
     /// `builtin/credential`: CONFIG GET would show a password, the proxy's own among them.
-    pub const CREDENTIAL: Self = Self(8);
+    pub const CREDENTIAL: Self = Self(9);
     /// `builtin/renamed`: the word that a command was renamed to on the server, or a HELP that would show it.
-    pub const RENAMED: Self = Self(9);
+    pub const RENAMED: Self = Self(10);
     /// The highest number a rule may have.
     pub const MAX: u16 = (1 << 15) - 2;
     /// How many are built in; configured rules follow.
-    pub const BUILTIN: u16 = 10;
+    pub const BUILTIN: u16 = 11;
 }

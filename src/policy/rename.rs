@@ -220,6 +220,8 @@ fn is_followed(entry: &Entry) -> bool {
         | Effect::Replication
         | Effect::Shutdown
         | Effect::Script
+        | Effect::OwnAccess(_)
+        | Effect::AccessControl
         | Effect::Unsupported => entry.name == "PING",
         Effect::Multi
         | Effect::Exec

@@ -14,6 +14,7 @@ pub use fault::{Place, RuleError, RuleErrors, RuleFault};
 pub(super) use fault::{nearest, shown};
 
 use super::acl::{self, Acl};
+use super::databases::Databases;
 use super::guards::{self, Guards};
 use super::presets::{self, Preset};
 use super::rename::Renames;
@@ -36,6 +37,21 @@ pub struct Spec<'s> {
     pub rules_in_shadow: bool,
     /// What looks at arguments. In shadow mode with the ACL rules.
     pub guards: Option<&'s Guards>,
+    /// The databases that may be used; never in shadow mode, for a connection begins in one of them.
+    pub databases: Option<&'s Databases>,
+}
+
+/// Rules as `ACL GETUSER` shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// `-@all +get …` or `+@all -flushall …`.
+    pub commands: String,
+    /// `~cache:* %R~shared:*`.
+    pub keys: String,
+    /// `&events:*`.
+    pub channels: String,
+    /// `db=1,2` where not every database is allowed: Valkey's field.
+    pub databases: Option<String>,
 }
 
 /// A command whose words take part in its verdict.
@@ -61,6 +77,7 @@ pub struct Policy {
     names: Box<[String]>,
     rules: Option<Rules>,
     guards: guards::Rules,
+    databases: Option<(Databases, RuleId)>,
 }
 
 /// What is known of a row without its words.
@@ -97,6 +114,7 @@ const BUILTIN_NAMES: [&str; RuleId::BUILTIN as usize] = [
     "builtin/not-canonical",
     "builtin/held-command",
     "builtin/in-stream",
+    "builtin/access-control",
     "builtin/credential",
     "builtin/renamed",
 ];
@@ -131,6 +149,7 @@ impl Policy {
                 errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
+        let databases = spec.databases.and_then(|databases| compiler.databases(databases, &mut errors));
         // What is in force speaks first.
         let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
         let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
@@ -150,11 +169,19 @@ impl Policy {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
-            if row.effect == Effect::Unsupported {
-                compiler.deny_whatever(id, RuleId::UNSUPPORTED);
+            match row.effect {
+                Effect::Unsupported => compiler.deny_whatever(id, RuleId::UNSUPPORTED),
+                Effect::AccessControl => compiler.deny_whatever(id, RuleId::ACCESS_CONTROL),
+                _ => {}
             }
         }
-        Ok(Self { rows: compiler.rows.into_boxed_slice(), names: compiler.names.into_boxed_slice(), rules, guards })
+        Ok(Self {
+            rows: compiler.rows.into_boxed_slice(),
+            names: compiler.names.into_boxed_slice(),
+            rules,
+            databases,
+            guards,
+        })
     }
 
     /// The verdict on a catalogued command, as far as its name alone decides it.
@@ -179,6 +206,11 @@ impl Policy {
     /// The verdict on a command that [`Self::judge`] allows and whose words take part. `scratch` is only written to.
     #[must_use]
     pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
+        if let Some((databases, rule)) = &self.databases
+            && databases.deny(question.id, question.words)
+        {
+            return Verdict::Deny(Denial { rule: *rule, subject: Subject::Database });
+        }
         if let Some(rules) = &self.rules
             && let Err(subject) = rules.acl.judge(question, scratch)
         {
@@ -209,7 +241,27 @@ impl Policy {
     /// Whether what words decide is in shadow mode only.
     #[must_use]
     pub fn asks_in_shadow(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+        self.databases.is_none() && self.rules.as_ref().is_some_and(|rules| rules.in_shadow)
+    }
+
+    /// What a client is told of its own rights (ACL GETUSER): the rules outside parentheses first, then each selector.
+    ///
+    /// The denylist is taken off each, so that what is told is what is allowed.
+    #[must_use]
+    pub fn describe(&self) -> Vec<Described> {
+        let closed = |id: CommandId| match self.judge(id) {
+            Verdict::Allow | Verdict::Shadow(_) => false,
+            Verdict::Deny(_) => true,
+        };
+        match &self.rules {
+            Some(rules) if !rules.in_shadow => rules.acl.describe(&closed),
+            _ => vec![Described {
+                commands: acl::describe::commands(&|id| !closed(id)),
+                keys: "~*".to_owned(),
+                channels: "&*".to_owned(),
+                databases: None,
+            }],
+        }
     }
 
     /// What looks at arguments.
@@ -227,7 +279,9 @@ impl Policy {
     /// Whether a command must be whole before it can be judged or sent, however large it is.
     #[must_use]
     pub fn needs_whole(&self, id: CommandId) -> bool {
-        self.asks_arguments(id) || self.renames().word_of(id).is_some()
+        (self.databases.is_some() && Databases::ask(id))
+            || self.asks_arguments(id)
+            || self.renames().word_of(id).is_some()
     }
 
     /// Whether what has come of a large command settles its verdict, its keys and its state: no later word can change them.
@@ -329,6 +383,14 @@ impl Policy {
             warnings.push(format!(
                 "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
                  upstream user's own rights",
+                scripts.join(", ")
+            ));
+        }
+        if let Some((databases, _)) = &self.databases
+            && !scripts.is_empty()
+        {
+            warnings.push(format!(
+                "a script can SELECT any database, so the list of databases ({databases}) can be walked around by {}",
                 scripts.join(", ")
             ));
         }
@@ -494,6 +556,25 @@ impl Compiler {
             }
         }
         guards::Rules { guards, get, set, kill, scripts, in_shadow }
+    }
+
+    /// Denies what reaches into all databases at once, and lets the words of what names one take part.
+    fn databases(&mut self, databases: &Databases, errors: &mut Vec<RuleError>) -> Option<(Databases, RuleId)> {
+        let rule = match self.rule("databases".to_owned()) {
+            Ok(rule) => rule,
+            Err(fault) => {
+                errors.push(RuleError { place: Place::Deny(0), entry: databases.to_string(), fault });
+                return None;
+            }
+        };
+        for (id, _) in catalog::iter().filter(|(id, _)| Databases::ask(*id)) {
+            if Databases::reaches_all(id) {
+                self.deny_whatever(id, rule);
+            } else if let Some(row) = self.rows.get_mut(id.index()) {
+                row.asks_words = true;
+            }
+        }
+        Some((databases.clone(), rule))
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.

@@ -35,7 +35,8 @@ fn entries_in_shadow_mode_let_through_and_never_open_what_is_in_force() {
     assert_eq!(verdict_name(&policy, "script|debug"), Some("builtin/unsupported"));
     assert_eq!(judge("get"), Verdict::Allow);
     let denied: Vec<_> = policy.denied().flat_map(|(_, commands)| commands).collect();
-    assert_eq!(denied, ["cluster|syncslots", "script|debug", "config|set"]);
+    let always = ["cluster|syncslots", "script|debug", "acl|deluser", "acl|load", "acl|save", "acl|setuser"];
+    assert_eq!(denied, [&always[..], &["config|set"]].concat());
     assert!(policy.shadowed().any(|(rule, commands)| rule == "deny:CONFIG" && !commands.contains(&"config|set")));
     assert!(policy.warnings().iter().any(|warning| warning.contains("shadow mode")), "{:?}", policy.warnings());
     // What is only tried out is no protection, and nobody is told it was one.
@@ -75,11 +76,15 @@ fn the_first_entry_that_denies_a_command_speaks() {
     assert_eq!(verdict_name(&both, "get"), Some("deny:@all"));
 }
 
+fn is_denied_always(effect: Effect) -> bool {
+    matches!(effect, Effect::Unsupported | Effect::AccessControl)
+}
+
 #[test]
 fn categories_are_redis_own() {
     let dangerous = policy(&["@dangerous"]);
     for (id, row) in catalog::iter() {
-        let expected = row.categories.names().any(|name| name == "dangerous") || row.effect == Effect::Unsupported;
+        let expected = row.categories.names().any(|name| name == "dangerous") || is_denied_always(row.effect);
         assert_eq!(dangerous.judge(id) != Verdict::Allow, expected, "{}", row.full_name);
     }
 }
@@ -88,7 +93,7 @@ fn categories_are_redis_own() {
 fn unsupported_commands_are_denied_by_an_empty_list() {
     let empty = policy(&[]);
     for (id, row) in catalog::iter() {
-        let expected = row.effect == Effect::Unsupported;
+        let expected = is_denied_always(row.effect);
         assert_eq!(empty.judge(id) != Verdict::Allow, expected, "{}", row.full_name);
     }
     assert_eq!(empty.warnings().len(), 1);
@@ -158,6 +163,7 @@ fn denied_lists_each_command_once_under_the_rule_that_speaks() {
         listed,
         [
             ("builtin/unsupported", vec!["cluster|syncslots", "script|debug"]),
+            ("builtin/access-control", vec!["acl|deluser", "acl|load", "acl|save", "acl|setuser"]),
             ("deny:CONFIG|SET", vec!["config|set"]),
             ("deny:CONFIG", vec!["config", "config|get", "config|help", "config|resetstat", "config|rewrite"]),
         ]

@@ -31,6 +31,16 @@ pub fn array(out: &mut Vec<u8>, count: usize) {
     header(out, b'*', count);
 }
 
+/// Appends the header of a map of `pairs`: an array of twice as many elements where the protocol has no maps.
+pub fn map(out: &mut Vec<u8>, pairs: usize, resp3: bool) {
+    if resp3 { header(out, b'%', pairs) } else { header(out, b'*', pairs.saturating_mul(2)) }
+}
+
+/// Appends the header of a set of `count` elements: an array where the protocol has no sets.
+pub fn set(out: &mut Vec<u8>, count: usize, resp3: bool) {
+    header(out, if resp3 { b'~' } else { b'*' }, count);
+}
+
 /// Appends one bulk string.
 pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     header(out, b'$', bytes.len());

@@ -82,6 +82,13 @@ impl<'a> Words<'a> {
         Self { input: self.input, spans: self.spans.get(..1).unwrap_or_default(), declared: 1 }
     }
 
+    /// The request that the words behind the first `count` are.
+    #[must_use]
+    pub fn behind(&self, count: usize) -> Self {
+        let declared = self.declared.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        Self { input: self.input, spans: self.spans.get(count..).unwrap_or_default(), declared }
+    }
+
     /// The whole words in order.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
         (0..self.spans.len()).filter_map(|index| self.get(index))

@@ -69,6 +69,7 @@ impl InForce {
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
             prepared.push((service, Live::new(settings, &next.limits, &next.audit), tls));
         }
+        house.bans.open().configure(next.bans);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
             if let Some(tls) = tls {

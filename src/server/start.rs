@@ -1,18 +1,20 @@
 //! The start: read and check, bind, start threads; in this order, so that whatever fails leaves nothing half done.
 
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminState, BanAnswer, BanOrder},
     audit::sink::{Sink, SinkHandle, SinkMonitor, SinkPort, Target},
     config::settings::{AuditOutput, Service as ServiceSettings, Settings},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
+        gate::BanBook,
         listener::{self, Door},
         permits::Permits,
         service::{House, Live, Service},
         socket,
         worker::{self, Phase, Worker},
     },
+    policy::bans::Bans,
     tls::{
         reload::Store,
         server::{FileError, Files, Tls},
@@ -127,7 +129,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
-    let house = Arc::new(House::new(services, clock, Permits::new(settings.limits.max_connections)));
+    let house =
+        Arc::new(House::new(services, clock, Permits::new(settings.limits.max_connections), Bans::new(settings.bans)));
     Ok(Prepared { settings, house, doors, admin, sink, ports })
 }
 
@@ -204,6 +207,23 @@ pub(super) fn start_threads(
     Ok(Threads { phase, ended, running, workers })
 }
 
+/// What the admin side asks about bans.
+fn answer_about_bans(book: &BanBook, clock: Clock, order: &BanOrder<'_>) -> BanAnswer {
+    match order {
+        BanOrder::List => BanAnswer::Listed(book.list(clock.now())),
+        BanOrder::Clear(None) => {
+            let cleared = book.open().clear_all();
+            tracing::warn!(cleared, "all bans were cleared from the admin side");
+            BanAnswer::Cleared(cleared)
+        }
+        BanOrder::Clear(Some(origin)) => {
+            let known = book.open().clear(origin);
+            tracing::warn!(known, "a ban was cleared from the admin side");
+            BanAnswer::Cleared(usize::from(known))
+        }
+    }
+}
+
 pub(super) fn start_admin(
     listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
@@ -213,7 +233,9 @@ pub(super) fn start_admin(
 ) -> Result<(), StartError> {
     let address = listener.local_addr()?;
     let (draining, monitor, house) = (Arc::clone(draining), monitor.clone(), Arc::clone(house));
+    let (book, clock) = (Arc::clone(&house), house.clock);
     let state = AdminState::new(metrics)
+        .with_bans(move |order| answer_about_bans(&book.bans, clock, order))
         .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
         .require("audit", move || monitor.failing().map_or(Ok(()), Err))
         .require("upstream", move || {

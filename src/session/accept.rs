@@ -224,8 +224,9 @@ impl Session {
             }
             _ => (None, false),
         };
-        let allowed =
-            id.is_some_and(|id| self.core.peer.policy().judge(id).lets_through()) && !self.core.lane.monitoring();
+        let allowed = id.is_some_and(|id| self.core.peer.policy().judge(id).lets_through())
+            && !self.core.lane.monitoring()
+            && self.core.authenticated;
         if allowed && !settled {
             if self.core.may_hold(rest.len().saturating_add(self.places()), turn) {
                 return self.starve();

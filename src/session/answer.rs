@@ -5,6 +5,7 @@ use super::{
     error::CloseReason,
     gather::Gather,
     local::{Local, say},
+    machine::ClientAuth,
     records::Answer,
     replan::replan,
     slots::{self, Kind, Marks, Slot},
@@ -20,6 +21,7 @@ use crate::{
         reply::{Class, error_code},
     },
 };
+use std::num::NonZeroU32;
 
 /// Clients and their libraries know these words; Redis says them to whoever it has no room for, before any request.
 const MAX_CLIENTS: &str = "ERR max number of clients reached";
@@ -266,8 +268,15 @@ impl Core {
                 let detail = format!("Redis did not accept our AUTH: {code}");
                 self.greeting_failed("auth", &detail, turn, down);
             }
+            Own::Select if !ok => {
+                let detail = format!("Redis did not select the role's database: {code}");
+                self.greeting_failed("database", &detail, turn, down);
+            }
             // A name is a courtesy: a server that refuses it still serves.
-            Own::Auth | Own::SetName => {
+            Own::Auth | Own::Select | Own::SetName => {
+                if own == Own::Select {
+                    self.db = self.config.greeting.database.map_or(0, NonZeroU32::get);
+                }
                 if self.lane.owed() == 0 {
                     self.greeted(turn);
                 }
@@ -429,6 +438,7 @@ impl Core {
                     self.selects_open = 0;
                     self.has_subscribed = false;
                     self.replies = Replies::Sent;
+                    self.authenticated = self.config.client_auth != ClientAuth::Verify;
                     self.regreeting = true;
                     self.greet(false, turn, up);
                 }
@@ -448,6 +458,8 @@ impl Core {
             | Effect::ReplicationConfig
             | Effect::Shutdown
             | Effect::Script
+            | Effect::OwnAccess(_)
+            | Effect::AccessControl
             | Effect::Unsupported => {}
         }
     }
@@ -513,7 +525,12 @@ impl Core {
             let before = down.len();
             if !slot.marks.has(Marks::SILENT) && local != Local::Nothing {
                 let named = slot.command().is_none() || local == Local::HelloOption;
-                let (name, _) = if named { slots::name_of(self.slots.front_words()) } else { (&b""[..], None) };
+                let words = self.slots.front_words();
+                let (name, _) = match local {
+                    Local::Rendered => (words, None),
+                    _ if named => slots::name_of(words),
+                    _ => (&b""[..], None),
+                };
                 local.encode(slot.command(), name, down.buffer());
             }
             let bytes_out = down.len().saturating_sub(before) as u64;

@@ -3,15 +3,18 @@
 use super::{
     Turn,
     accept::{Flow, Source},
+    access::OfAnother,
     error::CloseReason,
     gather::Gather,
+    inquiry,
     local::Local,
+    machine::ClientAuth,
     options::{self, Hello, ReplyMode},
     slots::{Kind, Marks, NO_RULE, SHADOW, Slot},
     state::{Begun, BegunBytes, Core, Replies, UNREAD_MAX},
 };
 use crate::{
-    audit::record::ConnectionEvent,
+    audit::event::AuthVerdict,
     command::{
         self, CommandId, Effect, Resolved, keys,
         strict::{self, Fault},
@@ -83,6 +86,12 @@ impl Core {
                 return Flow::Wait;
             }
         }
+        if !self.authenticated {
+            let effect = if let Resolved::Known(id) = resolved { Some(id.entry().effect) } else { None };
+            if !effect.is_some_and(inquiry::comes_before_authentication) {
+                return self.deny(RuleId::AUTHENTICATION, Local::NoAuth, resolved, words, &source, turn);
+            }
+        }
         let id = match resolved {
             Resolved::Known(id) => id,
             Resolved::NotAName => {
@@ -123,7 +132,9 @@ impl Core {
             return if entry.effect == Effect::Exec && self.tx.intended {
                 self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
-                deny(self, denial.rule, Local::denied(denial.subject))
+                let administers = entry.effect == Effect::AccessControl;
+                let local = if administers { Local::Administered } else { Local::denied(denial.subject) };
+                deny(self, denial.rule, local)
             };
         }
         if entry.deciding
@@ -257,21 +268,8 @@ impl Core {
                 self.tx.end();
                 self.send(source, reply, up)
             }
-            Effect::Auth => {
-                let accepted = self.config.ignore_client_auth && arity && argc <= 3 && !self.tx.intended;
-                let event = ConnectionEvent::Authentication { accepted, method: entry.name };
-                turn.recorder.connection(turn.now, &self.facts, &event);
-                if accepted {
-                    return self.answer(id, Local::Ok, argc, &source, turn);
-                }
-                let local = match (self.config.ignore_client_auth, arity) {
-                    (true, false) => Local::Arity,
-                    (true, true) if self.tx.intended => Local::InTransaction,
-                    _ => Local::AuthRefused,
-                };
-                self.deny(RuleId::AUTHENTICATION, local, resolved, words, &source, turn)
-            }
-            Effect::Hello => self.hello(id, words, source, turn, up),
+            Effect::Auth => self.auth(id, words, &source, turn, down),
+            Effect::Hello => self.hello(id, words, source, turn, up, down),
             Effect::Reset => {
                 if !arity && !source.is_stream() {
                     return self.send_to_refusal(id, argc, source, turn, up);
@@ -307,16 +305,10 @@ impl Core {
                 if self.tx.intended {
                     return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
                 }
-                if self.has_subscribed && self.lane.protocol() == Protocol::Resp2 {
-                    // One who is subscribed is refused it, and whether it is so only the confirmations say.
-                    self.release(UNREAD_MAX, turn, down);
-                    if !self.slots.is_empty() {
-                        self.wait_for_empty = true;
-                        return Flow::Wait;
-                    }
-                    if self.lane.subscribed() && !source.is_stream() {
-                        return self.send_to_refusal(id, argc, source, turn, up);
-                    }
+                match self.is_subscribed(turn, down) {
+                    None => return Flow::Wait,
+                    Some(true) if !source.is_stream() => return self.send_to_refusal(id, argc, source, turn, up),
+                    Some(_) => {}
                 }
                 match mode {
                     None | Some(ReplyMode::Nonsense) => {
@@ -363,8 +355,46 @@ impl Core {
             }
             Effect::Monitor | Effect::Replication => self.open_stream(id, words, source, turn, up, down),
             Effect::ReplicationConfig => self.replication_config(id, words, source, turn, up),
+            Effect::OwnAccess(which) => {
+                if !arity || words.whole() < argc {
+                    return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.tx.intended {
+                    return deny(self, RuleId::IN_TRANSACTION, Local::InTransaction);
+                }
+                match self.is_subscribed(turn, down) {
+                    None => return Flow::Wait,
+                    Some(true) => return self.send_to_refusal(id, argc, source, turn, up),
+                    Some(false) => {}
+                }
+                match self.own_access(which, words) {
+                    Err(OfAnother) => {
+                        self.deny(RuleId::ACCESS_CONTROL, Local::OfAnother, resolved, words, &source, turn)
+                    }
+                    Ok(reply) => {
+                        let slot = self.open_slot(id, argc, &source, Kind::Local(Local::Rendered), turn);
+                        self.slots.push_with_reply(slot, &reply);
+                        consume(&source)
+                    }
+                }
+            }
+            Effect::AccessControl => deny(self, RuleId::ACCESS_CONTROL, Local::Administered),
             Effect::Unsupported => deny(self, RuleId::UNSUPPORTED, Local::Denied),
         }
+    }
+
+    /// Whether the connection is subscribed in RESP2, whose subscribers are refused nearly everything. Only the
+    /// confirmations say so: `None` while they are waited for.
+    fn is_subscribed(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) -> Option<bool> {
+        if !self.has_subscribed || self.lane.protocol() != Protocol::Resp2 {
+            return Some(false);
+        }
+        self.release(UNREAD_MAX, turn, down);
+        if !self.slots.is_empty() {
+            self.wait_for_empty = true;
+            return None;
+        }
+        Some(self.lane.subscribed())
     }
 
     /// HELLO: a barrier; without any AUTH of the client's.
@@ -375,6 +405,7 @@ impl Core {
         source: Source,
         turn: &mut Turn<'_>,
         up: &mut Gather<'_>,
+        down: &mut Gather<'_>,
     ) -> Flow {
         let resolved = Resolved::Known(id);
         if self.tx.intended {
@@ -396,13 +427,26 @@ impl Core {
                 return consume(&source);
             }
         };
-        if asks.authenticates {
-            let accepted = self.config.ignore_client_auth;
-            let event = ConnectionEvent::Authentication { accepted, method: id.entry().name };
-            turn.recorder.connection(turn.now, &self.facts, &event);
-            if !accepted {
+        let looked_up = matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
+        match asks.credential {
+            // Whatever every server refuses it for is not what is wrong here first.
+            None if !self.authenticated => {
+                return self.deny(RuleId::AUTHENTICATION, Local::HelloNoAuth, resolved, words, &source, turn);
+            }
+            None => {}
+            Some(_) if asks.refused && !self.authenticated => {
+                return self.deny(RuleId::AUTHENTICATION, Local::HelloNoAuth, resolved, words, &source, turn);
+            }
+            Some(credential) if looked_up && !asks.refused => {
+                if let Err(flow) = self.look_up(id, credential, words, &source, turn, down) {
+                    return flow;
+                }
+            }
+            Some(_) if self.config.client_auth == ClientAuth::Refuse => {
+                self.record_auth(AuthVerdict::Deny, id.entry().name, turn);
                 return self.deny(RuleId::AUTHENTICATION, Local::AuthRefused, resolved, words, &source, turn);
             }
+            Some(_) => self.record_auth(AuthVerdict::Ignore, id.entry().name, turn),
         }
         // The words are counted as they go up.
         let argc = asks.instead.as_ref().map_or_else(|| words.declared(), Vec::len);
@@ -531,7 +575,14 @@ impl Core {
     }
 
     /// A command that is answered here with success.
-    fn answer(&mut self, id: CommandId, local: Local, argc: usize, source: &Source, turn: &Turn<'_>) -> Flow {
+    pub(super) fn answer(
+        &mut self,
+        id: CommandId,
+        local: Local,
+        argc: usize,
+        source: &Source,
+        turn: &Turn<'_>,
+    ) -> Flow {
         let slot = self.open_slot(id, argc, source, Kind::Local(local), turn);
         self.slots.push(slot);
         consume(source)

@@ -27,6 +27,8 @@ pub enum CloseReason {
     Drain,
     /// A reload took the peer's admission or role away, or its certificate expired.
     Revoked,
+    /// Too many passwords were wrong.
+    Banned,
     /// A bug of ours, contained to this connection.
     Internal,
 }
@@ -48,6 +50,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::Drain => "drain",
             Self::Revoked => "revoked",
+            Self::Banned => "banned",
             Self::Internal => "internal",
         }
     }

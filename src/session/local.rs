@@ -18,6 +18,12 @@ pub(super) enum Local {
     DeniedChannel,
     /// Policy says no to a database.
     DeniedDatabase,
+    /// Users and rules are the configuration's: where to change them.
+    Administered,
+    /// ACL GETUSER and DRYRUN of somebody else.
+    OfAnother,
+    /// A reply that was made when the command was accepted: the slot's words are its bytes.
+    Rendered,
     /// Not inside MULTI (Redis' `CMD_NO_MULTI`).
     InTransaction,
     /// Redis' arity error.
@@ -34,6 +40,14 @@ pub(super) enum Local {
     HelloOption,
     /// The client's own AUTH, refused.
     AuthRefused,
+    /// Nothing else is taken before the client has authenticated (Redis' own words).
+    NoAuth,
+    /// HELLO without AUTH before that, likewise.
+    HelloNoAuth,
+    /// A user and password that do not belong together (Redis' own words).
+    WrongPass,
+    /// A user and password that nobody can look up now.
+    AuthUnavailable,
     /// Too large to be held until it can be judged.
     TooLarge,
     /// Not while MONITOR's lines come.
@@ -57,7 +71,7 @@ pub(super) enum Local {
 impl Local {
     /// Whether the reply is an error.
     pub(super) const fn is_error(self) -> bool {
-        !matches!(self, Self::Ok | Self::Nothing)
+        !matches!(self, Self::Ok | Self::Nothing | Self::Rendered)
     }
 
     /// What a denial is answered with.
@@ -90,6 +104,16 @@ impl Local {
                 say(out, "NOPERM this user has no permissions to access one of the channels used as arguments");
             }
             Self::DeniedDatabase => say(out, "NOPERM No permissions to access database"),
+            Self::Administered => say(
+                out,
+                &format!(
+                    "NOPERM users and their rules are those of the proxy's configuration: change it and reload it instead of \
+                     '{}'",
+                    full_name()
+                ),
+            ),
+            Self::OfAnother => say(out, "NOPERM only one's own user can be asked about here; ACL WHOAMI names it"),
+            Self::Rendered => out.extend_from_slice(name),
             Self::InTransaction => say(out, "ERR Command not allowed inside a transaction"),
             Self::Arity => {
                 say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));
@@ -106,6 +130,14 @@ impl Local {
                 out,
                 "NOPERM authentication is by client certificate here; take the password out of the client's configuration",
             ),
+            Self::NoAuth => say(out, "NOAUTH Authentication required."),
+            Self::HelloNoAuth => say(
+                out,
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
+                 <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            ),
+            Self::WrongPass => say(out, "WRONGPASS invalid username-password pair or user is disabled."),
+            Self::AuthUnavailable => say(out, "ERR authentication is not possible now, try again later"),
             Self::TooLarge => {
                 say(
                     out,

@@ -14,6 +14,7 @@ use super::{
     End, Turn, Wants,
     error::CloseReason,
     gather::Gather,
+    inquiry::{Answer, Ask},
     state::{Core, Phase, Streaming},
 };
 use crate::{
@@ -27,7 +28,21 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What is the same for every session of a service; immutable, swapped whole at a reload.
+/// What becomes of a client's own AUTH and HELLO AUTH; it never reaches Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// Answered with an error.
+    #[default]
+    Refuse,
+    /// Answered `+OK` and forgotten: for clients that cannot be told to leave it out.
+    Ignore,
+    /// Looked up by the shell ([`super::Wants::asks`]). Nothing but AUTH, HELLO, RESET and QUIT is taken before it was right.
+    Verify,
+    /// Looked up by the shell, which gives the client another role.
+    Select,
+}
+
+/// What is the same for every session of a role at a listener; immutable, swapped whole at a reload.
 #[derive(Debug)]
 pub struct SessionConfig {
     /// Bounds on a request.
@@ -43,8 +58,8 @@ pub struct SessionConfig {
     /// The session ends after this long without a byte from the client, in microseconds; 0 for never. Never applies
     /// while a command is blocking or a subscription or stream is live.
     pub idle_timeout_us: u64,
-    /// A client's own AUTH and HELLO AUTH: accepted and ignored if true, refused if false.
-    pub ignore_client_auth: bool,
+    /// What becomes of a client's own AUTH and HELLO AUTH.
+    pub client_auth: ClientAuth,
     /// Whether records show keys.
     pub show_keys: bool,
     /// How the lane greets Redis: AUTH, the connection's name.
@@ -188,6 +203,16 @@ impl Session {
         }
     }
 
+    /// What the shell is to find out, once: whether this is a user and their password.
+    pub fn take_ask(&mut self) -> Option<Ask> {
+        self.core.inquiry.take()
+    }
+
+    /// What the shell has found out. The command that asked is still at the front of the input: `wants` asks for it again.
+    pub fn answer(&mut self, answer: Answer) {
+        self.core.inquiry.answer(answer);
+    }
+
     /// The end, now: every open slot is recorded and the session is done (panic of the task, drain deadline, flush
     /// deadline). May be called at any time; emits regardless of room.
     pub fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {
@@ -209,6 +234,7 @@ impl Session {
             written: core.begun.as_ref().filter(|begun| begun.target > 0).map(|begun| begun.target),
             room: core.short_of_room,
             flushed: open && core.unread,
+            asks: open && core.inquiry.is_new(),
             wake_at_us: core.deadline(),
             down: core.down,
             up: core.up,

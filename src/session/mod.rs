@@ -4,6 +4,7 @@
 //! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
 //! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
+//! * [`inquiry`]: a client's own AUTH, where the shell looks it up.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
 //!   Redis did not open or end as planned.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
@@ -11,10 +12,12 @@
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
+mod access;
 mod answer;
 mod effects;
 pub mod error;
 pub mod gather;
+pub mod inquiry;
 mod local;
 pub mod machine;
 mod options;
@@ -89,6 +92,9 @@ pub struct Wants {
     pub flushed: bool,
     /// Call [`machine::Session::resume`] when the monotonic clock (`Moment::mono_us`) reaches this.
     pub wake_at_us: Option<u64>,
+    /// Call [`machine::Session::take_ask`], find out about the user and password it returns, and tell
+    /// [`machine::Session::answer`].
+    pub asks: bool,
     /// What is to become of the client's side.
     pub down: End,
     /// What is to become of Redis' side.

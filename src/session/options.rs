@@ -24,8 +24,8 @@ pub(super) struct Asks<'w> {
     pub(super) protocol: Option<Protocol>,
     /// Every known server refuses it: a version nobody speaks, a word nobody knows, an option without its arguments.
     pub(super) refused: bool,
-    /// AUTH is among its options.
-    pub(super) authenticates: bool,
+    /// User and password of the AUTH among its options; of several the last, as Redis takes it.
+    pub(super) credential: Option<(&'w [u8], &'w [u8])>,
     /// What goes up in its place: never a password.
     pub(super) instead: Option<Vec<&'w [u8]>>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Asks<'w> {
 /// Reads `HELLO [protover [AUTH user password] [SETNAME name]]` as Redis' `helloCommand` does: the version first, then the
 /// options one by one, and nothing behind the first one that is wrong.
 pub(super) fn hello<'w>(words: &Words<'w>) -> Hello<'w> {
-    let mut asks = Asks { protocol: None, refused: false, authenticates: false, instead: None };
+    let mut asks = Asks { protocol: None, refused: false, credential: None, instead: None };
     let Some(version) = words.get(1) else { return Hello::Asks(asks) };
     match number::canonical_i64(version) {
         Some(2) => asks.protocol = Some(Protocol::Resp2),
@@ -54,8 +54,10 @@ pub(super) fn hello<'w>(words: &Words<'w>) -> Hello<'w> {
         }
         kept.push(option);
         index = index.saturating_add(1);
-        if option.eq_ignore_ascii_case(b"auth") && second.is_some() {
-            asks.authenticates = true;
+        if option.eq_ignore_ascii_case(b"auth")
+            && let (Some(user), Some(password)) = (first, second)
+        {
+            asks.credential = Some((user, password));
             kept.pop();
             index = index.saturating_add(2);
         } else if option.eq_ignore_ascii_case(b"setname")
@@ -82,7 +84,7 @@ pub(super) fn hello<'w>(words: &Words<'w>) -> Hello<'w> {
         kept.push(word);
         index = index.saturating_add(1);
     }
-    asks.instead = (asks.authenticates || asks.instead.is_some()).then_some(kept);
+    asks.instead = (asks.credential.is_some() || asks.instead.is_some()).then_some(kept);
     Hello::Asks(asks)
 }
 
@@ -324,7 +326,8 @@ mod tests {
 
     fn asked(line: &str) -> Option<(Option<Protocol>, bool, bool, Option<String>)> {
         with(line, |words| match hello(words) {
-            Hello::Asks(Asks { protocol, refused, authenticates, instead }) => {
+            Hello::Asks(Asks { protocol, refused, credential, instead }) => {
+                let authenticates = credential.is_some();
                 let instead = instead.map(|list| String::from_utf8(list.join(&b' ')).unwrap());
                 Some((protocol, refused, authenticates, instead))
             }

@@ -30,10 +30,24 @@ pub(super) struct Answer<'f> {
 impl Core {
     pub(super) fn record_local(&self, slot: &Slot, local: Local, bytes_out: u64, turn: &mut Turn<'_>) {
         let inside = slot.marks.has(Marks::IN_MULTI) && self.tx.confirmed;
+        // Of a reply that was made here the first byte says what it is.
+        let rendered = match self.slots.front_words().first() {
+            Some(b'-') => Class::Error,
+            Some(b'+') => Class::Status,
+            Some(b'$') => Class::Bulk,
+            Some(b'%') => Class::Map,
+            _ => Class::Array,
+        };
+        let failed = local == Local::Rendered && rendered == Class::Error;
         let answer = Answer {
-            outcome: if slot.denied_by().is_some() { Outcome::Denied } else { Outcome::Ran },
+            outcome: match slot.denied_by() {
+                Some(_) => Outcome::Denied,
+                None if failed => Outcome::Error,
+                None => Outcome::Ran,
+            },
             class: match local {
                 Local::Nothing => None,
+                Local::Rendered => Some(rendered),
                 local if local.is_error() => Some(Class::Error),
                 _ => Some(Class::Status),
             },
@@ -42,8 +56,12 @@ impl Core {
                 | Local::DeniedKey
                 | Local::DeniedChannel
                 | Local::DeniedDatabase
+                | Local::Administered
+                | Local::OfAnother
                 | Local::AuthRefused
                 | Local::TooLarge => Some(b"NOPERM"),
+                Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
+                Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
                 | Local::Arity
                 | Local::NotAnInteger
@@ -53,9 +71,11 @@ impl Core {
                 | Local::Syntax
                 | Local::WhileMonitoring
                 | Local::ReplicationOption
-                | Local::NotPlain => Some(b"ERR"),
+                | Local::NotPlain
+                | Local::AuthUnavailable => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
+                Local::Rendered => failed.then_some(b"ERR"),
             },
             elements: None,
             bytes_out,

@@ -42,10 +42,11 @@ impl Default for Setup {
                 held_command_max: 1 << 20,
                 unanswered_max: 1 << 20,
                 idle_timeout_us: 0,
-                ignore_client_auth: false,
+                client_auth: crate::session::machine::ClientAuth::Refuse,
                 show_keys: true,
                 greeting: Greeting {
                     credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+                    database: None,
                     set_name: false,
                 },
                 greeting_timeout_us: 10_000_000,

@@ -235,6 +235,13 @@ impl Queue {
         self.add(slot);
     }
 
+    /// Adds a slot with the bytes of its reply.
+    pub(super) fn push_with_reply(&mut self, mut slot: Slot, reply: &[u8]) {
+        self.words.extend_from_slice(reply);
+        slot.words = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        self.add(slot);
+    }
+
     /// Adds a slot for a command that is not in the catalog; its record shows the (cut) words of its name.
     pub(super) fn push_with_name(&mut self, mut slot: Slot, name: &[u8], sub: Option<&[u8]>) {
         let before = self.words.len();

@@ -4,8 +4,9 @@ use super::{
     End, Turn,
     error::CloseReason,
     gather::Gather,
+    inquiry::Inquiry,
     local::say,
-    machine::SessionConfig,
+    machine::{ClientAuth, SessionConfig},
     slots::{Kind, NO_RULE, Queue, Slot},
     transaction::Transaction,
 };
@@ -116,6 +117,10 @@ pub(super) struct Core {
     pub(super) held_error: Option<Vec<u8>>,
     pub(super) tx: Transaction,
     pub(super) replies: Replies,
+    /// The client has said who it is, or need not.
+    pub(super) authenticated: bool,
+    /// An AUTH that the shell looks up.
+    pub(super) inquiry: Inquiry,
     pub(super) begun: Option<Begun>,
     pub(super) streaming: Streaming,
     /// Set when accepting or taking a reply stopped for want of room in the pen.
@@ -173,6 +178,8 @@ impl Core {
     ) -> Self {
         Self {
             lane: Lane::new(config.reply),
+            authenticated: config.client_auth != ClientAuth::Verify,
+            inquiry: Inquiry::None,
             config,
             peer,
             renewed: None,
@@ -252,6 +259,7 @@ impl Core {
     pub(super) fn may_accept(&self) -> bool {
         self.phase == Phase::Open
             && !self.barrier
+            && !self.inquiry.waits()
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
             && (!self.wait_for_empty || self.slots.is_empty() || self.is_in_command())

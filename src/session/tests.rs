@@ -343,7 +343,7 @@ fn the_clients_own_auth_is_refused_or_ignored_but_never_goes_up() {
     script.recorded(&["AUTH denied", "HELLO denied"]);
 
     let mut setup = Setup::default();
-    setup.config.ignore_client_auth = true;
+    setup.config.client_auth = crate::session::machine::ClientAuth::Ignore;
     let mut script = Script::with(setup);
     script.say("AUTH guess").say("AUTH u guess").up(b"").down(b"+OK\r\n+OK\r\n");
     script.say("HELLO 3 AUTH u guess SETNAME x").up(b"*4\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$7\r\nSETNAME\r\n$1\r\nx\r\n");

@@ -6,6 +6,7 @@
 use super::{
     MemoryBudget, Turn,
     gather::Gather,
+    local::Local,
     slots::Kind,
     state::{Core, Phase},
 };
@@ -81,6 +82,8 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     let mut core = Core::new(Arc::clone(config), peer.clone(), facts, now);
     core.phase = Phase::Open;
     core.db = db;
+    // What is asked about is what policy says of somebody who has authenticated.
+    core.authenticated = true;
     let (mut up, mut down) = (Gather::new(&input, Vec::new()), Gather::new(&[], Vec::new()));
     core.accept_resolved(resolved, &parsed, source, &mut turn, &mut up, &mut down);
     let Some(slot) = core.slots.back_mut().copied() else {
@@ -90,7 +93,8 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     let denied = slot.denied_by().is_some();
     let mut reply = Vec::new();
     if let Kind::Local(local) = slot.kind {
-        let (name, _) = super::slots::name_of(core.slots.back_words());
+        let words = core.slots.back_words();
+        let name = if local == Local::Rendered { words } else { super::slots::name_of(words).0 };
         local.encode(slot.command(), name, &mut reply);
     }
     let reply = String::from_utf8_lossy(reply.get(1..).unwrap_or_default()).trim_end().to_owned();

@@ -13,6 +13,7 @@ use ravelin::{
 
 pub(crate) const AMBIGUOUS: &str = "a deciding word can be read in more than one way (builtin/not-canonical)";
 pub(crate) const UNSUPPORTED: &str = "the connection would become what the proxy does not speak (builtin/unsupported)";
+pub(crate) const CONTROL: &str = "users and rules are the proxy's configuration's (builtin/access-control)";
 pub(crate) const REFUSED: &str =
     "every server refuses the request for its number of keys, and which are keys is not told";
 pub(crate) const SORT: &str = "BY and GET of SORT read keys that are not named: Redis refuses this when it runs it";
@@ -30,7 +31,7 @@ pub(crate) const DATABASE: &str =
 
 /// Every reason there is before the reference, which has no rules about databases; but for [`NAME_WITH_NUL`], which is
 /// needed by chance.
-pub(crate) const ALL: [&str; 7] = [AMBIGUOUS, UNSUPPORTED, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
+pub(crate) const ALL: [&str; 8] = [AMBIGUOUS, UNSUPPORTED, CONTROL, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
 
 /// The reason for a difference, if there is one. That Redis denies what we allow has none.
 pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said) -> Option<&'static str> {
@@ -49,6 +50,7 @@ pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said)
         }
         Said::Ambiguous => Some(AMBIGUOUS),
         Said::Denied(Subject::Command) if entry.effect == Effect::Unsupported => Some(UNSUPPORTED),
+        Said::Denied(Subject::Command) if entry.effect == Effect::AccessControl => Some(CONTROL),
         Said::Denied(Subject::Key) if each_key(entry, words, &mut Vec::new(), |_, _| true) == Seen::Unknown => {
             Some(REFUSED)
         }

@@ -27,7 +27,7 @@ const EVENTS: &[(&str, bool, &str)] = &[
         "db cmd sub? argc keys keys_cut? keys_total? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
     ),
     ("upstream_command", true, "cmd sub? outcome reply us"),
-    ("connection_open", true, "tls cipher resumed cert_sha256 cert_serial cert_not_after"),
+    ("connection_open", true, "tls cipher resumed cert_sha256? cert_serial? cert_not_after?"),
     ("connection_close", true, "reason detail commands denied bytes_in bytes_out us"),
     ("upstream_failed", true, "reason detail"),
     ("client_auth", true, "cmd verdict"),

@@ -47,6 +47,8 @@ pub struct Setup {
     pub allow: &'static str,
     /// Whole tables `[[role]]`.
     pub roles: &'static str,
+    /// Further keys of `[tls]`.
+    pub tls: &'static str,
     /// Keys of `[limits]`.
     pub limits: &'static str,
     /// Keys of `[log]`.
@@ -72,6 +74,7 @@ impl Setup {
             services: vec![Service::before("cache", redis)],
             allow: "[\"127.0.0.0/8\"]",
             roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
+            tls: "",
             limits: "",
             log: "",
             more: "",
@@ -111,12 +114,12 @@ impl Setup {
             )
             .unwrap();
         }
-        let Self { allow, roles, limits, audit, log, more, .. } = self;
+        let Self { allow, roles, tls, limits, audit, log, more, .. } = self;
         let crl = if dir.join("ca.crl").exists() { "\"ca.crl\"" } else { "" };
         let output = if self.to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
         write!(
             text,
-            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n\
+            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n{tls}\n\
              [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
              [audit]\noutput = [{output}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
         )

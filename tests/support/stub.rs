@@ -56,6 +56,7 @@ impl Stub {
             }],
             allow: "[\"127.0.0.0/8\"]",
             roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
+            tls: "",
             limits: "",
             log: "",
             more: super::twins::ALLOW_ALL,

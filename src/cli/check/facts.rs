@@ -154,6 +154,8 @@ impl Facts {
             client_auth: match service.upstream.client_auth {
                 ClientAuth::Refuse => "refused; it never reaches Redis",
                 ClientAuth::Ignore => "answered OK and ignored; it never reaches Redis",
+                ClientAuth::Verify => "looked up, and demanded before any other command; it never reaches Redis",
+                ClientAuth::Select => "looked up, and gives the client another role; it never reaches Redis",
             },
             connection_name: service.upstream.greeting.set_name,
             min_tls: service.tls.min_version.to_string(),

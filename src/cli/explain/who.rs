@@ -73,7 +73,6 @@ pub(super) fn find<'s>(settings: &'s Settings, service: Option<&str>, asked: &As
     let Some(listener) = service.listeners.first() else {
         return Err(Trouble::Asked(format!("service {} listens nowhere", service.name)));
     };
-    let config = Arc::new(service.session_config(listener, &settings.limits, &settings.audit));
     let (admitted, address) = admit(&service.admission, asked.from)?;
     let refused = |reason, detail: String| Trouble::Refused { reason, detail };
     let now = UnixTime::now();
@@ -108,7 +107,8 @@ pub(super) fn find<'s>(settings: &'s Settings, service: Option<&str>, asked: &As
         Some(each) => format!("{found}, and {each} holds"),
         None => found,
     };
-    Ok(Who { peer, places: service, config, identity: shown, found, address })
+    let config = service.session_config_of(&peer.role().name, listener, &settings.limits, &settings.audit);
+    Ok(Who { peer, places: service, config: Arc::new(config), identity: shown, found, address })
 }
 
 fn service_of<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s Service, Trouble> {

@@ -16,10 +16,14 @@ use std::{
 
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
-const CONNECTIONS_MAX: u32 = 1_000_000;
+pub(super) const CONNECTIONS_MAX: u32 = 1_000_000;
 /// Linux' own bounds on keepalive (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`, `MAX_TCP_KEEPCNT`).
 const KEEPALIVE: RangeInclusive<Duration> = seconds(1)..=seconds(32_400);
 const KEEPALIVE_COUNT: RangeInclusive<u32> = 1..=127;
+/// Bounds of `held_command`, `max_bulk` and `unanswered`.
+pub(super) const HELD: RangeInclusive<u64> = 64 * KIB..=GIB;
+pub(super) const BULK: RangeInclusive<u64> = KIB..=GIB;
+pub(super) const UNANSWERED: RangeInclusive<u64> = 64 * KIB..=4 * GIB;
 /// Bounds of `audit.queue`.
 pub(super) const QUEUE: RangeInclusive<u64> = 64 * KIB..=GIB;
 /// Bounds of the time for connecting to Redis.
@@ -60,11 +64,11 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
             defaults.drain_timeout,
             report,
         ),
-        max_bulk: bytes(raw.max_bulk.as_ref(), KIB..=GIB, defaults.max_bulk, report),
+        max_bulk: bytes(raw.max_bulk.as_ref(), BULK, defaults.max_bulk, report),
         max_words: count(raw.max_words.as_ref(), 16..=1 << 24, defaults.max_words, report),
-        held_command: bytes(raw.held_command.as_ref(), 64 * KIB..=GIB, defaults.held_command, report),
+        held_command: bytes(raw.held_command.as_ref(), HELD, defaults.held_command, report),
         memory: bytes(raw.memory.as_ref(), 64 * KIB..=1024 * GIB, defaults.memory, report),
-        unanswered: bytes(raw.unanswered.as_ref(), 64 * KIB..=4 * GIB, defaults.unanswered, report),
+        unanswered: bytes(raw.unanswered.as_ref(), UNANSWERED, defaults.unanswered, report),
         backlog: count(raw.backlog.as_ref(), 1..=65_535, defaults.backlog, report),
         keepalive: keepalive(raw.keepalive, defaults.keepalive, report),
         tcp_user_timeout: time_or_never(
@@ -124,7 +128,7 @@ fn workers(item: Option<&Item<NumberOrText>>, report: &mut Report) -> Workers {
 }
 
 /// A number of at least one.
-fn count(
+pub(super) fn count(
     item: Option<&Item<i64>>,
     bounds: RangeInclusive<u32>,
     default: NonZeroU32,
@@ -194,7 +198,7 @@ pub(super) fn time(
 }
 
 /// A duration within bounds, where zero is "never".
-fn time_or_never(
+pub(super) fn time_or_never(
     item: Option<&Item<String>>,
     bounds: RangeInclusive<Duration>,
     default: Option<Duration>,

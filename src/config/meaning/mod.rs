@@ -1,11 +1,13 @@
 //! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
+mod credentials;
 mod guards;
 mod limits;
 mod places;
 mod roles;
 mod service;
+mod terms;
 
 use super::{
     decode::{Item, nearest},
@@ -36,13 +38,21 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
         tls: raw.tls.map(|item| tls(item, &paths, report)),
         admission: raw.admission.map(|item| admission(item, report)),
         floor: raw.policy.map(|item| floor(item, &paths, report)),
+        credentials: raw.credentials.map(|item| credentials::credentials(item, &paths, report)),
         limits: &limits,
     };
     let (mut services, doors) = service::services(raw.service, &shared, top, &paths, report);
-    roles::assign(raw.role, &mut services, &doors, &paths, top, report);
+    roles::assign(
+        raw.role,
+        &mut services,
+        &roles::House { tables: &doors, limits: &limits, paths: &paths },
+        top,
+        report,
+    );
+    let bans = credentials::bans(raw.bans, report);
     let admin = raw.admin.map(|item| admin(&item, &services, report));
     let (audit, log) = (audit(raw.audit, &paths, report), log(raw.log, report));
-    Settings { file: file.to_path_buf(), services, limits, audit, admin, log, warnings: Vec::new() }
+    Settings { file: file.to_path_buf(), services, limits, bans, audit, admin, log, warnings: Vec::new() }
 }
 
 /// The folder of the configuration file. Where even the current folder cannot be told, paths stay relative to it.

@@ -1,12 +1,14 @@
 //! Roles: whom each is for and what it may say.
 
-use super::{Paths, choice, deny_rules, guards, limits::number, name, network, places};
+use super::{
+    NOWHERE, Paths, choice, deny_rules, guards, limits::number, name, network, places, service::Tables, terms,
+};
 use crate::{
     config::{
         decode::{Item, nearest},
         error::{At, Report},
         raw::{RawMatch, RawRole},
-        settings::{RulePlace, Service},
+        settings::{ClientAuth, Limits, RulePlace, Service, Terms, UpstreamAddress},
     },
     policy::{
         identity::{Match, Role},
@@ -16,7 +18,7 @@ use crate::{
         spiffe,
     },
 };
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 /// A role as it was given to services, and where it is written.
 struct Given {
@@ -24,15 +26,22 @@ struct Given {
     name: String,
     /// Of each of its services.
     roles: Vec<(Arc<str>, Arc<Role>)>,
+    client_auth: Option<(ClientAuth, At)>,
 }
 
-/// Gives each service its roles, each with the service's floor under its own denials. `doors` says of each service where
-/// it lets clients in without a certificate, if it does.
+/// What roles are held against besides the services.
+pub(super) struct House<'h> {
+    /// Of each service.
+    pub(super) tables: &'h [Tables],
+    pub(super) limits: &'h Limits,
+    pub(super) paths: &'h Paths,
+}
+
+/// Gives each service its roles, each with the service's floor under its own denials, and what each has of its own.
 pub(super) fn assign(
     list: Option<Item<Vec<Item<RawRole>>>>,
     services: &mut [Service],
-    doors: &[Option<At>],
-    paths: &Paths,
+    house: &House<'_>,
     top: &At,
     report: &mut Report,
 ) {
@@ -54,11 +63,12 @@ pub(super) fn assign(
         let from = from(raw.from.as_ref(), report);
         let priority = number(raw.priority.as_ref(), -1000..=1000, report).unwrap_or(0);
         let deny = deny_rules(raw.deny.as_ref(), report);
+        let own = terms::own(&raw, house.limits, house.paths, report);
         let shadow = deny_rules(raw.shadow.as_ref(), report);
         let in_shadow = choice(raw.mode.as_ref(), &[("enforce", false), ("shadow", true)], false, report);
         let acl = acl_rules(raw.rules.as_ref(), report);
-        let scripts = guards::scripts(raw.scripts.as_ref(), paths, report);
-        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), paths, report);
+        let scripts = guards::scripts(raw.scripts.as_ref(), house.paths, report);
+        let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), house.paths, report);
         let wanted = services_of(&raw, services, report);
         let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
@@ -72,11 +82,17 @@ pub(super) fn assign(
                 guards.scripts = service.scripts.clone().or(guards.scripts);
                 guards.scripts_of_floor = service.scripts.is_some();
             }
-            let rename_file = raw.rename_file.as_ref().map(|item| paths.resolve(item, report));
+            let rename_file = raw.rename_file.as_ref().map(|item| house.paths.resolve(item, report));
             service.rename_files.extend(rename_file);
             service.pin_files.extend(scripts.iter().filter_map(|rule| rule.file.clone()));
-            let spec =
-                Spec { deny: &enforced, shadow: &tried, rules: acl, rules_in_shadow: in_shadow, guards: Some(&guards) };
+            let spec = Spec {
+                deny: &enforced,
+                shadow: &tried,
+                rules: acl,
+                rules_in_shadow: in_shadow,
+                guards: Some(&guards),
+                databases: own.databases.as_ref(),
+            };
             let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
                 Err(errors) => {
@@ -100,20 +116,68 @@ pub(super) fn assign(
             let role =
                 Arc::new(Role { name: name.clone(), matches: matches.clone(), from: from.clone(), priority, policy });
             beside(&role, service, &at, report);
+            service.terms.push(terms(&own, &role, service, report));
             service.roles.push(Arc::clone(&role));
             roles.push((Arc::clone(&service.name), role));
         }
         anonymous_somewhere(raw.r#match.as_ref(), &roles, services, report);
-        given.push(Given { at, name, roles });
+        given.push(Given { at, name, roles, client_auth: own.client_auth });
     }
     for service in services.iter().filter(|service| service.roles.is_empty()) {
         report.warn(format!("service {}: no role is for it, so nobody is let in", service.name));
     }
-    for (service, door) in services.iter().zip(doors) {
-        open_door(service, door.as_ref(), report);
+    for (service, tables) in services.iter().zip(house.tables) {
+        open_door(service, tables.anonymous_at.as_ref(), report);
+        looked_up(service, tables, &given, report);
     }
     for each in &given {
         shadowed(each, services, report);
+    }
+}
+
+/// What a role has of its own in a service.
+fn terms(own: &terms::Own, role: &Role, service: &Service, report: &mut Report) -> Terms {
+    if let Some((_, _, at)) = &own.credential
+        && service.upstream.credential().is_none()
+        && service.upstream.address != UpstreamAddress::Loopback(NOWHERE)
+        && service.upstream.password_file.is_none()
+    {
+        report
+            .error(at, format!("the Redis of service {} asks nobody for a password (auth = \"none\")", service.name))
+            .hint("give the service a password_file too, or take the role's out");
+    }
+    Terms {
+        role: role.name.as_str().into(),
+        credential: own.credential.as_ref().map(|(credential, _, _)| credential.clone()),
+        password_file: own.credential.as_ref().map(|(_, path, _)| path.clone()),
+        client_auth: own.client_auth.as_ref().map_or(service.upstream.client_auth, |(mode, _)| *mode),
+        database: own.databases.as_ref().and_then(|databases| NonZeroU32::new(databases.first())),
+        limits: own.limits,
+    }
+}
+
+/// Passwords that are to be looked up, and where.
+fn looked_up(service: &Service, tables: &Tables, given: &[Given], report: &mut Report) {
+    let looks = |mode| matches!(mode, ClientAuth::Verify | ClientAuth::Select);
+    let mut asked = false;
+    for terms in service.terms.iter().filter(|terms| looks(terms.client_auth)) {
+        asked = true;
+        let own = given.iter().find(|given| *given.name == *terms.role).and_then(|given| given.client_auth.as_ref());
+        let at = own.map(|(_, at)| at).or(tables.client_auth_at.as_ref());
+        if let Some(at) = at.filter(|at| tables.credentials_at.is_none() && !report.fails_below(at)) {
+            report
+                .error(at, format!("service {} has no [credentials] to look passwords up in", service.name))
+                .hint("add a [credentials] table with users_file or command");
+        }
+    }
+    if let (false, Some(at)) = (asked, &tables.credentials_at)
+        && !service.roles.is_empty()
+    {
+        report.warn_at(
+            at,
+            format!("no role of service {} looks passwords up, so this does nothing there", service.name),
+            "say client_auth = \"verify\", or take it out",
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! Services: their listeners and the Redis behind each.
 
 use super::{
-    Door, Floor, NOWHERE, Paths, TlsTable, admission, choice, floor, limits as bounds, name, socket_address, tls,
+    Door, Floor, NOWHERE, Paths, TlsTable, admission, choice, credentials, floor, limits as bounds, name,
+    socket_address, terms::CLIENT_AUTH, tls,
 };
 use crate::{
     config::{
@@ -13,8 +14,13 @@ use crate::{
     },
     lane::greeting::{Credential, Greeting},
     policy::network::Admission,
+    secret::Secret,
 };
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes, the last a NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -24,17 +30,28 @@ pub(super) struct Shared<'l> {
     pub(super) tls: Option<TlsTable>,
     pub(super) admission: Option<Door>,
     pub(super) floor: Option<Floor>,
+    pub(super) credentials: Option<credentials::Table>,
     pub(super) limits: &'l Limits,
 }
 
-/// The services, and where each says that no certificate need be shown.
+/// Where a service says what its roles are held against.
+pub(super) struct Tables {
+    /// That no certificate need be shown, if it does.
+    pub(super) anonymous_at: Option<At>,
+    /// What becomes of a client's own AUTH, if it does.
+    pub(super) client_auth_at: Option<At>,
+    /// Its table of credentials, or the top-level one.
+    pub(super) credentials_at: Option<At>,
+}
+
+/// The services, and where each says what its roles are held against.
 pub(super) fn services(
     list: Option<Item<Vec<Item<RawService>>>>,
     shared: &Shared<'_>,
     top: &At,
     paths: &Paths,
     report: &mut Report,
-) -> (Vec<Service>, Vec<Option<At>>) {
+) -> (Vec<Service>, Vec<Tables>) {
     let hint = "at least one [[service]] says where to listen and which Redis is behind";
     let Some(list) = list else {
         report.missing(top, "service", hint);
@@ -43,7 +60,7 @@ pub(super) fn services(
     if list.value.is_empty() {
         report.error(&list.at, "there is no service").hint(hint);
     }
-    let (mut services, mut doors): (Vec<Service>, Vec<Option<At>>) = (Vec::new(), Vec::new());
+    let (mut services, mut doors): (Vec<Service>, Vec<Tables>) = (Vec::new(), Vec::new());
     for item in list.value {
         let at = item.value.name.as_ref().map(|name| name.at.clone());
         let (found, door) = service(item, &services, shared, paths, report);
@@ -62,7 +79,7 @@ fn service(
     shared: &Shared<'_>,
     paths: &Paths,
     report: &mut Report,
-) -> (Service, Option<At>) {
+) -> (Service, Tables) {
     let Item { at, value: raw } = item;
     let name = name(raw.name.as_ref(), &at, report);
     let TlsTable { tls, anonymous_at } =
@@ -78,6 +95,12 @@ fn service(
     if door.admission.admits_nobody() {
         report.warn(format!("service {name}: the allowlist is empty, so nobody can connect (admission.allow)"));
     }
+    let client_auth_at =
+        raw.upstream.as_ref().and_then(|item| item.value.client_auth.as_ref()).map(|item| item.at.clone());
+    let table = raw
+        .credentials
+        .map(|item| credentials::credentials(item, paths, report))
+        .or_else(|| shared.credentials.clone());
     let upstream = match raw.upstream {
         Some(item) => upstream(item, shared.limits, paths, report),
         None => {
@@ -101,8 +124,11 @@ fn service(
         scripts: floor.scripts.map(|rule| rule.scripts),
         rule_places: floor.places,
         roles: Vec::new(),
+        terms: Vec::new(),
+        credentials: table.as_ref().and_then(|table| table.credentials.clone()),
     };
-    (service, anonymous_at)
+    let table = Tables { anonymous_at, client_auth_at, credentials_at: table.map(|table| table.at) };
+    (service, table)
 }
 
 fn listeners(
@@ -152,7 +178,7 @@ pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 fn absent_upstream(limits: &Limits) -> Upstream {
     Upstream {
         address: UpstreamAddress::Loopback(NOWHERE),
-        greeting: Greeting { credential: None, set_name: true },
+        greeting: Greeting { credential: None, database: None, set_name: true },
         password_file: None,
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
@@ -175,16 +201,12 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
     Upstream {
         greeting: Greeting {
             credential: credential(&raw, &at, password_file.as_ref(), report),
+            database: None,
             set_name: raw.set_name.as_ref().map_or(absent.greeting.set_name, |item| item.value),
         },
         address,
         password_file,
-        client_auth: choice(
-            raw.client_auth.as_ref(),
-            &[("refuse", ClientAuth::Refuse), ("ignore", ClientAuth::Ignore)],
-            absent.client_auth,
-            report,
-        ),
+        client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
         socket,
     }
@@ -240,12 +262,7 @@ fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut R
             .error(&item.at, "expected \"none\", the only value")
             .hint("for AUTH leave `auth` out and give `password_file` (and `username`)");
     }
-    if let Some(item) = &raw.username {
-        // Redis' own rule for user names (ACL SETUSER).
-        if item.value.is_empty() || item.value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            report.error(&item.at, format!("{:?} is not a user's name: no spaces, not empty", item.value));
-        }
-    }
+    let username = named_user(raw.username.as_ref(), report);
     let (Some(item), Some(path)) = (&raw.password_file, file) else {
         if let Some(item) = &raw.username {
             report.error(&item.at, "a username without a password_file does nothing");
@@ -263,8 +280,22 @@ fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut R
         report.error(&item.at, "there is a password_file and auth = \"none\"").hint("keep one of the two");
         return None;
     }
+    Some(Credential { username, password: read_password(item, path, report)? })
+}
+
+/// A user's name, by Redis' own rule for them (ACL SETUSER).
+pub(super) fn named_user(item: Option<&Item<String>>, report: &mut Report) -> Option<String> {
+    let item = item?;
+    if item.value.is_empty() || item.value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        report.error(&item.at, format!("{:?} is not a user's name: no spaces, not empty", item.value));
+    }
+    Some(item.value.clone())
+}
+
+/// The password in a file that is named here.
+pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Report) -> Option<Secret> {
     match password::read(path) {
-        Ok(password) => Some(Credential { username: raw.username.as_ref().map(|item| item.value.clone()), password }),
+        Ok(password) => Some(password),
         Err(error) => {
             let fault = report.error(&item.at, format!("{} is no password file: {error}", path.display()));
             if matches!(error, password::PasswordError::Open(_)) {

@@ -1,5 +1,7 @@
 //! The Redis behind a service, and when its socket is trusted.
 
+pub use crate::session::machine::ClientAuth;
+
 use crate::lane::greeting::{Credential, Greeting};
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -111,16 +113,6 @@ impl SocketPolicy {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// What becomes of a client's own AUTH and HELLO AUTH; it never reaches Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientAuth {
-    /// Answered with an error.
-    #[default]
-    Refuse,
-    /// Answered `+OK` and forgotten: for clients that cannot be told to leave it out.
-    Ignore,
 }
 
 impl Upstream {

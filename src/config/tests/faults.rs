@@ -20,7 +20,7 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (with("[limits]\nbacklog = 1.5"), "ravelin.toml:20:11", &["found a number with a fraction"]),
         (with("[limits]\nbacklog = 99999999999999999999"), "ravelin.toml:20:11", &["too large"]),
         (with("[log]\nformat = 5"), "ravelin.toml:20:10", &["log.format: expected a string, found a number"]),
-        (with("limits = 5"), "ravelin.toml:19:", &["role.0.limits: unknown key"]),
+        (with("limits = 5"), "ravelin.toml:19:", &["role.0.limits: expected a table"]),
         (replaced("[\"127.0.0.0/8\"]", "\"127.0.0.0/8\""), "ravelin.toml:13:9", &["admission.allow: expected a list"]),
         // Keys.
         (with("[limit]"), "ravelin.toml:19:2", &["limit: unknown key", "did you mean `limits`?"]),

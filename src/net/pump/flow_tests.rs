@@ -226,7 +226,7 @@ async fn write_late(desk: Rc<Desk>) {
 
 fn session(desk: &Desk) -> (Session, Vec<u8>) {
     let mut config = script::Setup::default().config;
-    config.greeting = Greeting { credential: None, set_name: false };
+    config.greeting = Greeting { credential: None, database: None, set_name: false };
     config.held_command_max = HELD;
     desk.record(|tools| {
         let now = tools.clock.now();

@@ -1,6 +1,7 @@
 //! The pump in memory: scripted machine, pipes of one byte to four thousand.
 
 use super::Pump;
+use crate::session::inquiry::{Answer, Ask};
 use crate::{
     audit::{event::ProcessEvent, record::Recorder},
     net::{
@@ -101,6 +102,7 @@ const OPEN: Wants = Wants {
     room: false,
     flushed: false,
     wake_at_us: None,
+    asks: false,
     down: End::Open,
     up: End::Open,
     done: false,
@@ -205,6 +207,19 @@ impl Machine for Lines {
     }
 
     fn renew(&mut self, _peer: AuthenticatedPeer) {}
+
+    fn take_ask(&mut self) -> Option<Ask> {
+        let mut script = self.0.borrow_mut();
+        script.wants.asks = false;
+        let secret = |text: &str| crate::secret::Secret::new(text.into());
+        Some(Ask { user: secret("u"), password: secret("p") })
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let mut script = self.0.borrow_mut();
+        script.told.push(format!("answer {answer:?}"));
+        script.wants.read_down = true;
+    }
 
     fn abort(&mut self, reason: CloseReason, _: &mut Turn<'_>) {
         let mut script = self.0.borrow_mut();

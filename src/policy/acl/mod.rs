@@ -6,12 +6,16 @@
 //! channel, the databases. `deploy/docs/policy.md` has the language with examples, and where this engine is stricter than
 //! Redis on purpose; `tests/acl_oracle.rs` compares the two.
 
+pub(super) mod describe;
 pub mod glob;
 pub mod parse;
 mod remarks;
 mod selector;
 
-use super::{Subject, rules::Question};
+use super::{
+    Subject,
+    rules::{Described, Question},
+};
 use crate::command::CommandId;
 use selector::Selector;
 
@@ -26,6 +30,11 @@ impl Acl {
     #[must_use]
     pub fn may(&self, id: CommandId) -> bool {
         self.selectors.iter().any(|selector| selector.may(id))
+    }
+
+    /// The rules as `ACL GETUSER` shows them, without what `closed` says.
+    pub(super) fn describe(&self, closed: &dyn Fn(CommandId) -> bool) -> Vec<Described> {
+        self.selectors.iter().map(|selector| describe::selector(selector, closed)).collect()
     }
 
     /// Whether the database takes part in any verdict.

@@ -35,8 +35,18 @@ pub(super) const GROUPS: &[Group] = &[
     },
     Group {
         name: "access-control",
-        why: "reads or changes who may do what; WHOAMI names the injected user",
-        commands: &["ACL"],
+        why: "reads or changes who may do what; of ACL only what the proxy itself answers, of one's own role, is left",
+        commands: &[
+            "ACL|DELUSER",
+            "ACL|GENPASS",
+            "ACL|HELP",
+            "ACL|LIST",
+            "ACL|LOAD",
+            "ACL|LOG",
+            "ACL|SAVE",
+            "ACL|SETUSER",
+            "ACL|USERS",
+        ],
     },
     Group {
         name: "destruction",

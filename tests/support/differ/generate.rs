@@ -499,6 +499,11 @@ pub fn denied_text(name: &str) -> Option<String> {
     let container = upper.split('|').next().unwrap();
     let unsupported = id.entry().effect == Effect::Unsupported;
     let denied = unsupported || DENIED.iter().any(|denied| *denied == upper || *denied == container);
+    if id.entry().effect == Effect::AccessControl {
+        return Some(format!(
+            "NOPERM users and their rules are those of the proxy's configuration: change it and reload it instead of '{name}'"
+        ));
+    }
     denied.then(|| format!("NOPERM this user has no permissions to run the '{name}' command"))
 }
 

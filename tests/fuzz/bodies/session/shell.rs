@@ -247,11 +247,16 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
         held_command_max: HELD,
         unanswered_max: if mode & 2 == 0 { 1 << 16 } else { 512 },
         idle_timeout_us: if mode & 4 == 0 { 0 } else { 3_000_000 },
-        ignore_client_auth: mode & 8 != 0,
+        client_auth: if mode & 8 != 0 {
+            ravelin::session::machine::ClientAuth::Ignore
+        } else {
+            ravelin::session::machine::ClientAuth::Refuse
+        },
         show_keys: true,
         greeting: Greeting {
             credential: (mode & 16 == 0)
                 .then(|| Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+            database: None,
             set_name: false,
         },
         greeting_timeout_us: 10_000_000,

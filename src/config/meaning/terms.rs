@@ -1,0 +1,95 @@
+//! What a role has of its own: credential, limits, databases, what becomes of its clients' AUTH.
+
+use super::{
+    Paths, choice,
+    limits::{bytes, count, number, time_or_never},
+    service::{named_user, read_password},
+};
+use crate::{
+    config::{
+        decode::Item,
+        error::{At, Report},
+        raw::{RawRole, RawRoleLimits, RawRoleUpstream},
+        settings::{ClientAuth, Limits, RoleLimits},
+    },
+    lane::greeting::Credential,
+    policy::databases::{DATABASES_MAX, Databases},
+};
+use std::{path::PathBuf, time::Duration};
+
+/// The words for [`ClientAuth`].
+pub(super) const CLIENT_AUTH: [(&str, ClientAuth); 4] = [
+    ("refuse", ClientAuth::Refuse),
+    ("ignore", ClientAuth::Ignore),
+    ("verify", ClientAuth::Verify),
+    ("select", ClientAuth::Select),
+];
+
+/// What a role says of itself, the same for each of its services.
+pub(super) struct Own {
+    pub(super) credential: Option<(Credential, PathBuf, At)>,
+    pub(super) client_auth: Option<(ClientAuth, At)>,
+    pub(super) databases: Option<Databases>,
+    pub(super) limits: RoleLimits,
+}
+
+pub(super) fn own(raw: &RawRole, limits: &Limits, paths: &Paths, report: &mut Report) -> Own {
+    Own {
+        credential: raw.upstream.as_ref().and_then(|item| credential(item, paths, report)),
+        client_auth: raw
+            .client_auth
+            .as_ref()
+            .map(|item| (choice(Some(item), &CLIENT_AUTH, ClientAuth::Refuse, report), item.at.clone())),
+        databases: databases(raw.databases.as_ref(), report),
+        limits: raw.limits.as_ref().map_or_else(|| limits.into(), |item| bounds(item, limits, report)),
+    }
+}
+
+fn credential(item: &Item<RawRoleUpstream>, paths: &Paths, report: &mut Report) -> Option<(Credential, PathBuf, At)> {
+    let raw = &item.value;
+    let username = named_user(raw.username.as_ref(), report);
+    let Some(file) = &raw.password_file else {
+        report.missing(&item.at, "password_file", "a role's own credential has a password of its own");
+        return None;
+    };
+    let path = paths.resolve(file, report);
+    let password = read_password(file, &path, report)?;
+    Some((Credential { username, password }, path, item.at.clone()))
+}
+
+fn databases(list: Option<&Item<Vec<Item<i64>>>>, report: &mut Report) -> Option<Databases> {
+    let list = list?;
+    let most = u32::try_from(i32::MAX).unwrap_or(u32::MAX);
+    let found: Vec<u32> = list.value.iter().filter_map(|item| number(Some(item), 0..=most, report)).collect();
+    if list.value.is_empty() {
+        report.error(&list.at, "there is no database in the list").hint("leave `databases` out for all of them");
+    } else if list.value.len() > DATABASES_MAX {
+        report.error(&list.at, format!("expected at most {DATABASES_MAX} databases, found {}", list.value.len()));
+    }
+    Databases::new(&found)
+}
+
+fn bounds(item: &Item<RawRoleLimits>, limits: &Limits, report: &mut Report) -> RoleLimits {
+    let raw = &item.value;
+    let defaults = RoleLimits::from(limits);
+    let held = bytes(raw.held_command.as_ref(), super::limits::HELD, defaults.held_command, report);
+    if u64::try_from(held).unwrap_or(u64::MAX) > limits.memory
+        && let Some(item) = &raw.held_command
+    {
+        report.error(&item.at, "this is more than limits.memory").hint("one command of the greatest size must fit");
+    }
+    RoleLimits {
+        max_connections: number(raw.max_connections.as_ref(), 1..=super::limits::CONNECTIONS_MAX, report)
+            .and_then(std::num::NonZeroU32::new),
+        idle_timeout: time_or_never(
+            raw.idle_timeout.as_ref(),
+            Duration::from_secs(1)..=Duration::from_secs(30 * 86_400),
+            defaults.idle_timeout,
+            report,
+        ),
+        max_bulk: bytes(raw.max_bulk.as_ref(), super::limits::BULK, defaults.max_bulk, report),
+        max_words: count(raw.max_words.as_ref(), 16..=1 << 24, defaults.max_words, report),
+        held_command: held,
+        unanswered: bytes(raw.unanswered.as_ref(), super::limits::UNANSWERED, defaults.unanswered, report),
+    }
+}
