@@ -20,7 +20,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question},
+    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question, scripts},
     resp::{Words, encode, number},
 };
 
@@ -649,8 +649,18 @@ impl Core {
         slot
     }
 
-    /// Queues a slot with the keys its record will show.
-    fn push_with_keys(&mut self, mut slot: Slot, id: CommandId, words: &Words<'_>) {
+    /// Queues a slot with the keys its record will show, and with the script it names.
+    fn push_with_keys(&mut self, slot: Slot, id: CommandId, words: &Words<'_>) {
+        self.push_shown(slot, id, words);
+        if scripts::may_name(id.entry())
+            && let Some((digest, bytes)) = scripts::named(id.entry(), words)
+        {
+            let bytes = bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+            self.slots.mark_script(digest.bytes(), bytes);
+        }
+    }
+
+    fn push_shown(&mut self, mut slot: Slot, id: CommandId, words: &Words<'_>) {
         let entry = id.entry();
         if !self.config.show_keys || entry.keys.is_empty() {
             self.slots.push(slot);
