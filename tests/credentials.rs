@@ -5,44 +5,26 @@
 mod support;
 
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::Duration,
 };
 use support::{
     client::{Client, greeted},
-    process::{PASSWORD, PATIENCE, Proxy},
+    credentials::{RIGHT, WRONG, admin, error, expect_no_secret, leak, program, users},
+    process::{PASSWORD, Proxy},
     redis::{Redis, Release},
-    setup::{Setup, write_secret},
+    setup::Setup,
 };
 use tempfile::TempDir;
-
-/// The passwords of this file: no output may hold any part of it.
-const RIGHT: &str = "s3cr3t-right";
-const WRONG: &str = "s3cr3t-wrong";
 
 const VERIFY: &str = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\nclient_auth = \"verify\"\n\
                       [[role]]\nname = \"plain\"\nmatch = [{ cn = \"plain\" }]";
 
 fn redis() -> Redis {
     Redis::with_password(PASSWORD)
-}
-
-fn leak(text: String) -> &'static str {
-    Box::leak(text.into_boxed_str())
-}
-
-/// A folder with a file of users in it: `legacy`, who has the right password, and `default`.
-fn users() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let hash: String = Sha256::digest(RIGHT).iter().map(|byte| format!("{byte:02x}")).collect();
-    write_secret(&dir.path().join("users"), format!("# users\nlegacy #{hash}\nuser default on #{hash}\n"));
-    dir
 }
 
 /// A proxy that looks passwords up in that file.
@@ -56,39 +38,9 @@ fn client(proxy: &Proxy) -> Client {
     proxy.shake(Some(&proxy.pki.client("app").unwrap())).unwrap()
 }
 
-fn error(client: &mut Client, words: &[&str]) -> String {
-    client.call(words).error().unwrap_or_else(|| panic!("{words:?} was let through")).to_owned()
-}
-
-/// A program of this test's own.
-fn program(dir: &Path, body: &str) -> String {
-    let path = dir.join("helper");
-    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path.display().to_string()
-}
-
-/// What the admin endpoint says to one request.
-fn admin(proxy: &Proxy, method: &str, path: &str, host: &str) -> (u16, String) {
-    let mut socket = TcpStream::connect(proxy.admin).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(socket, "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).unwrap();
-    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
-}
-
-/// Nothing that anybody may read holds a password.
-fn expect_no_secret(proxy: &Proxy) {
-    let (_, metrics) = proxy.page("/metrics");
-    let shown = proxy.audit_text() + &proxy.log() + &metrics;
-    assert!(!shown.contains("s3cr3t") && !shown.contains(PASSWORD), "{shown}");
-}
-
 #[test]
 fn nothing_is_taken_before_the_password_was_right() {
-    let (redis, dir) = (redis(), users());
+    let (redis, dir) = (redis(), users(""));
     let proxy = with_users(&redis, &dir, "");
     let mut app = client(&proxy);
     for words in [
@@ -144,7 +96,7 @@ fn hello_authenticates_and_speaks_the_protocol_it_asks_for() {
     if !Release::of_server().since(6, 0) {
         return;
     }
-    let (redis, dir) = (redis(), users());
+    let (redis, dir) = (redis(), users(""));
     let proxy = with_users(&redis, &dir, "");
     let mut app = client(&proxy);
     assert!(error(&mut app, &["HELLO", "3", "AUTH", "legacy", WRONG]).starts_with("WRONGPASS"));
@@ -158,7 +110,7 @@ fn hello_authenticates_and_speaks_the_protocol_it_asks_for() {
 
 #[test]
 fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
-    let (redis, dir) = (redis(), users());
+    let (redis, dir) = (redis(), users(""));
     let proxy = with_users(&redis, &dir, "[bans]\nafter = 3\nfirst = \"1h\"\nmax = \"1d\"");
     let issued = proxy.pki.client("app").unwrap();
     let mut standing = client(&proxy);
@@ -182,7 +134,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     assert_eq!(record["reason"], "banned", "{record}");
     proxy.await_that("both counts", |proxy| {
         let (_, metrics) = proxy.page("/metrics");
-        let refused = metrics.contains("ravelin_refused_total{reason=\"banned\",service=\"cache\"} 1");
+        let refused = metrics.contains("ravelin_refused_total{service=\"cache\",reason=\"banned\"} 1");
         (refused && metrics.contains("ravelin_client_auth_total{service=\"cache\",verdict=\"deny\"} 3")).then_some(())
     });
     // Who is in stays in, and his password is not listened to either.
@@ -218,7 +170,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
 
 #[test]
 fn a_ban_ends_by_itself_and_a_refused_auth_bans_nobody() {
-    let (redis, dir) = (redis(), users());
+    let (redis, dir) = (redis(), users(""));
     let proxy = with_users(&redis, &dir, "[bans]\nafter = 1\nfirst = \"1s\"\nmax = \"1s\"");
     let mut plain = proxy.client_with(&proxy.pki.client("plain").unwrap()).unwrap();
     for _ in 0..10 {
@@ -352,7 +304,7 @@ fn helpers_are_bounded_in_number_and_end_with_their_client() {
 
 #[test]
 fn a_guest_without_a_certificate_is_let_in_by_a_password() {
-    let (redis, dir) = (redis(), users());
+    let (redis, dir) = (redis(), users(""));
     let roles = "[[role]]\nname = \"guest\"\nmatch = [{ anonymous = true }]\nclient_auth = \"verify\"";
     let more = leak(format!(
         "[credentials]\nusers_file = \"{}\"\n[bans]\nafter = 2\nfirst = \"1h\"",

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["command", "resp", "moment", "secret"]),
     ("audit", &["command", "policy", "resp", "moment"]),
     ("lane", &["command", "resp", "secret"]),
-    ("session", &["audit", "command", "lane", "policy", "resp", "moment"]),
+    ("session", &["audit", "command", "lane", "policy", "resp", "moment", "secret"]),
 ];
 
 /// Files of the `audit` room that belong to the shell.

@@ -267,6 +267,29 @@ fn a_role_keeps_to_its_databases_in_every_way() {
 }
 
 #[test]
+fn a_reload_that_takes_a_database_away_ends_whoever_stands_in_it() {
+    let redis = redis();
+    let roles = |list: &str| -> &'static str {
+        let text = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\ndatabases = {list}");
+        Box::leak(text.into_boxed_str())
+    };
+    let proxy = Proxy::with(&Setup { roles: roles("[3, 4]"), ..Setup::before(&redis) });
+    let (mut three, mut four) = (as_app(&proxy), as_app(&proxy));
+    four.call(&["SELECT", "4"]).expect_ok();
+    let mut setup = proxy.setup();
+    setup.roles = roles("[4, 5]");
+    proxy.configure(&setup);
+    assert_eq!(proxy.reload()["result"], "swapped");
+    // At rest, and ended all the same.
+    proxy.await_record("connection_close", |record| record["reason"] == "revoked");
+    three.send(&["GET", "k"]);
+    assert!(three.try_reply().is_none());
+    assert!(four.call(&["GET", "k"]).error().is_none());
+    four.call(&["SELECT", "5"]).expect_ok();
+    assert_eq!(proxy.records("connection_close").len(), 1);
+}
+
+#[test]
 fn a_database_that_redis_has_not_is_told_in_the_record() {
     let redis = redis();
     let proxy = Proxy::with(&Setup {

@@ -6,10 +6,10 @@
 mod support;
 
 use ravelin::policy::scripts::ScriptDigest;
-use std::fs;
+use std::{fs, process::Command};
 use support::{
     client::Client,
-    process::Proxy,
+    process::{Proxy, program},
     redis::{Redis, Release},
     setup::Setup,
     wire::{Reply, encode},
@@ -216,4 +216,63 @@ fn a_client_kills_its_own_connection_and_no_other() {
     two.send(&["CLIENT", "KILL", "ID", &theirs]);
     // SKIPME is yes by default: the server spares the one who asks, and says how many were killed.
     assert!(two.reply().integer() <= 1);
+}
+
+#[test]
+fn what_was_run_is_learned_and_pinned_and_then_nothing_else_runs() {
+    let redis = Redis::start();
+    let role = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\nscripts = \"allow\"";
+    let proxy = before(&redis, role, "");
+    let mut client = proxy.client();
+    client.call(&["EVAL", INCREMENT, "1", "n"]);
+    client.call(&["EVAL", INCREMENT, "1", "n"]);
+    client.call(&["SCRIPT", "LOAD", "return 2"]);
+    let other = ScriptDigest::of(b"return 2").to_string();
+    client.call(&["EVALSHA", &other, "0"]);
+    let digest = ScriptDigest::of(INCREMENT.as_bytes()).to_string();
+    let record = proxy.await_record("command", |record| record["cmd"] == "EVAL");
+    assert_eq!((&record["script_sha1"], &record["script_bytes"]), (&digest.clone().into(), &INCREMENT.len().into()));
+    let record = proxy.await_record("command", |record| record["cmd"] == "EVALSHA");
+    assert_eq!((&record["script_sha1"], record["script_bytes"].is_null()), (&other.clone().into(), true));
+
+    let dir = tempfile::Builder::new().prefix("pins-").tempdir().unwrap();
+    let (pins, stream) = (dir.path().join("scripts.sha1"), proxy.path("audit.jsonl"));
+    fs::write(&pins, format!("# ours\n{other}  two.lua")).unwrap();
+    let scripts = |arguments: &[&str]| {
+        let output = Command::new(program()).arg("scripts").args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    let (pins, stream) = (pins.to_str().unwrap(), stream.to_str().unwrap());
+    let (code, listed) = scripts(&["list", stream, "--pins", pins]);
+    assert_eq!(code, Some(0), "{listed}");
+    assert!(
+        listed.contains(&format!("{digest}  not here 2 times, {} bytes, EVAL, role app", INCREMENT.len())),
+        "{listed}"
+    );
+    assert!(listed.contains(&format!("{other}  pinned   2 times, 8 bytes, EVALSHA SCRIPT|LOAD, role app")), "{listed}");
+    let (_, learned) = scripts(&["learn", stream, "--pins", pins]);
+    assert!(learned.starts_with(&digest) && learned.lines().count() == 1, "{learned}");
+    assert_eq!(scripts(&["learn", stream, "--role", "nobody"]), (Some(0), String::new()));
+    let (code, said) = scripts(&["learn", stream, "--pins", pins, "--write"]);
+    assert_eq!((code, said), (Some(0), format!("1 pinned in {pins}\n")));
+    let lua = dir.path().join("three.lua");
+    fs::write(&lua, "return 3").unwrap();
+    let (code, said) = scripts(&["pin", lua.to_str().unwrap(), "--pins", pins, "--write"]);
+    assert_eq!((code, said), (Some(0), format!("1 pinned in {pins}\n")));
+    let pinned = fs::read_to_string(pins).unwrap();
+    assert_eq!(pinned.lines().count(), 4, "{pinned}");
+
+    let after = Pins { dir };
+    let strict = before(&redis, after.role(), "");
+    let mut client = strict.client();
+    for script in [INCREMENT, "return 2", "return 3"] {
+        assert!(client.call(&["EVAL", script, "1", "n"]).error().is_none(), "{script}");
+    }
+    assert!(denied(&client.call(&["EVAL", "return 4", "0"])));
+    for (arguments, code) in
+        [(&["list", "nowhere"][..], 1), (&["learn", stream, "--write"], 2), (&["list", stream, "--pins", stream], 3)]
+    {
+        assert_eq!(scripts(arguments).0, Some(code), "{arguments:?}");
+    }
 }

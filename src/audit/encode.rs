@@ -2,7 +2,7 @@
 
 use super::{
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
-    record::{CommandRecord, Context, KeyList, Name, Outcome},
+    record::{CommandRecord, Context, KeyList, Name, Outcome, ScriptMark},
 };
 use crate::{
     command::{CommandId, Entry, catalog},
@@ -183,6 +183,17 @@ fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     name(out, record.name);
     number(out, record.argc);
     keys(out, record.keys);
+    if let Some(ScriptMark { digest, bytes }) = record.keys.script {
+        out.extend_from_slice(b",\"script_sha1\":\"");
+        for byte in digest {
+            let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |digit| digit as u8);
+            out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        out.push(b'"');
+        if let Some(bytes) = bytes {
+            number_field(out, "script_bytes", u64::from(bytes));
+        }
+    }
 }
 
 /// Appends what policy said of it, and where it stood: `context` to `rule`.

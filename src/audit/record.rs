@@ -145,6 +145,17 @@ pub struct KeyList<'a> {
     pub total: u32,
     /// Whether the keys could be told at all.
     pub undeterminable: bool,
+    /// The script that the command carries or names, if it does.
+    pub script: Option<ScriptMark<'a>>,
+}
+
+/// A script, as records name it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScriptMark<'a> {
+    /// SHA-1 of its body.
+    pub digest: &'a [u8; 20],
+    /// Bytes of the body; `None` where only the digest was sent (EVALSHA).
+    pub bytes: Option<u32>,
 }
 
 impl<'a> KeyList<'a> {

@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod probe;
 mod run;
+mod scripts;
 
 use crate::config::{Override, Source, settings::LogFormat};
 use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum as _, error::ErrorKind};
@@ -80,6 +81,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what would become of a command, and by which rule.
     Explain(explain::ExplainArgs),
+    /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
+    Scripts(scripts::ScriptsArgs),
     /// Make a CA, server and client certificates to begin with.
     Certs(certs::Args),
 }
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args.source()),
         Command::Check(args) => check::main(&args, cli.color),
         Command::Explain(args) => explain::main(&args, cli.color),
+        Command::Scripts(args) => scripts::main(&args),
         Command::Certs(args) => certs::main(args),
     }
 }

@@ -77,6 +77,16 @@ impl Entry {
         if arity >= 0 { argc == arity } else { argc >= -arity }
     }
 
+    /// Whether keys are watched once this has run, if it decides that: WATCH and UNWATCH.
+    #[must_use]
+    pub fn watches(&self) -> Option<bool> {
+        match self.full_name {
+            "watch" => Some(true),
+            "unwatch" => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether a connection that shows MONITOR's lines takes this command, of `argc` words. Redis refuses only what
     /// touches keys; of the rest these three make sense there, and none has a status that looks like a line.
     #[must_use]

@@ -160,7 +160,7 @@ tables! {
         /// Its name in records and metrics: 1 to 64 of `a-z A-Z 0-9 . _ -`. Required, unique.
         name: String,
         /// Whose role it is. Within braces every condition must hold; one pair of braces that holds is enough.
-        /// Required.
+        /// Required; [] for a role that only a password gives (`client_auth = "select"`).
         r#match: List<RawMatch>,
         /// The services it is a role of. Default: all.
         services: List<String>,
@@ -391,7 +391,7 @@ tables! {
 
     /// The admin endpoint.
     RawAdmin {
-        /// IP address and port of /metrics, /livez and /readyz, in plain HTTP: "127.0.0.1:9180". Required.
+        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required.
         address: String,
     }
     planned []

@@ -2,6 +2,7 @@
 
 mod faults;
 mod roles;
+mod terms;
 
 use super::{
     Override, Source,

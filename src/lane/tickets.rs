@@ -38,6 +38,8 @@ pub enum Own {
     Auth,
     /// SELECT of the database that the connection begins in.
     Select,
+    /// HELLO 3, before the second connection of a client that speaks RESP3.
+    Hello,
     /// CLIENT SETNAME.
     SetName,
 }
@@ -50,6 +52,7 @@ impl Own {
             Self::Probe => "PING",
             Self::Auth => "AUTH",
             Self::Select => "SELECT",
+            Self::Hello => "HELLO",
             Self::SetName => "CLIENT|SETNAME",
         }
     }

@@ -186,11 +186,13 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
             return Err(Refusal::new(full.word(), detail));
         }
     };
-    seat.stand(Standing { peer: peer.clone(), _place: place, chain: pipe.peer_chain().to_vec() });
+    seat.stand(Standing { peer: peer.clone(), place, chain: pipe.peer_chain().to_vec() });
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = facts(house, terms, &peer, &pipe);
-    let gate = gate::gate(house, arrival.service, &peer);
+    let name = house.connection_name();
+    let facts = facts(&name, terms, &peer, &pipe);
+    let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
+    let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
         let turn = Turn { now: arrival.at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
@@ -235,17 +237,9 @@ fn open(
     })
 }
 
-fn facts(house: &House, terms: &Terms, peer: &AuthenticatedPeer, pipe: &TlsPipe<TcpStream>) -> ConnectionFacts {
+fn facts(name: &str, terms: &Terms, peer: &AuthenticatedPeer, pipe: &TlsPipe<TcpStream>) -> ConnectionFacts {
     let identity = peer.identity();
-    ConnectionFacts::new(
-        &house.connection_name(),
-        peer.service(),
-        peer.src(),
-        &identity.display_name(),
-        &peer.role().name,
-        terms.user.as_deref(),
-    )
-    .with_tls(&TlsFacts {
+    terms.facts(name, peer).with_tls(&TlsFacts {
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),

@@ -7,8 +7,10 @@
 
 use super::{
     helper::{Desk as Helpers, Finding},
-    pump::Gate,
+    pump::{Found, Gate},
+    seats::Chair,
     service::House,
+    upstream::Upstream,
 };
 use crate::{
     config::settings::Credentials,
@@ -18,21 +20,21 @@ use crate::{
         credentials::Users,
         identity::AuthenticatedPeer,
     },
-    session::inquiry::{Answer, Ask},
+    session::inquiry::{Answer, Ask, Selected},
 };
 use std::{
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 /// Where a service looks passwords up.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each service")]
 pub enum Lookup {
     /// In its file.
     Users(Arc<Users>),
     /// By its helper.
-    Helper(Helpers),
+    Helper(Box<Helpers>),
 }
 
 impl Lookup {
@@ -41,7 +43,7 @@ impl Lookup {
     pub fn new(credentials: &Credentials) -> Self {
         match credentials {
             Credentials::Users { users, .. } => Self::Users(Arc::clone(users)),
-            Credentials::Helper(helper) => Self::Helper(Helpers::new(helper.clone())),
+            Credentials::Helper(helper) => Self::Helper(Box::new(Helpers::new(helper.clone()))),
         }
     }
 
@@ -98,39 +100,99 @@ pub fn origins(peer: &AuthenticatedPeer) -> Vec<Origin> {
     std::iter::once(Origin::address(peer.src().ip())).chain(certificate).collect()
 }
 
+/// The connection whose questions are answered.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// Index into [`House::services`].
+    pub(super) service: usize,
+    /// Index into [`super::service::Terms::sessions`].
+    pub(super) listener: usize,
+    /// The connection's name in records.
+    pub(super) name: String,
+    /// Whom it answers for.
+    pub(super) chair: Chair,
+}
+
 /// What answers the questions of one connection.
-#[must_use]
-pub fn gate(house: &Arc<House>, service: usize, peer: &AuthenticatedPeer) -> Gate {
-    let (house, peer) = (Arc::clone(house), peer.clone());
+pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
+    let (house, door) = (Arc::clone(house), Rc::new(door));
     Box::new(move |ask| {
-        let (house, peer) = (Arc::clone(&house), peer.clone());
-        Box::pin(async move { look_up(&house, service, &peer, &ask).await })
+        let (house, door) = (Arc::clone(&house), Rc::clone(&door));
+        Box::pin(async move {
+            let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
+            let granted = match look_up(&house, door.service, &peer, &ask).await {
+                Ok(granted) => granted,
+                Err(answer) => return only(answer),
+            };
+            if ask.selects {
+                let user = std::str::from_utf8(ask.user.expose()).ok();
+                return match granted.as_deref().or(user) {
+                    Some(role) => select(&house, &door, role).await,
+                    None => only(Answer::Denied),
+                };
+            }
+            only(Answer::Granted)
+        })
     })
 }
 
-async fn look_up(house: &House, service: usize, peer: &AuthenticatedPeer, ask: &Ask) -> Answer {
+const fn only(answer: Answer) -> Found<Upstream> {
+    Found { answer, upstream: None }
+}
+
+/// Gives the peer the role called `role`, and a connection to Redis of that role's own.
+async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
+    let Some(service) = house.services.get(door.service) else { return only(Answer::Unavailable) };
+    let upstream = match service.connect(&service.live.load_full()).await {
+        Ok(upstream) => upstream,
+        Err(_) => return only(Answer::Unavailable),
+    };
+    // As things are now: a reload may have come while Redis was connected to, and changed the chair.
+    let live = service.live.load_full();
+    let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
+    let selected = peer.select(&live.roles, role);
+    let (Ok(peer), Some(terms)) = (selected, live.terms.get(role)) else {
+        tracing::warn!(src = %peer.src(), role, "a password was right, and there is no such role for this client");
+        return only(Answer::Denied);
+    };
+    let Some(config) = terms.sessions.get(door.listener) else { return only(Answer::Unavailable) };
+    let taken = terms.max_connections.map(|max| house.permits.take_role(door.service, role, max));
+    let Ok(place) = taken.transpose() else { return only(Answer::Unavailable) };
+    door.chair.change(peer.clone(), place);
+    let facts = terms.facts(&door.name, &peer);
+    let selected = Selected { peer, facts, config: Arc::clone(config) };
+    Found { answer: Answer::Selected(Box::new(selected)), upstream: Some(upstream) }
+}
+
+/// The role that a right password names, if it names one; or what is answered.
+async fn look_up(
+    house: &House,
+    service: usize,
+    peer: &AuthenticatedPeer,
+    ask: &Ask,
+) -> Result<Option<Arc<str>>, Answer> {
     let origins = origins(peer);
     if house.bans.bans(&origins, house.clock.now()) {
-        return Answer::Banned;
+        return Err(Answer::Banned);
     }
     let Some(live) = house.services.get(service).map(|service| service.live.load_full()) else {
-        return Answer::Unavailable;
+        return Err(Answer::Unavailable);
     };
-    let Some(lookup) = &live.lookup else { return Answer::Unavailable };
+    let Some(lookup) = &live.lookup else { return Err(Answer::Unavailable) };
     let finding = lookup.find(house, ask).await;
     let now = house.clock.now();
     match finding {
-        Finding::Unknown => Answer::Unavailable,
+        Finding::Unknown => Err(Answer::Unavailable),
         // Of many guesses at once one may have been right, and others wrong often enough.
-        Finding::Right(_) if house.bans.bans(&origins, now) => Answer::Banned,
-        Finding::Right(_) => Answer::Granted,
+        Finding::Right(_) if house.bans.bans(&origins, now) => Err(Answer::Banned),
+        Finding::Right(role) => Ok(role),
         Finding::Wrong => match house.bans.failed(&origins, now) {
-            0 => Answer::Denied,
+            0 => Err(Answer::Denied),
             ban_us => {
                 let (src, role) = (peer.src(), &peer.role().name);
                 let ban = Duration::from_micros(ban_us);
                 tracing::warn!(%src, role, ?ban, "wrong passwords: the address and the certificate are banned");
-                Answer::Banned
+                Err(Answer::Banned)
             }
         },
     }

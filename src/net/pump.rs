@@ -90,14 +90,26 @@ pub struct Pump<D, U, M> {
     /// This round's reading of the clock.
     now: Option<Moment>,
     /// Finds out what the machine asks, and what is being found out.
-    gate: Option<Gate>,
-    inquiry: Option<Pin<Box<dyn Future<Output = Answer>>>>,
+    gate: Option<Gate<U>>,
+    inquiry: Option<Inquiry<U>>,
+    answer: Option<Answer>,
     /// The machine was given much at once and has not been at rest since.
     heavy: bool,
 }
 
-/// Finds out about a user and password; what it returns is dropped when the connection ends first.
-pub type Gate = Box<dyn FnMut(Ask) -> Pin<Box<dyn Future<Output = Answer>>>>;
+/// What was found out about a user and password, with another connection to Redis where the answer needs one.
+pub struct Found<U> {
+    /// The answer.
+    pub answer: Answer,
+    /// The connection that takes the place of the old one.
+    pub upstream: Option<U>,
+}
+
+/// What is being found out; it is dropped when the connection ends first.
+pub type Inquiry<U> = Pin<Box<dyn Future<Output = Found<U>>>>;
+
+/// Finds out about a user and password.
+pub type Gate<U> = Box<dyn FnMut(Ask) -> Inquiry<U>>;
 
 /// What a machine is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +123,8 @@ enum Event {
     },
     UpEnd,
     Resume,
+    /// What was found out, in `answer`.
+    Answer,
     Drain(CloseReason),
     Abort(CloseReason),
 }
@@ -121,7 +135,7 @@ enum Step {
     Over,
 }
 
-impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M> {
+impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pump<D, U, M> {
     /// A pump between the two sides; without `up` the upstream could not be had, and the machine knows.
     #[must_use]
     pub fn new(
@@ -155,13 +169,14 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             now: None,
             gate: None,
             inquiry: None,
+            answer: None,
             heavy: false,
         }
     }
 
     /// Gives it somebody to ask about users and passwords.
     #[must_use]
-    pub fn with_gate(mut self, gate: Gate) -> Self {
+    pub fn with_gate(mut self, gate: Gate<U>) -> Self {
         self.gate = Some(gate);
         self
     }
@@ -221,7 +236,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
             self.tell(cx, tools, event);
             busy = true;
         }
-        busy |= self.inquire(cx);
+        busy |= self.inquire(cx, tools);
         self.flush(cx);
         if self.has_come(tools) {
             self.tell(cx, tools, Event::Resume);
@@ -247,20 +262,31 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
     }
 
     /// Finds out what the machine asks; whether it was told. Whoever leaves takes the question along.
-    fn inquire(&mut self, cx: &mut Context<'_>) -> bool {
+    fn inquire(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
         if self.wants.asks
             && let Some(ask) = self.machine.take_ask()
         {
+            self.wants = self.machine.wants();
             self.inquiry = Some(match &mut self.gate {
                 Some(gate) => gate(ask),
-                None => Box::pin(std::future::ready(Answer::Unavailable)),
+                None => Box::pin(std::future::ready(Found { answer: Answer::Unavailable, upstream: None })),
             });
         }
         let Some(inquiry) = &mut self.inquiry else { return false };
-        let Poll::Ready(answer) = inquiry.as_mut().poll(cx) else { return false };
+        let Poll::Ready(Found { answer, upstream }) = inquiry.as_mut().poll(cx) else { return false };
         self.inquiry = None;
-        self.machine.answer(answer);
-        self.wants = self.machine.wants();
+        if let Some(upstream) = upstream {
+            if self.up.is_none() || self.up_ended || self.wants.up != End::Open {
+                // The old one is lost, and the session with it.
+                return false;
+            }
+            self.up = Some(upstream);
+            self.up_rest = Vec::new();
+            self.up_again = false;
+            self.outbox = Outbox::default();
+        }
+        self.answer = Some(answer);
+        self.tell(cx, tools, Event::Answer);
         true
     }
 
@@ -404,6 +430,12 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
                 machine.resume(&mut turn, &mut up, &mut down);
                 0
             }
+            Event::Answer => {
+                if let Some(answer) = self.answer.take() {
+                    machine.answer(answer, &mut turn, &mut up, &mut down);
+                }
+                0
+            }
             Event::Drain(reason) => {
                 machine.drain(reason, &mut turn, &mut up, &mut down);
                 0
@@ -470,7 +502,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M>
 impl<D, U, M> Future for Pump<D, U, M>
 where
     D: Downstream + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin + 'static,
     M: Machine + Unpin,
 {
     type Output = ();

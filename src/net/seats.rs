@@ -57,7 +57,7 @@ struct Sitter {
 pub(super) struct Standing {
     pub(super) peer: AuthenticatedPeer,
     /// Its place among the connections of its role, where the role has a cap.
-    pub(super) _place: Option<RolePermit>,
+    pub(super) place: Option<RolePermit>,
     /// Kept because a CRL that comes tomorrow may name any of its certificates.
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
@@ -145,7 +145,30 @@ impl Seats {
     }
 }
 
+/// The place of a connection whose peer's role may become another.
+#[derive(Clone, Debug)]
+pub(super) struct Chair(Rc<Sitter>);
+
+impl Chair {
+    /// From here on the connection answers for the same peer with another role.
+    pub(super) fn change(&self, peer: AuthenticatedPeer, place: Option<RolePermit>) {
+        if let Some(standing) = &mut *self.0.standing.borrow_mut() {
+            standing.peer = peer;
+            standing.place = place;
+        }
+    }
+
+    /// Whom it answers for now.
+    pub(super) fn peer(&self) -> Option<AuthenticatedPeer> {
+        self.0.standing.borrow().as_ref().map(|standing| standing.peer.clone())
+    }
+}
+
 impl Seat {
+    pub(super) fn chair(&self) -> Chair {
+        Chair(Rc::clone(&self.sitter))
+    }
+
     pub(super) fn control(&self) -> &Rc<Control> {
         &self.sitter.control
     }

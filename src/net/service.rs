@@ -8,8 +8,13 @@ use super::{
     upstream::{ConnectError, Upstream},
 };
 use crate::{
+    audit::encode::ConnectionFacts,
     config::settings::{self, Audit, Limits},
-    policy::{bans::Bans, identity::Role, network::Admission},
+    policy::{
+        bans::Bans,
+        identity::{AuthenticatedPeer, Role},
+        network::Admission,
+    },
     session::machine::SessionConfig,
     tls::reload::Store,
 };
@@ -85,6 +90,16 @@ pub struct Terms {
     pub user: Option<String>,
     /// Most connections of it.
     pub max_connections: Option<NonZeroU32>,
+}
+
+impl Terms {
+    /// What the records of a connection called `name` say of a peer with the role.
+    #[must_use]
+    pub fn facts(&self, name: &str, peer: &AuthenticatedPeer) -> ConnectionFacts {
+        let identity = peer.identity().display_name();
+        let user = self.user.as_deref();
+        ConnectionFacts::new(name, peer.service(), peer.src(), &identity, &peer.role().name, user)
+    }
 }
 
 impl Service {

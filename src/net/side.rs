@@ -39,7 +39,7 @@ pub trait Machine {
     /// What is to be found out ([`Wants::asks`]).
     fn take_ask(&mut self) -> Option<Ask>;
     /// What was found out.
-    fn answer(&mut self, answer: Answer);
+    fn answer(&mut self, answer: Answer, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
     /// Record what is open and be done.
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>);
     /// What is waited for.
@@ -87,8 +87,8 @@ impl Machine for Session {
         Self::take_ask(self)
     }
 
-    fn answer(&mut self, answer: Answer) {
-        Self::answer(self, answer);
+    fn answer(&mut self, answer: Answer, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
+        Self::answer(self, answer, turn, up, down);
     }
 
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>) {

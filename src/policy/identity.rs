@@ -215,6 +215,8 @@ pub struct AuthenticatedPeer {
     admitted: Admitted,
     identity: Arc<Identity>,
     role: Arc<Role>,
+    /// The role its certificate gave it, if a password has given it another since.
+    base: Option<Arc<str>>,
     service: Arc<str>,
 }
 
@@ -266,7 +268,24 @@ impl AuthenticatedPeer {
             return Err(AuthenticateError::Expired);
         }
         let role = choose(roles, &identity, admitted.src())?;
-        Ok(Self { admitted, identity, role, service: Arc::clone(service) })
+        Ok(Self { admitted, identity, role, base: None, service: Arc::clone(service) })
+    }
+
+    /// The same peer with the role called `name` in place of its certificate's: what becomes of it once a password was
+    /// right. The role must be for peers from its address.
+    pub fn select(&self, roles: &[Arc<Role>], name: &str) -> Result<Self, AuthenticateError> {
+        let role = roles.iter().find(|role| role.name == name).ok_or(AuthenticateError::NoRole)?;
+        if role.from.as_ref().is_some_and(|from| from.admit(self.src()).is_err()) {
+            return Err(AuthenticateError::NotFromThere(vec![name.to_owned()]));
+        }
+        let base = self.base.clone().unwrap_or_else(|| self.role.name.as_str().into());
+        Ok(Self { role: Arc::clone(role), base: Some(base), ..self.clone() })
+    }
+
+    /// Whether a password has given it its role.
+    #[must_use]
+    pub const fn has_selected(&self) -> bool {
+        self.base.is_some()
     }
 
     /// The same peer under new settings: its address, its certificate's age and its role are asked about again.
@@ -277,7 +296,13 @@ impl AuthenticatedPeer {
         now: Moment,
     ) -> Result<Self, AuthenticateError> {
         let admitted = admission.admit(self.src()).map_err(AuthenticateError::Address)?;
-        Self::authenticate(admitted, Arc::clone(&self.identity), roles, &self.service, now)
+        let peer = Self::authenticate(admitted, Arc::clone(&self.identity), roles, &self.service, now)?;
+        match &self.base {
+            None => Ok(peer),
+            // Who would have another role by his certificate now might not have been let to select this one.
+            Some(base) if **base != *peer.role.name => Err(AuthenticateError::NoRole),
+            Some(_) => peer.select(roles, &self.role.name),
+        }
     }
 
     /// Where the peer comes from.
@@ -327,7 +352,10 @@ impl Role {
             (Some(_), None) => false,
             (Some(mine), Some(theirs)) => mine.covers(theirs),
         };
-        everywhere && other.matches.iter().all(|theirs| self.matches.iter().any(|mine| mine.covers(theirs)))
+        // A role without a match is nobody's but by a password.
+        everywhere
+            && !other.matches.is_empty()
+            && other.matches.iter().all(|theirs| self.matches.iter().any(|mine| mine.covers(theirs)))
     }
 }
 

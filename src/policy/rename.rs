@@ -220,6 +220,8 @@ fn is_followed(entry: &Entry) -> bool {
         | Effect::Replication
         | Effect::Shutdown
         | Effect::Script
+        | Effect::OwnAccess(_)
+        | Effect::AccessControl
         | Effect::Unsupported => entry.name == "PING",
         Effect::Multi
         | Effect::Exec
@@ -231,9 +233,7 @@ fn is_followed(entry: &Entry) -> bool {
         | Effect::ReplyMode
         | Effect::Subscribe(_)
         | Effect::Unsubscribe(_)
-        | Effect::ReplicationConfig
-        | Effect::OwnAccess(_)
-        | Effect::AccessControl => true,
+        | Effect::ReplicationConfig => true,
     }
 }
 

@@ -186,11 +186,13 @@ impl Policy {
         self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
     }
 
-    /// [`Self::judge`] and [`Self::asks_words`] by one look.
+    /// [`Self::judge`], [`Self::asks_words`] and [`Self::asks_arguments`] by one look.
     #[must_use]
-    pub fn look(&self, id: CommandId) -> (Verdict, bool) {
+    pub fn look(&self, id: CommandId) -> (Verdict, bool, bool) {
         let unknown = Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND));
-        self.rows.get(id.index()).map_or((unknown, false), |row| (row.verdict, row.asks_words))
+        self.rows
+            .get(id.index())
+            .map_or((unknown, false, false), |row| (row.verdict, row.asks_words, row.asks_arguments))
     }
 
     /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
@@ -238,6 +240,12 @@ impl Policy {
     #[must_use]
     pub fn judge_arguments(&self, question: &Question<'_>) -> Verdict {
         self.guards.judge(question)
+    }
+
+    /// The databases that may be used, if not all.
+    #[must_use]
+    pub fn databases(&self) -> Option<&Databases> {
+        self.databases.as_ref().map(|(databases, _)| databases)
     }
 
     /// Whether what words decide is in shadow mode only.

@@ -27,7 +27,10 @@
 //!
 //! Bodies are hashed whole: one above [`BODY_MAX`] is denied, and a large one is held until it is whole.
 
-use crate::{command::Entry, resp::Words};
+use crate::{
+    command::{Effect, Entry},
+    resp::Words,
+};
 use sha1::{Digest as _, Sha1};
 use std::fmt;
 
@@ -216,6 +219,25 @@ pub fn body<'a>(entry: &Entry, words: &Words<'a>) -> Option<&'a [u8]> {
     }
 }
 
+/// Whether a command of this row may carry or name a script: a quick look before [`named`].
+#[must_use]
+pub fn may_name(entry: &Entry) -> bool {
+    entry.effect == Effect::Script || (entry.sub == Some("LOAD") && governs(entry))
+}
+
+/// The digest of the script that a whole command carries or names, and the bytes of its body if it carries it.
+#[must_use]
+pub fn named(entry: &Entry, words: &Words<'_>) -> Option<(ScriptDigest, Option<usize>)> {
+    match deed(entry)? {
+        Deed::RunLoaded { .. } => Some((words.get(1).and_then(ScriptDigest::parse)?, None)),
+        Deed::Run { .. } | Deed::Load | Deed::LoadLibrary => {
+            let body = body(entry, words).filter(|body| body.len() <= BODY_MAX)?;
+            Some((ScriptDigest::of(body), Some(body.len())))
+        }
+        Deed::Call { .. } | Deed::Ask => None,
+    }
+}
+
 /// What `scripts` says of a command by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByName {
@@ -337,6 +359,25 @@ mod tests {
         ] {
             assert_eq!(may(&scripts, name, &line), expected, "{name} {line:?}");
         }
+    }
+
+    #[test]
+    fn records_name_the_script_that_a_command_carries_or_names() {
+        let of = |name: &str, line: &[&[u8]]| {
+            let entry = catalog::by_full_name(name).unwrap().entry();
+            let found = with_words(line, line.len(), |words| named(entry, words));
+            assert!(found.is_none() || may_name(entry), "{name}");
+            found.map(|(digest, bytes)| (digest.to_string(), bytes))
+        };
+        let one = |bytes| Some((ONE.to_owned(), bytes));
+        assert_eq!(of("eval", &[b"EVAL", b"return 1", b"0"]), one(Some(8)));
+        assert_eq!(of("script|load", &[b"SCRIPT", b"LOAD", b"return 1"]), one(Some(8)));
+        assert_eq!(of("function|load", &[b"FUNCTION", b"LOAD", b"REPLACE", b"return 1"]), one(Some(8)));
+        assert_eq!(of("evalsha", &[b"EVALSHA", ONE.to_ascii_uppercase().as_bytes(), b"0"]), one(None));
+        assert_eq!(of("evalsha", &[b"EVALSHA", b"x", b"0"]), None);
+        assert_eq!(of("fcall", &[b"FCALL", b"f", b"0"]), None);
+        assert_eq!(of("get", &[b"GET", b"return 1"]), None);
+        assert_eq!(of("eval", &[b"EVAL", &vec![b' '; BODY_MAX + 1], b"0"]), None);
     }
 
     #[test]

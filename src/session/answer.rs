@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
     command::Effect,
-    lane::{Arrival, Desync, Own},
+    lane::{Arrival, Desync, Own, machine::Protocol},
     policy::guards::tells_own_id,
     resp::{
         number,
@@ -273,7 +273,14 @@ impl Core {
                 self.greeting_failed("database", &detail, turn, down);
             }
             // A name is a courtesy: a server that refuses it still serves.
-            Own::Auth | Own::Select | Own::SetName => {
+            Own::Hello if failed => {
+                let detail = format!("Redis did not take up RESP3 again: {code}");
+                self.greeting_failed("auth", &detail, turn, down);
+            }
+            Own::Auth | Own::Hello | Own::Select | Own::SetName => {
+                if own == Own::Hello {
+                    self.lane.set_protocol(Protocol::Resp3);
+                }
                 if own == Own::Select {
                     self.db = self.config.greeting.database.map_or(0, NonZeroU32::get);
                 }
@@ -434,6 +441,7 @@ impl Core {
                     self.lane.reset();
                     self.tx.end();
                     self.tx.confirm_end(&[]);
+                    self.watching = false;
                     self.db = 0;
                     self.selects_open = 0;
                     self.has_subscribed = false;

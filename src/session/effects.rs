@@ -20,7 +20,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question},
+    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question, scripts},
     resp::{Words, encode, number},
 };
 
@@ -119,7 +119,7 @@ impl Core {
             (_, source) => source,
         };
         let renamed = renamed.is_some();
-        let (judged, asks_words) = self.peer.policy().look(id);
+        let (judged, asks_words, asks_arguments) = self.peer.policy().look(id);
         if let Verdict::Shadow(rule) = judged {
             self.shadow = rule.0 | SHADOW;
         }
@@ -128,7 +128,9 @@ impl Core {
         }
         let deny = |core: &mut Self, rule, local| core.deny(rule, local, resolved, words, &source, turn);
         let reply = Ticket { closes: Closes::Reply, own: None };
-        if let Verdict::Deny(denial) = judged {
+        if let Verdict::Deny(denial) = judged
+            && !self.inquiry.is_answered()
+        {
             return if entry.effect == Effect::Exec && self.tx.intended {
                 self.exec_as_discard(id, Local::ExecDenied, denial.rule.0, &source, turn, up)
             } else {
@@ -168,7 +170,7 @@ impl Core {
         if renamed && tells_its_name(entry, words) {
             return deny(self, RuleId::RENAMED, Local::Denied);
         }
-        if self.peer.policy().asks_arguments(id) {
+        if asks_arguments {
             let question = Question { id, words, db: self.db, own_id: self.own_id };
             match self.peer.policy().judge_arguments(&question) {
                 Verdict::Allow => {}
@@ -177,7 +179,11 @@ impl Core {
             }
         }
         match entry.effect {
-            Effect::Plain | Effect::State | Effect::Script | Effect::Shutdown => {
+            Effect::State => {
+                self.watching = entry.watches().unwrap_or(self.watching);
+                self.forward(id, words, source, reply, false, turn, up)
+            }
+            Effect::Plain | Effect::Script | Effect::Shutdown => {
                 self.forward(id, words, source, reply, false, turn, up)
             }
             Effect::Blocking => self.forward(id, words, source, reply, true, turn, up),
@@ -256,6 +262,7 @@ impl Core {
                 } else {
                     self.slots.push(slot);
                 }
+                self.watching &= !self.tx.intended;
                 self.tx.end();
                 self.send(source, Ticket { closes: Closes::Elements, own: None }, up)
             }
@@ -265,6 +272,7 @@ impl Core {
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push(slot);
+                self.watching &= !self.tx.intended;
                 self.tx.end();
                 self.send(source, reply, up)
             }
@@ -276,6 +284,9 @@ impl Core {
                 }
                 if !arity {
                     return deny(self, RuleId::NOT_CANONICAL, Local::Arity);
+                }
+                if self.peer.has_selected() {
+                    return deny(self, RuleId::AUTHENTICATION, Local::ResetSelected);
                 }
                 // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
                 self.release(UNREAD_MAX, turn, down);
@@ -427,7 +438,8 @@ impl Core {
                 return consume(&source);
             }
         };
-        let looked_up = matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
+        let looked_up =
+            self.inquiry.is_answered() || matches!(self.config.client_auth, ClientAuth::Verify | ClientAuth::Select);
         match asks.credential {
             // Whatever every server refuses it for is not what is wrong here first.
             None if !self.authenticated => {
@@ -568,6 +580,7 @@ impl Core {
             self.denied = self.denied.saturating_add(1);
         }
         self.slots.push(slot);
+        self.watching &= !self.tx.intended;
         self.tx.end();
         self.lane.expect(Ticket { closes: Closes::Reply, own: None });
         up.push(DISCARD);
@@ -636,8 +649,18 @@ impl Core {
         slot
     }
 
-    /// Queues a slot with the keys its record will show.
-    fn push_with_keys(&mut self, mut slot: Slot, id: CommandId, words: &Words<'_>) {
+    /// Queues a slot with the keys its record will show, and with the script it names.
+    fn push_with_keys(&mut self, slot: Slot, id: CommandId, words: &Words<'_>) {
+        self.push_shown(slot, id, words);
+        if scripts::may_name(id.entry())
+            && let Some((digest, bytes)) = scripts::named(id.entry(), words)
+        {
+            let bytes = bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+            self.slots.mark_script(digest.bytes(), bytes);
+        }
+    }
+
+    fn push_shown(&mut self, mut slot: Slot, id: CommandId, words: &Words<'_>) {
         let entry = id.entry();
         if !self.config.show_keys || entry.keys.is_empty() {
             self.slots.push(slot);

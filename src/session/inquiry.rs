@@ -8,22 +8,23 @@
 //! ```
 
 use super::{
-    Turn,
+    End, Turn,
     accept::{Flow, Source},
     error::CloseReason,
     gather::Gather,
     local::Local,
-    machine::ClientAuth,
+    machine::{ClientAuth, SessionConfig},
     state::{Core, UNREAD_MAX},
 };
 use crate::{
-    audit::event::AuthVerdict,
-    audit::record::ConnectionEvent,
+    audit::{encode::ConnectionFacts, event::AuthVerdict, record::ConnectionEvent},
     command::{CommandId, Effect, Resolved},
-    policy::RuleId,
+    lane::{Lane, machine::Protocol},
+    policy::{RuleId, identity::AuthenticatedPeer},
     resp::Words,
     secret::Secret,
 };
+use std::sync::Arc;
 
 /// The user Redis means by an AUTH with one argument.
 const DEFAULT_USER: &[u8] = b"default";
@@ -35,19 +36,35 @@ pub struct Ask {
     pub user: Secret,
     /// The password.
     pub password: Secret,
+    /// Whether a right one is to give the client another role: then nothing is owed, and [`Answer::Selected`] may come.
+    pub selects: bool,
 }
 
 /// What the shell found out about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Answer {
     /// They are right.
     Granted,
+    /// They are right, and the client has another role from now on, before another connection to Redis, which has just been
+    /// made and on which nothing was said yet.
+    Selected(Box<Selected>),
     /// They are not.
     Denied,
     /// They are not, or were not looked at, because whoever asks is banned: the connection ends.
     Banned,
     /// Nobody can say: the helper does not answer, or has failed.
     Unavailable,
+}
+
+/// What a session becomes when its client has another role.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The client with its new role.
+    pub peer: AuthenticatedPeer,
+    /// What its records say from now on.
+    pub facts: ConnectionFacts,
+    /// What its sessions are told.
+    pub config: Arc<SessionConfig>,
 }
 
 /// Where an inquiry stands.
@@ -85,6 +102,15 @@ impl Inquiry {
             *self = Self::Answered(answer);
         }
     }
+
+    /// Whether the command at the front of the input has its answer already, whatever its role and policy have become.
+    pub(super) const fn is_answered(&self) -> bool {
+        matches!(self, Self::Answered(_))
+    }
+
+    pub(super) const fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending)
+    }
 }
 
 /// Whether a client that must authenticate first may say this before.
@@ -105,7 +131,7 @@ impl Core {
         let resolved = Resolved::Known(id);
         let (name, argc) = (id.entry().name, words.declared());
         let mode = self.config.client_auth;
-        if mode == ClientAuth::Refuse {
+        if mode == ClientAuth::Refuse && !self.inquiry.is_answered() {
             self.record_auth(AuthVerdict::Deny, name, turn);
             return self.deny(RuleId::AUTHENTICATION, Local::AuthRefused, resolved, words, source, turn);
         }
@@ -124,7 +150,7 @@ impl Core {
             self.record_auth(AuthVerdict::Deny, name, turn);
             return self.deny(RuleId::AUTHENTICATION, local, resolved, words, source, turn);
         }
-        if mode == ClientAuth::Ignore {
+        if mode == ClientAuth::Ignore && !self.inquiry.is_answered() {
             self.record_auth(AuthVerdict::Ignore, name, turn);
             return self.answer(id, Local::Ok, argc, source, turn);
         }
@@ -156,8 +182,21 @@ impl Core {
             Inquiry::None => {
                 // What is answered here needs nobody's answer; were it left to the end of the turn, nobody would call again.
                 self.release(UNREAD_MAX, turn, down);
+                if self.config.client_auth == ClientAuth::Select {
+                    if !self.slots.is_empty() {
+                        // Another role is another connection: what is owed on this one is answered first.
+                        self.wait_for_empty = true;
+                        return Err(Flow::Wait);
+                    }
+                    if self.watching || self.lane.subscribed() {
+                        self.record_auth(AuthVerdict::Deny, name, turn);
+                        let (rule, resolved) = (RuleId::AUTHENTICATION, Resolved::Known(id));
+                        return Err(self.deny(rule, Local::HoldsState, resolved, words, source, turn));
+                    }
+                }
                 let secret = |word: &[u8]| Secret::new(word.to_vec());
-                self.inquiry = Inquiry::New(Ask { user: secret(user), password: secret(password) });
+                let selects = self.config.client_auth == ClientAuth::Select;
+                self.inquiry = Inquiry::New(Ask { user: secret(user), password: secret(password), selects });
                 return Err(Flow::Wait);
             }
             waiting => {
@@ -165,8 +204,9 @@ impl Core {
                 return Err(Flow::Wait);
             }
         };
+        let banned = matches!(answer, Answer::Banned);
         let (verdict, local) = match answer {
-            Answer::Granted => {
+            Answer::Granted | Answer::Selected(_) => {
                 self.authenticated = true;
                 self.record_auth(AuthVerdict::Allow, name, turn);
                 return Ok(());
@@ -176,10 +216,38 @@ impl Core {
         };
         self.record_auth(verdict, name, turn);
         let flow = self.deny(RuleId::AUTHENTICATION, local, Resolved::Known(id), words, source, turn);
-        if answer == Answer::Banned {
+        if banned {
             self.wind_down(CloseReason::Banned);
         }
         Err(flow)
+    }
+
+    /// The client has another role, and the upstream is another connection: it is greeted as the first one was, and spoken
+    /// to in the protocol that the client speaks. Nothing is owed and nothing watched; what else was said about the old
+    /// connection (its name, tracking) is gone with it.
+    pub(super) fn become_selected(&mut self, selected: Selected, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
+        if !self.slots.is_empty() || !self.lane.at_boundary() {
+            // A push of the old connection has begun and its rest will never come; what is owed would not either.
+            self.finish(
+                CloseReason::UpstreamClosed,
+                "another role was selected in the middle of a message",
+                End::Abort,
+            );
+            return;
+        }
+        let resp3 = self.lane.protocol() == Protocol::Resp3;
+        self.peer = selected.peer;
+        self.facts = selected.facts;
+        self.config = selected.config;
+        self.renewed = None;
+        self.lane = Lane::new(self.config.reply);
+        self.db = 0;
+        self.selects_open = 0;
+        self.has_subscribed = false;
+        self.barrier = true;
+        self.regreeting = true;
+        self.authenticated = true;
+        self.greet_again(true, resp3, turn, up);
     }
 
     pub(super) fn record_auth(&self, verdict: AuthVerdict, method: &'static str, turn: &mut Turn<'_>) {

@@ -46,6 +46,10 @@ pub(super) enum Local {
     HelloNoAuth,
     /// A user and password that do not belong together (Redis' own words).
     WrongPass,
+    /// AUTH that would give another role while something hangs on the connection.
+    HoldsState,
+    /// RESET after AUTH has given another role.
+    ResetSelected,
     /// A user and password that nobody can look up now.
     AuthUnavailable,
     /// Too large to be held until it can be judged.
@@ -137,6 +141,13 @@ impl Local {
                  <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
             ),
             Self::WrongPass => say(out, "WRONGPASS invalid username-password pair or user is disabled."),
+            Self::HoldsState => say(
+                out,
+                "ERR AUTH selects another role here, which is not possible inside MULTI, while keys are watched, or while subscribed",
+            ),
+            Self::ResetSelected => {
+                say(out, "ERR AUTH has selected a role, which RESET does not take back; open another connection");
+            }
             Self::AuthUnavailable => say(out, "ERR authentication is not possible now, try again later"),
             Self::TooLarge => {
                 say(

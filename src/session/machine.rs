@@ -14,7 +14,7 @@ use super::{
     End, Turn, Wants,
     error::CloseReason,
     gather::Gather,
-    inquiry::{Answer, Ask},
+    inquiry::{Answer, Ask, Selected},
     state::{Core, Phase, Streaming},
 };
 use crate::{
@@ -209,8 +209,21 @@ impl Session {
     }
 
     /// What the shell has found out. The command that asked is still at the front of the input: `wants` asks for it again.
-    pub fn answer(&mut self, answer: Answer) {
+    ///
+    /// With [`Answer::Selected`] the upstream is another connection from here on: what was said to the old one has been
+    /// answered, and `up` is for the new one.
+    pub fn answer(&mut self, answer: Answer, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
+        if !self.core.inquiry.is_pending() {
+            return;
+        }
+        if let Answer::Selected(selected) = &answer
+            && self.core.phase == Phase::Open
+        {
+            self.core.become_selected(Selected::clone(selected), turn, up);
+            self.parser = RequestParser::new(self.core.config.request);
+        }
         self.core.inquiry.answer(answer);
+        self.core.settle(turn, down);
     }
 
     /// The end, now: every open slot is recorded and the session is done (panic of the task, drain deadline, flush

@@ -18,6 +18,8 @@ mod effects;
 pub mod error;
 pub mod gather;
 pub mod inquiry;
+#[cfg(test)]
+mod inquiry_tests;
 mod local;
 pub mod machine;
 mod options;

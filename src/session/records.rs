@@ -72,7 +72,9 @@ impl Core {
                 | Local::WhileMonitoring
                 | Local::ReplicationOption
                 | Local::NotPlain
-                | Local::AuthUnavailable => Some(b"ERR"),
+                | Local::AuthUnavailable
+                | Local::HoldsState
+                | Local::ResetSelected => Some(b"ERR"),
                 Local::ExecAborted | Local::ExecDenied | Local::ExecArity => Some(b"EXECABORT"),
                 Local::Ok | Local::Nothing => None,
                 Local::Rendered => failed.then_some(b"ERR"),

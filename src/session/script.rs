@@ -5,6 +5,7 @@ use super::{
     End, MemoryBudget, Turn, Wants,
     error::CloseReason,
     gather::Gather,
+    inquiry::Answer,
     machine::{Session, SessionConfig},
 };
 use crate::{
@@ -308,6 +309,26 @@ impl Script {
     /// A reload leaves the peer in, under another policy.
     pub(super) fn renew(&mut self, deny: &[&str]) -> &mut Self {
         self.session.renew(peer(deny));
+        self.turn_over();
+        self
+    }
+
+    /// The user and password that the shell is to look up; it asks once.
+    #[track_caller]
+    pub(super) fn asks(&mut self, user: &str, password: &str) -> &mut Self {
+        assert!(self.wants().asks && !self.wants().read_down, "{:?}", self.wants());
+        let ask = self.session.take_ask().expect("a question");
+        assert_eq!((ask.user.expose(), ask.password.expose()), (user.as_bytes(), password.as_bytes()));
+        assert!(!self.wants().asks && self.session.take_ask().is_none());
+        self
+    }
+
+    /// What the shell has found out.
+    pub(super) fn answer(&mut self, answer: Answer) -> &mut Self {
+        self.call(&[], |session, _, turn, up, down| {
+            session.answer(answer, turn, up, down);
+            0
+        });
         self.turn_over();
         self
     }

@@ -1,7 +1,11 @@
 //! Promised replies, first in, first out.
 
 use super::local::Local;
-use crate::{audit::record::KeyList, command::CommandId, policy::RuleId};
+use crate::{
+    audit::record::{KeyList, ScriptMark},
+    command::CommandId,
+    policy::RuleId,
+};
 use std::collections::VecDeque;
 
 /// Most bytes of one key that a record shows.
@@ -39,6 +43,8 @@ pub(super) struct Slot {
 /// "A slot is at most 32 bytes plus the words its record needs" (the design's budget for unanswered commands).
 const _: () = assert!(size_of::<Slot>() <= 32);
 
+/// In the number of a slot's keys: behind them stands a script's mark. No record shows as many keys.
+const HAS_SCRIPT: u16 = 1 << 15;
 const UNKNOWN: u16 = u16::MAX;
 /// No rule: the command was allowed by all.
 pub(super) const NO_RULE: u16 = u16::MAX;
@@ -208,8 +214,18 @@ impl Queue {
             KeyList::push(&mut self.words, key, KEY_BYTES_MAX);
         }
         slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
-        slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX);
+        slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX).min(!HAS_SCRIPT);
         self.add(slot);
+    }
+
+    /// Puts a script's mark behind the words of the newest slot, for [`keys_of`].
+    pub(super) fn mark_script(&mut self, digest: &[u8; 20], bytes: Option<u32>) {
+        if let Some(slot) = self.slots.back_mut() {
+            self.words.extend_from_slice(digest);
+            self.words.extend_from_slice(&bytes.map_or(u32::MAX, |bytes| bytes.min(u32::MAX - 1)).to_le_bytes());
+            slot.words = slot.words.saturating_add(SCRIPT_MARK);
+            slot.keys_total |= HAS_SCRIPT;
+        }
     }
 
     /// Adds a slot that must remember a number (SELECT's database; that an EXEC runs a SELECT).
@@ -280,17 +296,32 @@ impl Queue {
     }
 }
 
+/// Bytes of a script's mark: its digest and its length.
+const SCRIPT_MARK: u32 = 24;
+
+/// The script's mark at the end of a slot's words, and the words before it.
+fn script_of(words: &[u8]) -> Option<(&[u8], ScriptMark<'_>)> {
+    let (rest, bytes) = words.split_last_chunk::<4>()?;
+    let (rest, digest) = rest.split_last_chunk::<20>()?;
+    let bytes = Some(u32::from_le_bytes(*bytes)).filter(|bytes| *bytes < u32::MAX);
+    Some((rest, ScriptMark { digest, bytes }))
+}
+
 /// The number among the words of a slot that remembers one.
 pub(super) fn number_of(words: &[u8]) -> Option<u32> {
     words.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// The keys among a slot's words.
+/// The keys among a slot's words, and the script it names.
 pub(super) fn keys_of<'w>(slot: &Slot, words: &'w [u8]) -> KeyList<'w> {
+    let marked = if slot.keys_total & HAS_SCRIPT == 0 { None } else { script_of(words) };
+    let (words, script) = marked.map_or((words, None), |(words, script)| (words, Some(script)));
+    let total = slot.keys_total & !HAS_SCRIPT;
     KeyList {
-        bytes: if slot.keys_total > 0 { words } else { &[] },
-        total: u32::from(slot.keys_total),
+        bytes: if total > 0 { words } else { &[] },
+        total: u32::from(total),
         undeterminable: slot.marks.has(Marks::KEYS_UNKNOWN),
+        script,
     }
 }
 

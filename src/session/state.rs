@@ -15,9 +15,10 @@ use crate::{
         encode::ConnectionFacts,
         record::{ConnectionEvent, Outcome},
     },
-    lane::{Lane, Ticket, machine::Protocol},
+    lane::{Closes, Lane, Own, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
+    resp::encode,
 };
 use std::sync::Arc;
 
@@ -119,6 +120,8 @@ pub(super) struct Core {
     pub(super) replies: Replies,
     /// The client has said who it is, or need not.
     pub(super) authenticated: bool,
+    /// Keys may be watched (WATCH has gone up, and nothing that ends it).
+    pub(super) watching: bool,
     /// An AUTH that the shell looks up.
     pub(super) inquiry: Inquiry,
     pub(super) begun: Option<Begun>,
@@ -179,6 +182,7 @@ impl Core {
         Self {
             lane: Lane::new(config.reply),
             authenticated: config.client_auth != ClientAuth::Verify,
+            watching: false,
             inquiry: Inquiry::None,
             config,
             peer,
@@ -229,9 +233,18 @@ impl Core {
 
     /// Sends the greeting up, or opens at once where there is none.
     pub(super) fn greet(&mut self, probe: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
+        self.greet_again(probe, false, turn, up);
+    }
+
+    /// The same, and in RESP3 behind it if `resp3` is set.
+    pub(super) fn greet_again(&mut self, probe: bool, resp3: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
         self.greeted_at = turn.now.mono_us;
         let mut tickets = Vec::new();
         self.config.greeting.encode(&self.client_name(), probe, up.buffer(), &mut tickets);
+        if resp3 {
+            encode::command(up.buffer(), &[b"HELLO", b"3"]);
+            tickets.push(Ticket { closes: Closes::Reply, own: Some(Own::Hello) });
+        }
         for ticket in tickets {
             self.lane.expect(ticket);
         }
@@ -409,6 +422,10 @@ impl Core {
         self.wait_for_empty = false;
         if let Some(peer) = self.renewed.take() {
             self.peer = peer;
+            if self.peer.policy().databases().is_some_and(|databases| !databases.allow(self.db)) {
+                // It stands in a database that is its role's no longer, and nobody but itself could lead it out.
+                self.wind_down(CloseReason::Revoked);
+            }
         }
     }
 
@@ -510,10 +527,10 @@ impl Core {
         }
     }
 
-    /// Whether a reload took away the right to the stream that is open. That is due at once: a reload itself gives no
+    /// Whether a reload took away the right to the stream that is open, or to the database of a connection at rest. That is due at once: a reload itself gives no
     /// turn in which to end it.
     fn stream_is_revoked(&self) -> bool {
-        self.winding_down == Some(CloseReason::Revoked) && self.waits_upstream()
+        self.winding_down == Some(CloseReason::Revoked) && (self.waits_upstream() || self.slots.is_empty())
     }
 
     pub(super) fn check_deadlines(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {

@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod client;
+pub mod credentials;
 pub mod flow;
 pub mod ledger;
 pub mod load;

@@ -4,6 +4,7 @@ use super::super::probe::{self, Finding};
 use crate::{
     command::catalog,
     config::settings::{AuditOutput, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    lane::greeting::Credential,
     policy::identity::Role,
     tls::{Description, server::Tls},
 };
@@ -40,6 +41,8 @@ pub(super) struct ServiceFacts {
     pub(super) client_auth: &'static str,
     pub(super) connection_name: bool,
     pub(super) min_tls: String,
+    /// Whether client certificates are demanded.
+    pub(super) certificates: &'static str,
     pub(super) tls: Option<Description>,
     pub(super) allow: Vec<String>,
     pub(super) deny: Vec<String>,
@@ -53,6 +56,8 @@ pub(super) struct RoleFacts {
     pub(super) name: String,
     pub(super) matches: Vec<String>,
     pub(super) priority: i32,
+    /// What it has of its own: name and value, in the order they are printed.
+    pub(super) own: Vec<(&'static str, String)>,
     /// Commands and subcommands in the catalog.
     pub(super) commands: usize,
     pub(super) denied: usize,
@@ -151,25 +156,75 @@ impl Facts {
             upstream_guard: guard(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
             credential: credential(&service.upstream),
-            client_auth: match service.upstream.client_auth {
-                ClientAuth::Refuse => "refused; it never reaches Redis",
-                ClientAuth::Ignore => "answered OK and ignored; it never reaches Redis",
-                ClientAuth::Verify => "looked up, and demanded before any other command; it never reaches Redis",
-                ClientAuth::Select => "looked up, and gives the client another role; it never reaches Redis",
-            },
+            client_auth: client_auth(service.upstream.client_auth),
             connection_name: service.upstream.greeting.set_name,
             min_tls: service.tls.min_version.to_string(),
+            certificates: if service.tls.anonymous {
+                "not required, and checked where one is shown"
+            } else {
+                "required"
+            },
             tls,
             allow: service.admission.allowed().map(|net| net.to_string()).collect(),
             deny: service.admission.denied().map(|net| net.to_string()).collect(),
             max_connections_per_address: service.max_connections_per_address.map(std::num::NonZeroU32::get),
             floor: service.floor.clone(),
-            roles: service.roles.iter().map(|role| role_facts(role)).collect(),
+            roles: service.roles.iter().map(|role| role_facts(role, service, settings)).collect(),
         }
     }
 }
 
-fn role_facts(role: &Role) -> RoleFacts {
+/// What a role has of its own, and other than its service.
+fn own(role: &Role, service: &Service, settings: &Settings) -> Vec<(&'static str, String)> {
+    use crate::config::{show_duration as time, show_size as size};
+    let mut own = Vec::new();
+    if let Some(from) = &role.from {
+        own.push(("from", from.allowed().map(|net| net.to_string()).collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(databases) = role.policy.databases() {
+        own.push(("databases", format!("{databases}, beginning in {}", databases.first())));
+    }
+    let Some(terms) = service.terms_of(&role.name) else { return own };
+    if let (Some(credential), Some(file)) = (&terms.credential, &terms.password_file) {
+        own.push(("to Redis", as_user(credential, file)));
+    }
+    if terms.client_auth != service.upstream.client_auth {
+        own.push(("clients' AUTH", client_auth(terms.client_auth).to_owned()));
+    }
+    let (limits, common) = (&terms.limits, &settings.limits);
+    let mut bounds = Vec::new();
+    bounds.extend(limits.max_connections.map(|most| format!("at most {most} connections")));
+    if limits.idle_timeout != common.idle_timeout {
+        bounds.push(format!("idle {}", limits.idle_timeout.map_or("never".to_owned(), time)));
+    }
+    if limits.max_bulk != common.max_bulk {
+        bounds.push(format!("words of at most {}", size(limits.max_bulk)));
+    }
+    if limits.max_words != common.max_words {
+        bounds.push(format!("at most {} words", limits.max_words));
+    }
+    if limits.held_command != common.held_command {
+        bounds.push(format!("held commands {}", size(limits.held_command.try_into().unwrap_or(u64::MAX))));
+    }
+    if limits.unanswered != common.unanswered {
+        bounds.push(format!("unanswered {}", size(limits.unanswered.try_into().unwrap_or(u64::MAX))));
+    }
+    if !bounds.is_empty() {
+        own.push(("limits", bounds.join(", ")));
+    }
+    own
+}
+
+const fn client_auth(mode: ClientAuth) -> &'static str {
+    match mode {
+        ClientAuth::Refuse => "refused; it never reaches Redis",
+        ClientAuth::Ignore => "answered OK and ignored; it never reaches Redis",
+        ClientAuth::Verify => "looked up, and demanded before any other command; it never reaches Redis",
+        ClientAuth::Select => "looked up, and gives the client another role; it never reaches Redis",
+    }
+}
+
+fn role_facts(role: &Role, service: &Service, settings: &Settings) -> RoleFacts {
     let facts = |(rule, commands): (&str, Vec<&'static str>)| RuleFacts {
         rule: rule.to_owned(),
         denies: commands.into_iter().map(str::to_ascii_uppercase).collect(),
@@ -179,6 +234,7 @@ fn role_facts(role: &Role) -> RoleFacts {
         name: role.name.clone(),
         matches: role.matches.iter().map(ToString::to_string).collect(),
         priority: role.priority,
+        own: own(role, service, settings),
         commands: catalog::len(),
         denied: rules.iter().map(|rule| rule.denies.len()).sum(),
         rules,
@@ -210,6 +266,10 @@ fn credential(upstream: &Upstream) -> String {
     let (Some(credential), Some(file)) = (upstream.credential(), &upstream.password_file) else {
         return "none (auth = \"none\"): Redis asks for no password, so everybody who reaches it may use it".to_owned();
     };
+    as_user(credential, file)
+}
+
+fn as_user(credential: &Credential, file: &std::path::Path) -> String {
     let user = credential.username.as_deref().unwrap_or("the default user");
     format!("as {user}, password from {} ({} bytes)", file.display(), credential.password.expose().len())
 }

@@ -58,7 +58,7 @@ fn service_lines(page: &mut Page, service: &ServiceFacts, verbose: bool) {
     page.line("authenticates", &service.credential);
     page.line("client's AUTH", service.client_auth);
     page.line("CLIENT LIST", if service.connection_name { "shows whose each connection is" } else { "shows no names" });
-    page.line("TLS", &format!("{} or later, client certificate required", service.min_tls));
+    page.line("TLS", &format!("{} or later, client certificate {}", service.min_tls, service.certificates));
     if let Some(tls) = &service.tls {
         for (at, certificate) in tls.chain.iter().enumerate() {
             page.line(if at == 0 { "certificate" } else { "" }, &certificate.to_string());
@@ -91,7 +91,10 @@ fn role_lines(page: &mut Page, role: &RoleFacts, verbose: bool) {
     let _ = writeln!(page.out);
     let priority = if role.priority == 0 { String::new() } else { format!(" (priority {})", role.priority) };
     page.line("role", &format!("{}{priority}", role.name));
-    page.list("is for", &role.matches, "nobody");
+    page.list("is for", &role.matches, "whom a password gives it, and nobody else");
+    for (name, value) in &role.own {
+        page.line(name, value);
+    }
     page.line("may not say", &format!("{} of {} commands, and none that is unknown", role.denied, role.commands));
     rule_lines(page, &role.rules, verbose);
     for (at, line) in role.arguments.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::{
         error::{At, Report},
         password,
         raw::{RawAcl, RawMatch, RawRole},
-        settings::{ClientAuth, Limits, RulePlace, Service, Terms, UpstreamAddress},
+        settings::{ClientAuth, Credentials, Limits, RulePlace, Service, Terms, UpstreamAddress},
     },
     policy::{
         acl,
@@ -58,13 +58,19 @@ pub(super) fn assign(
     if list.value.is_empty() {
         report.error(&list.at, "there is no role").hint(hint);
     }
+    // Then there may be roles that only a password gives.
+    let selects = services.iter().any(|service| service.upstream.client_auth == ClientAuth::Select)
+        || list
+            .value
+            .iter()
+            .any(|role| role.value.client_auth.as_ref().is_some_and(|item| terms::is_select(&item.value)));
     let mut given: Vec<Given> = Vec::new();
     for Item { at, value: raw } in list.value {
         let name = name(raw.name.as_ref(), &at, report);
         if let Some(item) = raw.name.as_ref().filter(|_| given.iter().any(|other| other.name == name)) {
             report.error(&item.at, format!("another role is called {name:?} already"));
         }
-        let matches = matches(raw.r#match.as_ref(), &at, report);
+        let matches = matches(raw.r#match.as_ref(), selects, &at, report);
         let from = from(raw.from.as_ref(), report);
         let priority = number(raw.priority.as_ref(), -1000..=1000, report).unwrap_or(0);
         let deny = deny_rules(raw.deny.as_ref(), report);
@@ -175,6 +181,27 @@ fn looked_up(service: &Service, tables: &Tables, given: &[Given], report: &mut R
             report
                 .error(at, format!("service {} has no [credentials] to look passwords up in", service.name))
                 .hint("add a [credentials] table with users_file or command");
+        }
+    }
+    if let Some(Credentials::Users { users, .. }) = &service.credentials
+        && service.terms.iter().any(|terms| terms.client_auth == ClientAuth::Select)
+        && let Some(at) = &tables.credentials_at
+    {
+        let mut unknown: Vec<&str> =
+            users.roles().filter(|name| service.roles.iter().all(|role| role.name != *name)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        for name in unknown {
+            let names = service.roles.iter().map(|role| role.name.as_str());
+            let error = report.error(
+                at,
+                format!("users_file gives a user the role {name:?}, which service {} has not", service.name),
+            );
+            if let Some(near) = nearest(name, names.clone()) {
+                error.hint(format!("did you mean {near:?}?"));
+            } else {
+                error.hint(format!("there are: {}", names.collect::<Vec<_>>().join(", ")));
+            }
         }
     }
     if let (false, Some(at)) = (asked, &tables.credentials_at)
@@ -398,13 +425,13 @@ fn services_of(raw: &RawRole, services: &[Service], report: &mut Report) -> Opti
     Some(found)
 }
 
-fn matches(list: Option<&Item<Vec<Item<RawMatch>>>>, table: &At, report: &mut Report) -> Vec<Match> {
+fn matches(list: Option<&Item<Vec<Item<RawMatch>>>>, selects: bool, table: &At, report: &mut Report) -> Vec<Match> {
     let hint = "say whose role it is: match = [{ cn = \"billing-api\" }]";
     let Some(list) = list else {
         report.missing(table, "match", hint);
         return Vec::new();
     };
-    if list.value.is_empty() {
+    if list.value.is_empty() && !selects {
         report.error(&list.at, "there is no match, so the role is nobody's").hint(hint);
     }
     list.value.iter().map(|item| one_match(item, report)).collect()

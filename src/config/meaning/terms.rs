@@ -25,6 +25,11 @@ pub(super) const CLIENT_AUTH: [(&str, ClientAuth); 4] = [
     ("select", ClientAuth::Select),
 ];
 
+/// Whether this word lets a password give another role.
+pub(super) fn is_select(word: &str) -> bool {
+    CLIENT_AUTH.iter().any(|(known, mode)| *known == word && *mode == ClientAuth::Select)
+}
+
 /// What a role says of itself, the same for each of its services.
 pub(super) struct Own {
     pub(super) credential: Option<(Credential, PathBuf, At)>,

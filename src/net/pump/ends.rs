@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// would reset the connection and could destroy the last reply on its way.
 const LINGER_US: u64 = 1_000_000;
 
-impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin, M: Machine> Pump<D, U, M> {
+impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pump<D, U, M> {
     /// Brings each side to the end the machine wants for it.
     pub(super) fn close_sides(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
         let (had_down, had_up) = (self.down.is_some(), self.up.is_some());

@@ -212,10 +212,10 @@ impl Machine for Lines {
         let mut script = self.0.borrow_mut();
         script.wants.asks = false;
         let secret = |text: &str| crate::secret::Secret::new(text.into());
-        Some(Ask { user: secret("u"), password: secret("p") })
+        Some(Ask { user: secret("u"), password: secret("p"), selects: false })
     }
 
-    fn answer(&mut self, answer: Answer) {
+    fn answer(&mut self, answer: Answer, _: &mut Turn<'_>, _: &mut Gather<'_>, _: &mut Gather<'_>) {
         let mut script = self.0.borrow_mut();
         script.told.push(format!("answer {answer:?}"));
         script.wants.read_down = true;
@@ -749,4 +749,65 @@ proptest! {
         prop_assert_eq!(String::from_utf8_lossy(&got_up), &up[..]);
         prop_assert_eq!(got_down.len(), up.len() + denied * 3);
     }
+}
+
+#[test]
+fn a_question_is_asked_once_and_its_answer_told() {
+    run(async {
+        let lines = Lines::new();
+        let script = Rc::clone(&lines.0);
+        script.borrow_mut().wants.asks = true;
+        script.borrow_mut().wants.read_down = false;
+        let mut stage = stage(&lines, 4096, FLUSH);
+        let (asked, answered) = (Rc::new(RefCell::new(0)), Rc::new(tokio::sync::Notify::new()));
+        let (count, wait) = (Rc::clone(&asked), Rc::clone(&answered));
+        stage.pump = stage.pump.with_gate(Box::new(move |ask| {
+            assert_eq!((ask.user.expose(), ask.password.expose()), (&b"u"[..], &b"p"[..]));
+            *count.borrow_mut() += 1;
+            let wait = Rc::clone(&wait);
+            Box::pin(async move {
+                wait.notified().await;
+                super::Found { answer: Answer::Granted, upstream: None }
+            })
+        }));
+        tokio::task::spawn_local(stage.pump);
+        write(&mut stage.client, b"a\n").await;
+        settle().await;
+        assert_eq!((*asked.borrow(), script.borrow().told.contains(&"answer Granted".to_owned())), (1, false));
+        answered.notify_one();
+        // What the client said meanwhile is read once there is an answer.
+        expect(&mut stage.redis, b"a\n").await;
+        assert!(script.borrow().told.contains(&"answer Granted".to_owned()));
+        assert_eq!(*asked.borrow(), 1);
+    });
+}
+
+#[test]
+fn an_answer_may_bring_another_connection_to_redis_and_nobody_to_ask_is_an_answer_too() {
+    run(async {
+        let lines = Lines::new();
+        let script = Rc::clone(&lines.0);
+        script.borrow_mut().wants.asks = true;
+        let mut stage = stage(&lines, 4096, FLUSH);
+        let (fresh, mut redis) = duplex(4096);
+        let mut fresh = Some(fresh);
+        stage.pump = stage.pump.with_gate(Box::new(move |_| {
+            let upstream = fresh.take();
+            Box::pin(std::future::ready(super::Found { answer: Answer::Granted, upstream }))
+        }));
+        tokio::task::spawn_local(stage.pump);
+        write(&mut stage.client, b"a\n").await;
+        expect(&mut redis, b"a\n").await;
+        let mut end = [0; 1];
+        assert_eq!(stage.redis.read(&mut end).await.unwrap(), 0, "the old connection is closed");
+    });
+    run(async {
+        let lines = Lines::new();
+        let script = Rc::clone(&lines.0);
+        script.borrow_mut().wants.asks = true;
+        let stage = stage(&lines, 4096, FLUSH);
+        tokio::task::spawn_local(stage.pump);
+        settle().await;
+        assert!(script.borrow().told.contains(&"answer Unavailable".to_owned()));
+    });
 }

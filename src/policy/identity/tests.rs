@@ -232,6 +232,27 @@ fn a_peer_gets_the_one_role_that_matches() {
 }
 
 #[test]
+fn a_role_that_was_selected_is_asked_about_with_the_one_it_was_selected_from() {
+    let admission = Admission::new(&["127.0.0.0/8".parse().unwrap()], &[]);
+    let roles = [role("door", 0, vec![cn("billing-api")]), role("inner", 0, vec![])];
+    let elsewhere = Some(Admission::new(&["10.0.0.0/8".parse().unwrap()], &[]));
+    let far = Arc::new(Role { from: elsewhere, ..Arc::try_unwrap(role("far", 0, vec![])).unwrap() });
+    let peer = authenticate(&roles, at(0)).unwrap();
+    assert!(!peer.has_selected());
+    let selected = peer.select(&roles, "inner").unwrap();
+    assert_eq!((selected.role().name.as_str(), selected.has_selected()), ("inner", true));
+    assert_eq!(peer.select(&roles, "other").unwrap_err(), AuthenticateError::NoRole);
+    assert_eq!(peer.select(&[far], "far").unwrap_err().word(), "role-not-from-there");
+    let again = |roles: &[Arc<Role>]| {
+        selected.revalidate(&admission, roles, at(0)).map(|peer| (peer.role().name.clone(), peer.has_selected()))
+    };
+    assert_eq!(again(&roles), Ok(("inner".to_owned(), true)));
+    assert_eq!(again(&roles[..1]), Err(AuthenticateError::NoRole), "the role it selected is gone");
+    let another = [role("house", 0, vec![cn("billing-api")]), role("inner", 0, vec![])];
+    assert_eq!(again(&another), Err(AuthenticateError::NoRole), "the role it came with is another");
+}
+
+#[test]
 fn nobody_without_exactly_one_best_role_is_let_in() {
     let wide = || role("wide", 0, vec![uri("**")]);
     let narrow = |priority| role("narrow", priority, vec![cn("billing-*")]);
