@@ -36,6 +36,9 @@
 //!   ([`command::strict`], `tests/strict_options`).
 //! * What a server is told first, and what it answers, is its own, whatever its release (`tests/fallback.rs`,
 //!   `tests/states_twins.rs`; before every release by `tests/matrix.sh`).
+//! * Rules mean what Redis' ACLs mean, or are stricter for a listed reason (`tests/acl_oracle`); no known attack gets past
+//!   the default policy in any wrapping (`tests/attacks.rs`); a command's secret name goes up only (`tests/rename.rs`).
+//! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
 //!
 //! What holds all of these together from outside: a real Redis (`tests/differential.rs`), another's reader and Redis' own
@@ -54,9 +57,9 @@
 //!
 //! ## One command, one reply
 //!
-//! Once per connection: [`net`]'s listener accepts; [`policy::network`] admits or refuses; the socket goes to the worker
-//! with the fewest connections; [`tls`] handshakes under a deadline and reads the identity; [`policy::identity`] finds
-//! the role; the upstream is connected and the [`lane::greeting`] answered (`-NOAUTH` to a PING, then `+OK` to AUTH).
+//! Once per connection: [`net`]'s listener accepts; [`policy::network`] admits or refuses, and so does [`policy::bans`]; the
+//! socket goes to the worker with the fewest connections; [`tls`] handshakes under a deadline and reads the identity;
+//! [`policy::identity`] finds the role; the upstream is connected and the [`lane::greeting`] answered (`-NOAUTH` to a PING, then `+OK` to AUTH).
 //!
 //! A command, down: plaintext arrives → [`resp::request`] yields one command → [`command::resolve`] finds its row →
 //! [`policy::rules`] gives the verdict → there is room for its record → allowed: a slot is queued and the very bytes
@@ -79,6 +82,11 @@
 //! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
 //!   fits the worker's pen ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
 //!   in its slot, so a blocked sink stalls clients and loses nothing.
+//! * *A verdict is given twice*: by the command's row, and only where a rule looks at them by its words
+//!   ([`policy::rules::Policy::look`], `judge_words`, `judge_arguments`). A rule in shadow mode is a verdict that lets through.
+//! * *Questions*: a client's AUTH that is to be looked up waits at the front of the input ([`session::inquiry`]) until the
+//!   shell ([`net`]'s gate and helper) has answered; `policy::bans` sends guessers away. A selected role is a new lane
+//!   before a new upstream.
 //! * *Streams*: MONITOR, SYNC and PSYNC go up only when nothing is owed. MONITOR's lines are told from replies by their
 //!   first digit; a replication stream keeps its slot to the end of the connection and passes unlooked at downward, while
 //!   upward only acknowledgements pass ([`lane::stream`]).
