@@ -1,6 +1,6 @@
 //! Redis' glob patterns, in bounded time.
 //!
-//! [`matches`] says what `stringmatchlen` of Redis 7 (`util.c`) says of every pattern and text, its oddities included: a
+//! [`matches()`] says what `stringmatchlen` of Redis 7 (`util.c`) says of every pattern and text, its oddities included: a
 //! class that is not closed ends with the pattern, a range may be written backwards and takes the `]` behind its `-`,
 //! bounds of ranges compare as signed bytes (as on x86-64), a `\` at the very end stands for itself, and the empty text
 //! matches the empty pattern alone, not `**`. Redis goes back to every `*` it has passed, which took time exponential in
