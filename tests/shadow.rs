@@ -29,11 +29,11 @@ fn setup(redis: &Redis, policy: &'static str, role: &'static str) -> Setup {
 fn what_a_rule_in_shadow_mode_would_deny_runs_and_is_recorded_and_counted() {
     let redis = Redis::with_password(PASSWORD);
     let policy = "[policy]\ndeny = [\"CONFIG\"]\nshadow = [\"@hyperloglog\", \"CONFIG\", \"BLPOP\"]";
-    let mut proxy = Proxy::with(&setup(&redis, policy, "shadow = [\"GETDEL\", \"EXEC\"]\ndeny = [\"GETSET\"]"));
+    let mut proxy = Proxy::with(&setup(&redis, policy, "shadow = [\"APPEND\", \"EXEC\"]\ndeny = [\"GETSET\"]"));
     let mut client = proxy.client();
     assert_eq!(client.call(&["PFADD", "p", "a"]).integer(), 1);
     assert_eq!(client.call(&["MULTI"]).text(), "OK");
-    assert_eq!(client.call(&["GETDEL", "a"]).text(), "QUEUED");
+    assert_eq!(client.call(&["APPEND", "a", "x"]).text(), "QUEUED");
     assert_eq!(client.call(&["PFCOUNT", "p"]).text(), "QUEUED");
     client.call(&["EXEC"]);
     client.call(&["BLPOP", "none", "0.01"]);
@@ -48,7 +48,7 @@ fn what_a_rule_in_shadow_mode_would_deny_runs_and_is_recorded_and_counted() {
     let expected = [
         ["PFADD", "allow", "", "deny:@hyperloglog"],
         ["MULTI", "allow", "", ""],
-        ["GETDEL", "allow", "", "deny:GETDEL"],
+        ["APPEND", "allow", "", "deny:APPEND"],
         ["PFCOUNT", "allow", "", "deny:@hyperloglog"],
         ["EXEC", "allow", "", "deny:EXEC"],
         ["BLPOP", "allow", "", "deny:BLPOP"],
@@ -78,6 +78,7 @@ fn a_role_in_shadow_mode_is_under_the_floor_all_the_same_and_a_reload_puts_it_in
     assert!(shown.0 == Some(0) && shown.1.contains(said), "{shown:?}");
     proxy.configure(&setup(&redis, "", "mode = \"enforce\"\ndeny = [\"@write\"]"));
     proxy.reload();
+    let mut client = proxy.client();
     assert!(client.call(&["SET", "a", "2"]).error().unwrap().starts_with("NOPERM"));
     let of =
         |record: &Value| ["cmd", "verdict", "rule", "shadow"].map(|key| record[key].as_str().unwrap_or("").to_owned());
