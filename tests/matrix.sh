@@ -14,7 +14,8 @@ all=(redis-2.8 redis-3.2 redis-5.0 redis-6.0 redis-6.2 redis-7.0 redis-8.0 redis
 quick=(gate dialogues records oracle fallback doors strict_framing states_ends states_replies states_tracking states_twins monitor
     witness)
 # All that a server's release takes part in.
-suites=("${quick[@]}" life states_vanish replication strict_options flow_matrix flow_pipelines differential)
+suites=("${quick[@]}" life states_vanish replication strict_options flow_matrix flow_pipelines differential acl acl_oracle
+    arguments attacks credentials credentials_select databases explain presets rename roles scripts shadow)
 # The catalog holds what the reference says, and what these two say of later commands.
 newest=(catalog catalog_effects catalog_keys)
 
