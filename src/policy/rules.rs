@@ -80,14 +80,20 @@ pub struct Policy {
     guards: guards::Rules,
 }
 
-/// What is known of a row without its words.
+/// What is known of a command without its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
-    verdict: Verdict,
-    /// Whether words take part.
-    asks_words: bool,
-    /// Whether arguments do.
-    asks_arguments: bool,
+pub struct Row {
+    /// The verdict, as far as the name alone decides it.
+    pub verdict: Verdict,
+    /// Whether words take part ([`Policy::judge_words`]).
+    pub asks_words: bool,
+    /// Whether arguments do ([`Policy::judge_arguments`]).
+    pub asks_arguments: bool,
+}
+
+impl Row {
+    const OPEN: Self = Self { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
+    const UNKNOWN: Self = Self { verdict: Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), ..Self::OPEN };
 }
 
 /// ACL rules, and the rules that records name for what they deny.
@@ -133,12 +139,11 @@ impl Policy {
     /// # Errors
     /// Everything that names nothing, all of it at once.
     pub fn build(spec: &Spec<'_>) -> Result<Self, RuleErrors> {
-        let row = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
         let guards = spec.guards.cloned().unwrap_or_default();
         // The floor is in force whatever is tried out above it.
         let yields = !spec.rules_in_shadow || guards.scripts_of_floor;
         let mut compiler = Compiler {
-            rows: vec![row; catalog::len()],
+            rows: vec![Row::OPEN; catalog::len()],
             names: Vec::new(),
             shadow: false,
             guards: if yields { guards.clone() } else { Guards::default() },
@@ -179,26 +184,23 @@ impl Policy {
         Ok(Self { rows, names, rules, databases, guards })
     }
 
+    /// What is known of a catalogued command without its words.
+    #[must_use]
+    pub fn look(&self, id: CommandId) -> Row {
+        // The slice has every row; a row it had not would be denied.
+        self.rows.get(id.index()).copied().unwrap_or(Row::UNKNOWN)
+    }
+
     /// The verdict on a catalogued command, as far as its name alone decides it.
     #[must_use]
     pub fn judge(&self, id: CommandId) -> Verdict {
-        // The slice has a verdict for every row; a row it had not would be denied.
-        self.rows.get(id.index()).map_or(Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), |row| row.verdict)
-    }
-
-    /// [`Self::judge`], [`Self::asks_words`] and [`Self::asks_arguments`] by one look.
-    #[must_use]
-    pub fn look(&self, id: CommandId) -> (Verdict, bool, bool) {
-        let unknown = Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND));
-        self.rows
-            .get(id.index())
-            .map_or((unknown, false, false), |row| (row.verdict, row.asks_words, row.asks_arguments))
+        self.look(id).verdict
     }
 
     /// Whether words of a command that [`Self::judge`] allows take part in its verdict: [`Self::judge_words`] is to be asked.
     #[must_use]
     pub fn asks_words(&self, id: CommandId) -> bool {
-        self.rows.get(id.index()).is_some_and(|row| row.asks_words)
+        self.look(id).asks_words
     }
 
     /// Whether the database takes part in any verdict: then it must be known when one is given.
@@ -233,7 +235,7 @@ impl Policy {
     /// be asked.
     #[must_use]
     pub fn asks_arguments(&self, id: CommandId) -> bool {
-        self.rows.get(id.index()).is_some_and(|row| row.asks_arguments)
+        self.look(id).asks_arguments
     }
 
     /// The verdict on a whole command that [`Self::judge`] allows and whose arguments take part.
@@ -259,10 +261,7 @@ impl Policy {
     /// The denylist is taken off each, so that what is told is what is allowed.
     #[must_use]
     pub fn describe(&self) -> Vec<Described> {
-        let closed = |id: CommandId| match self.judge(id) {
-            Verdict::Allow | Verdict::Shadow(_) => false,
-            Verdict::Deny(_) => true,
-        };
+        let closed = |id: CommandId| !self.judge(id).lets_through();
         match &self.rules {
             Some(rules) if !rules.in_shadow => rules.acl.describe(&closed),
             _ => vec![Described {
@@ -495,7 +494,7 @@ impl Compiler {
             }),
             target => {
                 let rule = self.rule(format!("deny:{}", target.written()))?;
-                self.deny_all(&target, rule);
+                target.rows().into_iter().for_each(|id| self.deny(id, rule));
                 Ok(())
             }
         }
@@ -513,16 +512,9 @@ impl Compiler {
         }
     }
 
-    fn deny_all(&mut self, target: &Target, rule: RuleId) {
-        match target {
-            Target::Command(id) => catalog::family(*id).for_each(|(id, _)| self.deny(id, rule)),
-            Target::Category(wanted) => {
-                catalog::iter().filter(|(_, row)| row.categories.any(wanted.0)).for_each(|(id, _)| self.deny(id, rule))
-            }
-            Target::All => catalog::iter().for_each(|(id, _)| self.deny(id, rule)),
-            // A preset does not name presets.
-            Target::Preset(_) => {}
-        }
+    /// The same for what is no entry of a denylist; where there are too many, `entry` at `place` is named for it.
+    fn named(&mut self, name: String, place: Place, entry: &str, errors: &mut Vec<RuleError>) -> Option<RuleId> {
+        self.rule(name).map_err(|fault| errors.push(RuleError { place, entry: entry.to_owned(), fault })).ok()
     }
 
     /// Denies one row unless an earlier rule does.
@@ -541,13 +533,7 @@ impl Compiler {
 
     /// Denies what reaches into all databases at once, and lets the words of what names one take part.
     fn databases(&mut self, databases: &Databases, errors: &mut Vec<RuleError>) -> Option<(Databases, RuleId)> {
-        let rule = match self.rule("databases".to_owned()) {
-            Ok(rule) => rule,
-            Err(fault) => {
-                errors.push(RuleError { place: Place::Deny(0), entry: databases.to_string(), fault });
-                return None;
-            }
-        };
+        let rule = self.named("databases".to_owned(), Place::Deny(0), &databases.to_string(), errors)?;
         for (id, _) in catalog::iter().filter(|(id, _)| Databases::ask(*id)) {
             if Databases::reaches_all(id) {
                 self.deny_whatever(id, rule);
@@ -560,13 +546,7 @@ impl Compiler {
 
     /// Takes the guards, and denies by them what no argument could make allowed.
     fn guard(&mut self, guards: Guards, errors: &mut Vec<RuleError>) -> guards::Rules {
-        let mut name = |what: String| match self.rule(what.clone()) {
-            Ok(rule) => Some(rule),
-            Err(fault) => {
-                errors.push(RuleError { place: Place::Rules(0), entry: what, fault });
-                None
-            }
-        };
+        let mut name = |what: String| self.named(what.clone(), Place::Rules(0), &what, errors);
         let get = guards.parameters.readable().and_then(|_| name("config:get".to_owned()));
         let set = guards.parameters.changeable().and_then(|_| name("config:set".to_owned()));
         let kill = guards.own_kill.then(|| name("client_kill:own".to_owned())).flatten();
@@ -600,13 +580,7 @@ impl Compiler {
                 return None;
             }
         };
-        let mut name = |what: &str| match self.rule(format!("rules:{what}")) {
-            Ok(rule) => Some(rule),
-            Err(fault) => {
-                errors.push(RuleError { place: Place::Rules(0), entry: text.to_owned(), fault });
-                None
-            }
-        };
+        let mut name = |what: &str| self.named(format!("rules:{what}"), Place::Rules(0), text, errors);
         let (command, key) = (name("command")?, name("key")?);
         let (channel, database) = (name("channel")?, name("database")?);
         for ((id, _), taken) in catalog::iter().zip(taken) {
@@ -633,15 +607,7 @@ impl Compiler {
 
 /// The rows a deny entry speaks of.
 pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
-    let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
-        catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
-    };
-    Ok(match Target::parse(entry)? {
-        Target::Command(id) => catalog::family(id).map(|(id, _)| id).collect(),
-        Target::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
-        Target::All => ids(&|_| true),
-        Target::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
-    })
+    Ok(Target::parse(entry)?.rows())
 }
 
 /// What an entry speaks of.
@@ -676,6 +642,19 @@ impl Target {
         match catalog::by_full_name(entry) {
             Some(id) => Ok(Target::Command(id)),
             None => Err(Self::unknown(entry, command, sub)),
+        }
+    }
+
+    /// The rows it speaks of.
+    fn rows(&self) -> Vec<CommandId> {
+        let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
+            catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
+        };
+        match self {
+            Self::Command(id) => catalog::family(*id).map(|(id, _)| id).collect(),
+            Self::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
+            Self::All => ids(&|_| true),
+            Self::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
         }
     }
 

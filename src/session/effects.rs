@@ -20,7 +20,7 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict, rename::tells_its_name, rules::Question, scripts},
+    policy::{RuleId, Verdict, rename::tells_its_name, rules::{Question, Row}, scripts},
     resp::{Words, encode, number},
 };
 
@@ -119,7 +119,7 @@ impl Core {
             (_, source) => source,
         };
         let renamed = renamed.is_some();
-        let (judged, asks_words, asks_arguments) = self.peer.policy().look(id);
+        let Row { verdict: judged, asks_words, asks_arguments } = self.peer.policy().look(id);
         if let Verdict::Shadow(rule) = judged {
             self.shadow = rule.0 | SHADOW;
         }
