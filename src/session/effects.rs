@@ -20,7 +20,12 @@ use crate::{
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
-    policy::{RuleId, Verdict, rename::tells_its_name, rules::{Question, Row}, scripts},
+    policy::{
+        RuleId, Verdict,
+        rename::tells_its_name,
+        rules::{Question, Row},
+        scripts,
+    },
     resp::{Words, encode, number},
 };
 

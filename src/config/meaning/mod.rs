@@ -207,12 +207,22 @@ fn network(item: &Item<String>, report: &mut Report) -> Option<IpNet> {
     Some(net)
 }
 
+/// Entries of a denylist, and where each rule that they make was written.
+#[derive(Default)]
+struct Entries {
+    list: Vec<String>,
+    places: Vec<RulePlace>,
+}
+
 /// The deny rules of a table, each checked by itself so that an error stands at its rule.
-fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Vec<String> {
-    let mut rules = Vec::new();
+fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Entries {
+    let mut entries = Entries::default();
     for item in list.iter().flat_map(|list| &list.value) {
         match Policy::compile(&[&item.value]) {
-            Ok(_) => rules.push(item.value.clone()),
+            Ok(policy) => {
+                entries.list.push(item.value.clone());
+                entries.places.extend(policy.rule_names().map(|rule| places::at(rule, &item.at, report)));
+            }
             Err(errors) => {
                 for error in errors.0 {
                     report.error(&item.at, format!("{:?}: {}", item.value, error.fault));
@@ -220,7 +230,7 @@ fn deny_rules(list: Option<&Item<Vec<Item<String>>>>, report: &mut Report) -> Ve
             }
         }
     }
-    rules
+    entries
 }
 
 /// What nobody may say, and what is tried out.
@@ -241,17 +251,18 @@ impl Default for Floor {
 fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
     let scripts = guards::scripts(item.value.scripts.as_ref(), paths, report);
     let shadow = deny_rules(item.value.shadow.as_ref(), report);
-    let mut places = places::of_entries(item.value.deny.as_ref(), report);
-    places.extend(places::of_entries(item.value.shadow.as_ref(), report));
-    let Some(deny) = item.value.deny else { return Floor { shadow, scripts, places, ..Floor::default() } };
-    let rules = deny_rules(Some(&deny), report);
-    if !rules.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
+    let Some(deny) = item.value.deny else {
+        return Floor { shadow: shadow.list, scripts, places: shadow.places, ..Floor::default() };
+    };
+    let Entries { list, mut places } = deny_rules(Some(&deny), report);
+    places.extend(shadow.places);
+    if !list.iter().any(|rule| rule.eq_ignore_ascii_case(DEFAULT_FLOOR)) {
         report.warn(format!(
             "{}: the preset `{DEFAULT_FLOOR}` is not part of it, so what it denies is allowed unless denied here",
             deny.at.key
         ));
     }
-    Floor { deny: rules, shadow, scripts, places }
+    Floor { deny: list, shadow: shadow.list, scripts, places }
 }
 
 fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {

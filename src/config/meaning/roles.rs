@@ -82,21 +82,21 @@ pub(super) fn assign(
         let acl = acl_rules(written, report);
         let scripts = guards::scripts(raw.scripts.as_ref(), house.paths, report);
         let role_guards = guards::guards(&raw, scripts.as_ref().map(|rule| rule.scripts.clone()), house.paths, report);
+        let rename_file = raw.rename_file.as_ref().map(|item| house.paths.resolve(item, report));
         let wanted = services_of(&raw, services, report);
         let mut roles = Vec::new();
         for service in services.iter_mut().filter(|service| wanted.as_ref().is_none_or(|w| w.contains(&service.name))) {
-            let (enforced, tried) = if in_shadow { (&[][..], &deny[..]) } else { (&deny[..], &[][..]) };
+            let (enforced, tried) = if in_shadow { (&[][..], &deny.list[..]) } else { (&deny.list[..], &[][..]) };
             let enforced: Vec<&str> = service.floor.iter().chain(enforced).map(String::as_str).collect();
             let tried: Vec<&str> =
-                service.floor_shadow.iter().chain(tried).chain(&shadow).map(String::as_str).collect();
+                service.floor_shadow.iter().chain(tried).chain(&shadow.list).map(String::as_str).collect();
             let mut guards = role_guards.clone();
             if in_shadow || guards.scripts.is_none() {
                 // What a role tries out does not lift the floor's.
                 guards.scripts = service.scripts.clone().or(guards.scripts);
                 guards.scripts_of_floor = service.scripts.is_some();
             }
-            let rename_file = raw.rename_file.as_ref().map(|item| house.paths.resolve(item, report));
-            service.rename_files.extend(rename_file);
+            service.rename_files.extend(rename_file.clone());
             service.pin_files.extend(scripts.iter().filter_map(|rule| rule.file.clone()));
             let spec = Spec {
                 deny: &enforced,
@@ -116,13 +116,9 @@ pub(super) fn assign(
                     continue;
                 }
             };
-            let mut entries = places::of_entries(raw.deny.as_ref(), report);
-            entries.extend(places::of_entries(raw.shadow.as_ref(), report));
-            if let Some(item) = written {
-                entries.extend(places::of_kind("rules", &item.at, &policy, report));
-            }
-            let of_role = |place| RulePlace { role: Some(name.clone()), ..place };
-            service.rule_places.extend(entries.into_iter().map(of_role));
+            let of_rules = written.map(|item| places::of_kind("rules", &item.at, &policy, report));
+            let places = deny.places.iter().chain(&shadow.places).cloned().chain(of_rules.into_iter().flatten());
+            service.rule_places.extend(places.map(|place| RulePlace { role: Some(name.clone()), ..place }));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
             }
