@@ -98,6 +98,13 @@ struct Answer {
     identity: String,
 }
 
+impl Answer {
+    /// Whether the client is refused it.
+    fn refuses(&self) -> bool {
+        matches!(self.verdict, "deny" | "protocol-error")
+    }
+}
+
 /// Says what would become of the commands; 0 if all of them may be said.
 pub(super) fn main(args: &ExplainArgs, color: ColorChoice) -> ExitCode {
     let settings = match args.config.source().load() {
@@ -116,7 +123,8 @@ pub(super) fn main(args: &ExplainArgs, color: ColorChoice) -> ExitCode {
     let said = if args.command.is_empty() {
         shown.lines(&who, args.db)
     } else {
-        shown.one(&who, args.db, args.command.iter().map(|word| word.clone().into_bytes()).collect())
+        let words: Vec<Vec<u8>> = args.command.iter().map(|word| word.clone().into_bytes()).collect();
+        shown.one(&who, args.db, &words, |answer, colour| text::page(answer, &who, colour))
     };
     match said {
         Ok(()) => ExitCode::from(shown.worst),
@@ -155,17 +163,21 @@ struct Shown {
 }
 
 impl Shown {
-    fn one(&mut self, who: &Who<'_>, db: u32, words: Vec<Vec<u8>>) -> io::Result<()> {
-        let answer = answer(who, db, &words);
-        if matches!(answer.verdict, "deny" | "protocol-error") {
+    /// One command, as JSON or as `text` has it for people.
+    fn one(
+        &mut self,
+        who: &Who<'_>,
+        db: u32,
+        words: &[Vec<u8>],
+        text: impl FnOnce(&Answer, bool) -> String,
+    ) -> io::Result<()> {
+        let answer = answer(who, db, words);
+        if answer.refuses() {
             self.worst = self.worst.max(exit::DENIED);
         }
+        let shown = if self.json { serde_json::to_string(&answer)? + "\n" } else { text(&answer, self.colour) };
         let mut out = io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", serde_json::to_string(&answer)?)?;
-        } else {
-            out.write_all(text::page(&answer, who, self.colour).as_bytes())?;
-        }
+        out.write_all(shown.as_bytes())?;
         out.flush()
     }
 
@@ -177,16 +189,7 @@ impl Shown {
         }
         for line in input::lines(input) {
             match line? {
-                Line::Command(words) if self.json => self.one(who, db, words)?,
-                Line::Command(words) => {
-                    let answer = answer(who, db, &words);
-                    if matches!(answer.verdict, "deny" | "protocol-error") {
-                        self.worst = self.worst.max(exit::DENIED);
-                    }
-                    let mut out = io::stdout().lock();
-                    out.write_all(text::row(&answer, self.colour).as_bytes())?;
-                    out.flush()?;
-                }
+                Line::Command(words) => self.one(who, db, &words, text::row)?,
                 Line::Bad { number, why } => {
                     self.worst = self.worst.max(2);
                     complain(&format_args!("error: line {number}: {why}"));

@@ -6,13 +6,9 @@ use std::fmt::Write as _;
 /// Longest word that is shown whole.
 const WORD_MAX: usize = 60;
 
-fn word(verdict: &str, colour: bool) -> String {
-    let (text, code) = match verdict {
-        "allow" => ("allowed", "32"),
-        "answer" => ("answered by the proxy itself", "32"),
-        "deny" => ("denied", "31"),
-        _ => ("no request", "31"),
-    };
+/// A word about the verdict, in its colour.
+fn painted(answer: &Answer, text: &str, colour: bool) -> String {
+    let code = if answer.refuses() { "31" } else { "32" };
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
@@ -37,11 +33,17 @@ pub(super) fn page(answer: &Answer, who: &Who<'_>, colour: bool) -> String {
     line("address", &who.address);
     line("role", &format!("{} of service {} ({})", answer.role, answer.service, who.found));
     line("command", &command(answer));
-    let would = if matches!(answer.verdict, "allow" | "answer") { ", but would be denied" } else { "" };
+    let would = if answer.refuses() { "" } else { ", but would be denied" };
     let by =
         answer.rule.as_ref().or(answer.shadow.as_ref()).map_or_else(String::new, |rule| format!("{would} by {rule}"));
     let shadow = if answer.shadow.is_some() { ", which is in shadow mode" } else { "" };
-    line("verdict", &format!("{}{by}{shadow}", word(answer.verdict, colour)));
+    let word = match answer.verdict {
+        "allow" => "allowed",
+        "answer" => "answered by the proxy itself",
+        "deny" => "denied",
+        _ => "no request",
+    };
+    line("verdict", &format!("{}{by}{shadow}", painted(answer, word, colour)));
     if let Some(why) = answer.why {
         line("", why);
     }
@@ -56,14 +58,8 @@ pub(super) fn page(answer: &Answer, who: &Who<'_>, colour: bool) -> String {
 
 /// One command of many: verdict, command, rule.
 pub(super) fn row(answer: &Answer, colour: bool) -> String {
-    let (text, code) = match answer.verdict {
-        "allow" => ("allow", "32"),
-        "answer" => ("answer", "32"),
-        "deny" => ("deny", "31"),
-        _ => ("error", "31"),
-    };
-    let verdict = format!("{text:<6}");
-    let verdict = if colour { format!("\x1b[{code}m{verdict}\x1b[0m") } else { verdict };
+    let word = if answer.verdict == "protocol-error" { "error" } else { answer.verdict };
+    let verdict = painted(answer, &format!("{word:<6}"), colour);
     let why = answer.rule.as_deref().or(answer.reply.as_deref().filter(|_| answer.verdict == "protocol-error"));
     if let Some(rule) = &answer.shadow {
         return format!("{verdict}  {:<40}  (shadow) {rule}\n", command(answer));
