@@ -1,6 +1,7 @@
 //! JSON lines: what is constant in a connection's records, and the fields of a command.
 
 use super::{
+    arguments::{ArgumentList, HashKey},
     filter::{Verdict, verdict},
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
@@ -18,6 +19,8 @@ pub const MAX_LINE: usize = 16 * 1024;
 
 /// Most bytes of a line that keys may take, rendered.
 const KEYS_RENDERED_MAX: usize = 8 * 1024;
+/// Most bytes of a line that the words of a command may take, rendered.
+const ARGUMENTS_RENDERED_MAX: usize = 3 * 1024;
 /// Most keys in a line.
 const KEYS_MAX: u32 = 256;
 /// Most bytes of one key that are shown. Six rendered bytes each at worst: at least one key fits in any line.
@@ -254,15 +257,18 @@ fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
     number(out, record.argc);
     match (plan.arguments, plan.shape) {
         (Arguments::None, _) => {}
-        (Arguments::Keys, Shape::Compact) if record.keys.is_none() => {}
-        (Arguments::Keys, _) => keys(out, record.keys),
+        (Arguments::Keys | Arguments::Hashed | Arguments::Values, Shape::Compact) if record.keys.is_none() => {}
+        (Arguments::Keys | Arguments::Values, _) => keys(out, record.keys),
+        (Arguments::Hashed, _) => hashes(out, record.keys, plan.hash_key.as_deref()),
+    }
+    if plan.arguments == Arguments::Values
+        && let Some(list) = record.keys.arguments
+    {
+        arguments(out, list);
     }
     if let Some(ScriptMark { digest, bytes }) = record.keys.script {
         out.extend_from_slice(b",\"script_sha1\":\"");
-        for byte in digest {
-            let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |digit| digit as u8);
-            out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+        hexadecimal(out, digest);
         out.push(b'"');
         if let Some(bytes) = bytes {
             number_field(out, "script_bytes", u64::from(bytes));
@@ -468,6 +474,63 @@ fn keys(out: &mut Vec<u8>, list: KeyList<'_>) {
     if shown < list.total {
         out.extend_from_slice(b",\"keys_cut\":true");
         number_field(out, "keys_total", u64::from(list.total));
+    }
+}
+
+/// Appends `keys_hmac`, and `keys_cut` and `keys_total` when not all are there.
+fn hashes(out: &mut Vec<u8>, list: KeyList<'_>, key: Option<&HashKey>) {
+    let Some(key) = key.filter(|_| !list.undeterminable) else {
+        out.extend_from_slice(b",\"keys_hmac\":null");
+        return;
+    };
+    out.extend_from_slice(b",\"keys_hmac\":[");
+    let mut shown: u32 = 0;
+    for (bytes, cut) in list.iter() {
+        if shown > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(if cut { b"{\"hmac\":\"".as_slice() } else { b"\"" });
+        hexadecimal(out, &key.hash(bytes));
+        out.extend_from_slice(if cut { b"\",\"cut\":true}".as_slice() } else { b"\"" });
+        shown = shown.saturating_add(1);
+    }
+    out.push(b']');
+    if shown < list.total {
+        out.extend_from_slice(b",\"keys_cut\":true");
+        number_field(out, "keys_total", u64::from(list.total));
+    }
+}
+
+/// Appends `args`, and `args_cut` when not all are there.
+fn arguments(out: &mut Vec<u8>, list: ArgumentList<'_>) {
+    out.extend_from_slice(b",\"args\":[");
+    let start = out.len();
+    let mut shown: u32 = 0;
+    for word in list.iter() {
+        let before = out.len();
+        if shown > 0 {
+            out.push(b',');
+        }
+        match word {
+            Some((bytes, cut)) => bytes_value(out, bytes, cut),
+            None => out.extend_from_slice(b"null"),
+        }
+        if out.len().saturating_sub(start) > ARGUMENTS_RENDERED_MAX {
+            out.truncate(before);
+            break;
+        }
+        shown = shown.saturating_add(1);
+    }
+    out.push(b']');
+    if shown < list.total {
+        out.extend_from_slice(b",\"args_cut\":true");
+    }
+}
+
+fn hexadecimal(out: &mut Vec<u8>, bytes: &[u8]) {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |digit| digit as u8);
+    for byte in bytes {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
 }
 

@@ -44,6 +44,9 @@
 //! | `argc` | number | words, the name among them |
 //! | `keys` | array or null | the keys, or null if they cannot be told. Each is a string; `{"b64":…}` if it is no UTF-8; `{"text":…,"cut":true}` or `{"b64":…,"cut":true}` if only its front is shown |
 //! | `keys_cut` `keys_total` | *opt* | not all keys are shown, and how many there are |
+//! | `keys_hmac` | array or null | in the place of `keys` with `arguments = "hashed"`: HMAC-SHA-256 of each key, its first 16 bytes in hexadecimal; `{"hmac":…,"cut":true}` for a key of which only the front (256 bytes) was hashed |
+//! | `args` | array *opt* | with `arguments = "values"`, where [`arguments::Values`] keeps them: the words behind the name, as `keys` shows them; null for a secret |
+//! | `args_cut` | true *opt* | not all words are shown |
 //! | `context` | string | `top` or `multi` |
 //! | `tx` | number *opt* | the transaction's number on this connection |
 //! | `verdict` | string | `allow`, `deny`, or `answer`: the proxy answered by itself |
@@ -91,10 +94,11 @@
 //! role). Of a `command` or `begin` is left out: `db` when it is 0, `keys` when there are none, `context` when it is `top`,
 //! `verdict` when it is `allow`, `outcome` when it is `ran`.
 //!
-//! No field holds an argument's value or a credential. What names a client chooses (a key, an unknown command, a
+//! No field holds a credential, and none but `args` an argument's value. What names a client chooses (a key, an unknown command, a
 //! certificate's name) is escaped so that it can neither end a line nor act on a terminal. Tests: `audit::tests` (every
 //! line's text, and hostile bytes), `tests/audit_sink.rs` (what reaches the file).
 
+pub mod arguments;
 pub mod counters;
 pub mod encode;
 pub mod event;

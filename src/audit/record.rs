@@ -1,6 +1,7 @@
 //! What is remembered, and the pen that writes it.
 
 use super::{
+    arguments::ArgumentList,
     counters::Counters,
     encode::{ConnectionFacts, MAX_LINE, command, command_front, reply},
     event::ProcessEvent,
@@ -149,6 +150,8 @@ pub struct KeyList<'a> {
     pub undeterminable: bool,
     /// The script that the command carries or names, if it does.
     pub script: Option<ScriptMark<'a>>,
+    /// The words behind its name, where they are kept.
+    pub arguments: Option<ArgumentList<'a>>,
 }
 
 /// A script, as records name it.
@@ -182,12 +185,18 @@ impl<'a> KeyList<'a> {
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], bool)> {
         let mut rest = self.bytes;
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_first_chunk::<2>()?;
-            let head = u16::from_le_bytes(*head);
-            let (key, tail) = tail.split_at_checked(usize::from(head & !Self::CUT))?;
+            let (key, cut, tail) = Self::split(rest)?;
             rest = tail;
-            Some((key, head & Self::CUT != 0))
+            Some((key, cut))
         })
+    }
+
+    /// The first key of an encoding, whether it was cut, and the rest.
+    pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], bool, &[u8])> {
+        let (head, tail) = bytes.split_first_chunk::<2>()?;
+        let head = u16::from_le_bytes(*head);
+        let (key, tail) = tail.split_at_checked(usize::from(head & !Self::CUT))?;
+        Some((key, head & Self::CUT != 0, tail))
     }
 }
 

@@ -360,8 +360,12 @@ tables! {
     RawAudit {
         /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
         output: List<RawOutput>,
-        /// What of a command's arguments records show: "keys" (default) or "none". Never values.
+        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that [audit.values] names) or "none". Never a secret.
         arguments: String,
+        /// A file with at least 32 random characters (openssl rand -hex 32) that nobody else can read: keys are hashed with them, HMAC-SHA-256 cut to 16 bytes.
+        hash_key_file: String,
+        /// Whose and which commands' words outputs with arguments = "values" show.
+        values: RawValues,
         /// How lines look: "full" (default), or "compact": what is the same in a connection's records stands only in its connection_open, and what most commands have in common is left out.
         shape: String,
         /// Which records are written: "all" (default), "writes" (commands that can change something, and denials) or "denied".
@@ -374,6 +378,17 @@ tables! {
         watch: RawWatch,
     }
     planned ["checkpoint", "begin"]
+
+    /// Whose and which commands' words are shown. What the command table knows for a secret never is.
+    RawValues {
+        /// Only of these roles.
+        roles: List<String>,
+        /// Only of these commands, as in policy.deny: ["@write", "CONFIG|SET"].
+        commands: List<String>,
+        /// Most bytes of a word, 1 to 1024; what is longer is cut. At most 64 words are shown. Default 128.
+        max_bytes: i64,
+    }
+    planned []
 
     /// What is worth a second look: a word in the record's `notable` or a `notice` record, and a counter.
     RawWatch {

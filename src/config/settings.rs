@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     audit::{
+        arguments::Values,
         outlet::{Arguments, Plan},
         watch::Watches,
     },
@@ -186,6 +187,8 @@ pub struct Audit {
     pub outputs: Vec<AuditOutput>,
     /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// Whose values are kept, for outputs that show them.
+    pub values: Option<Arc<Values>>,
     /// What is worth a second look.
     pub watches: Watches,
 }
@@ -194,7 +197,7 @@ impl Default for Audit {
     fn default() -> Self {
         let stdout =
             AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
-        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, watches: Watches::default() }
+        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
     }
 }
 
@@ -202,7 +205,13 @@ impl Audit {
     /// Whether some output shows keys.
     #[must_use]
     pub fn show_keys(&self) -> bool {
-        self.outputs.iter().any(|output| output.plan.arguments >= Arguments::Keys)
+        self.outputs.iter().any(|output| output.plan.arguments != Arguments::None)
+    }
+
+    /// What sessions of a role keep of their commands' words.
+    #[must_use]
+    pub fn values_of(&self, role: &str) -> Option<Arc<Values>> {
+        self.values.clone().filter(|values| values.are_kept_of(role))
     }
 
     /// What the outputs ask of the pens.
@@ -359,6 +368,7 @@ impl Service {
     #[must_use]
     pub fn session_config_of(&self, role: &str, listener: &Listener, limits: &Limits, audit: &Audit) -> SessionConfig {
         let mut config = self.session_config(listener, limits, audit);
+        config.values = audit.values_of(role);
         let Some(terms) = self.terms_of(role) else { return config };
         config.request.words_max = terms.limits.max_words.get();
         config.request.bulk_max = terms.limits.max_bulk;
@@ -391,6 +401,7 @@ impl Service {
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
+            values: None,
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),
         }

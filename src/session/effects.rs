@@ -218,6 +218,7 @@ impl Core {
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push_with_number(slot, db);
+                self.keep_values(id, words);
                 if self.tx.intended {
                     self.tx.queued = self.tx.queued.saturating_add(1);
                     self.tx.selects_queued = true;
@@ -662,6 +663,21 @@ impl Core {
         {
             let bytes = bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
             self.slots.mark_script(digest.bytes(), bytes);
+        }
+        self.keep_values(id, words);
+    }
+
+    /// Keeps the words that the record will show, in the newest slot; of secrets nothing but that they were there.
+    fn keep_values(&mut self, id: CommandId, words: &Words<'_>) {
+        if let Some(values) = &self.config.values
+            && values.are_kept_in(id)
+        {
+            let entry = id.entry();
+            let first = if entry.sub.is_some() { 2 } else { 1 };
+            let shown = (first..words.declared())
+                .map_while(|index| words.get(index).map(|word| (index, word)))
+                .map(|(index, word)| (!command::secrets::is_secret(entry, words, index)).then_some(word));
+            self.slots.mark_arguments(shown, values.bytes_max);
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     state::{Core, Phase, Streaming},
 };
 use crate::{
-    audit::{encode::ConnectionFacts, record::ConnectionEvent},
+    audit::{arguments::Values, encode::ConnectionFacts, record::ConnectionEvent},
     lane::greeting::Greeting,
     policy::identity::AuthenticatedPeer,
     resp::{
@@ -62,6 +62,8 @@ pub struct SessionConfig {
     pub client_auth: ClientAuth,
     /// Whether records show keys.
     pub show_keys: bool,
+    /// Whether records show the words of some commands too, and of which.
+    pub values: Option<Arc<Values>>,
     /// How the lane greets Redis: AUTH, the connection's name.
     pub greeting: Greeting,
     /// How long Redis may take to answer the greeting, in microseconds. AUTH is answered even while Redis loads its data.

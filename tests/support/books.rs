@@ -18,13 +18,13 @@ const EVENTS: &[(&str, bool, &str)] = &[
     (
         "command",
         true,
-        "db cmd cmd_b64? cmd_cut? sub? sub_b64? sub_cut? argc keys keys_cut? keys_total? script_sha1? script_bytes? context tx? verdict rule? shadow? \
+        "db cmd cmd_b64? cmd_cut? sub? sub_b64? sub_cut? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict rule? shadow? \
          outcome reply elements? elements_total? bytes_in bytes_out us notable?",
     ),
     (
         "begin",
         true,
-        "db cmd sub? argc keys keys_cut? keys_total? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
+        "db cmd sub? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
     ),
     ("upstream_command", true, "cmd sub? outcome reply us"),
     ("connection_open", true, "tls cipher resumed cert_sha256? cert_serial? cert_not_after?"),

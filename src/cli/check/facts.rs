@@ -338,7 +338,9 @@ fn audit_output(output: &AuditOutput) -> String {
     words.push(
         match plan.arguments {
             Arguments::None => "without keys and values",
+            Arguments::Hashed => "with hashed keys, without values",
             Arguments::Keys => "with keys, without values",
+            Arguments::Values => "with keys and some values",
         }
         .to_owned(),
     );

@@ -253,6 +253,7 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
             ravelin::session::machine::ClientAuth::Refuse
         },
         show_keys: true,
+        values: None,
         greeting: Greeting {
             credential: (mode & 16 == 0)
                 .then(|| Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
