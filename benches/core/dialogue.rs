@@ -81,6 +81,7 @@ impl Dialogue {
             idle_timeout_us: 0,
             client_auth: ravelin::session::machine::ClientAuth::Refuse,
             show_keys: true,
+            values: None,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
                 credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
