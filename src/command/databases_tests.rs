@@ -114,6 +114,11 @@ fn the_head_of_this_file_names_every_row_that_names_databases_or_reaches_all() {
         // SLAVEOF is REPLICAOF's other name.
         let name = row.full_name.to_ascii_uppercase().replace('|', " ").replace("SLAVEOF", "REPLICAOF");
         assert!(table.contains(&name), "{name}");
+        // Those who write rules have it by its last word.
+        let docs = include_str!("../../deploy/docs/policy.md");
+        let section = docs.split("\n## ").find(|section| section.starts_with("Databases\n")).unwrap();
+        let last = row.sub.unwrap_or(row.name).replace("SLAVEOF", "REPLICAOF");
+        assert!(section.contains(&last), "{name} is not in policy.md");
     }
 }
 
