@@ -29,6 +29,8 @@ pub struct Counters {
     pub records: u64,
     /// `begin` lines rendered.
     pub begins: u64,
+    /// By output.
+    pub outlets: Vec<OutletCounters>,
     /// By position in the catalog; as long as the highest position seen.
     pub commands: Vec<CommandCounters>,
     /// Commands that are not in the catalog, together.
@@ -45,6 +47,19 @@ pub struct Counters {
     pub services: Vec<ServiceCounters>,
     /// `accept` failures by reason.
     pub accept_errors: Tally,
+}
+
+/// What one output has taken of the records of one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutletCounters {
+    /// Lines rendered for it, `gap` among them.
+    pub lines: u64,
+    /// Records it did not take: its filter, or its sample.
+    pub filtered: u64,
+    /// Records dropped because it was full.
+    pub dropped: u64,
+    /// The number of the last line rendered for it. Not added up.
+    pub last_seq: u64,
 }
 
 /// What one command added up to.
@@ -238,6 +253,14 @@ impl Counters {
     pub fn merge(&mut self, other: &Self) {
         self.records = self.records.saturating_add(other.records);
         self.begins = self.begins.saturating_add(other.begins);
+        if self.outlets.len() < other.outlets.len() {
+            self.outlets.resize(other.outlets.len(), OutletCounters::default());
+        }
+        for (mine, theirs) in self.outlets.iter_mut().zip(&other.outlets) {
+            mine.lines = mine.lines.saturating_add(theirs.lines);
+            mine.filtered = mine.filtered.saturating_add(theirs.filtered);
+            mine.dropped = mine.dropped.saturating_add(theirs.dropped);
+        }
         if self.commands.len() < other.commands.len() {
             self.commands.resize(other.commands.len(), CommandCounters::default());
         }

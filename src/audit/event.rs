@@ -173,9 +173,10 @@ pub enum ProcessEvent<'a> {
         /// For people.
         detail: &'a str,
     },
-    /// The sink of this stream works again after it had failed. Nothing was lost in between; nothing was forwarded
-    /// without room for its record either.
+    /// A sink works again after it had failed. Where commands wait for it, nothing was lost in between.
     SinkRecovered {
+        /// The output's name.
+        output: &'a str,
         /// What it had failed with.
         reason: &'a str,
         /// For how long, in microseconds.
@@ -193,6 +194,14 @@ impl ConnectionEvent<'_> {
             Self::Authentication { .. } => "client_auth",
             Self::Alarm { .. } => "alarm",
             Self::Close { .. } => "connection_close",
+        }
+    }
+
+    /// Whether the line says whose the connection is in every shape: what begins it, and what may change its role.
+    pub(super) const fn says_whose(&self) -> bool {
+        match self {
+            Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } => true,
+            Self::Alarm { .. } | Self::Close { .. } => false,
         }
     }
 
@@ -287,7 +296,8 @@ impl ProcessEvent<'_> {
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);
             }
-            Self::SinkRecovered { reason, us } => {
+            Self::SinkRecovered { output, reason, us } => {
+                text_field(out, "output", output, LABEL_MAX);
                 text_field(out, "reason", reason, LABEL_MAX);
                 number_field(out, "us", us);
             }

@@ -73,7 +73,21 @@
 //! | `refused` | no TLS byte was sent | `service`, `src`, `listener`, `reason` |
 //! | `handshake_failure` | no peer with a role came of it | `service`, `src`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
 //! | `accept_error` | `accept` failed | `listener`, `reason`, `detail` |
-//! | `sink_recovered` | this stream is written again | `reason`, `us` |
+//! | `sink_recovered` | an output is written again | `output`, `reason`, `us` |
+//! | `gap` | an output with `on_full = "drop"` has room again | `output`, `dropped` (how many records were dropped), `first_seq` (the number of the first of them; the line's own `seq` is that of the last) |
+//!
+//! # Outputs
+//!
+//! Each output takes what its filter and sample let through, so its `seq` may have holes; `ravelin_audit_filtered_total`
+//! counts them. Holes by dropping are each told by a `gap`. A sample never leaves out a denial or a command that has a
+//! `begin`.
+//!
+//! With `arguments = "none"` there is no `keys` (nor what belongs to it).
+//!
+//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `alarm` and `connection_close` have of a
+//! connection's fields only `conn`; the others stand in its `connection_open` (and in `client_auth`, which may change the
+//! role). Of a `command` or `begin` is left out: `db` when it is 0, `keys` when there are none, `context` when it is `top`,
+//! `verdict` when it is `allow`, `outcome` when it is `ran`.
 //!
 //! No field holds an argument's value or a credential. What names a client chooses (a key, an unknown command, a
 //! certificate's name) is escaped so that it can neither end a line nor act on a terminal. Tests: `audit::tests` (every
@@ -82,10 +96,14 @@
 pub mod counters;
 pub mod encode;
 pub mod event;
+pub mod filter;
 mod json;
+pub mod outlet;
 pub mod record;
 pub mod sink;
 mod stamp;
 
+#[cfg(test)]
+mod outlet_tests;
 #[cfg(test)]
 mod tests;

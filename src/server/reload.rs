@@ -116,7 +116,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("limits.backlog", *backlog != limits.backlog),
         ("limits.memory", *memory != limits.memory),
         ("limits.max_connections", *max_connections != limits.max_connections),
-        ("audit.output", old.audit.output != new.audit.output),
+        ("audit.output", old.audit.outputs != new.audit.outputs),
         ("audit.queue", old.audit.queue != new.audit.queue),
         ("admin.address", old.admin.map(|admin| admin.address) != new.admin.map(|admin| admin.address)),
         ("log", old.log != new.log),
