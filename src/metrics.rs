@@ -96,7 +96,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 26] = [
+pub const FAMILIES: [Family; 28] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -146,6 +146,8 @@ pub const FAMILIES: [Family; 26] = [
     ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
     ("audit_records_total", COUNTER, &[], "Audit records made, whatever outputs took of them."),
     ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),
+    ("notices_total", COUNTER, &["notice"], "What was worth a second look (audit.watch)."),
+    ("unwatched_total", COUNTER, &[], "Commands not watched for first sights and bursts: too many identities."),
     ("audit_lines_total", COUNTER, &["output"], "Audit lines rendered for the output."),
     ("audit_filtered_total", COUNTER, &["output"], "Audit records that the output's filter or sample left out."),
     ("audit_dropped_total", COUNTER, &["output"], "Audit records dropped because the output was full."),

@@ -5,12 +5,13 @@ use super::{
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
     record::{CommandRecord, Context, KeyList, Name, Outcome, ScriptMark},
+    watch::{Notices, Traces},
 };
 use crate::{
     command::{CommandId, Entry, catalog},
     resp::reply::Class,
 };
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{cell::RefCell, net::SocketAddr, ops::Range, sync::LazyLock};
 
 /// No line is as long as this, its newline included: 16 KiB. What could be longer is cut, and the line says so.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -39,6 +40,10 @@ pub struct ConnectionFacts {
     fragment: Box<[u8]>,
     /// How much of it is `,"conn":…`: all that compact lines have of it.
     conn: usize,
+    /// Where the identity stands in it.
+    identity: Range<usize>,
+    /// What the watch remembers of the connection.
+    traces: RefCell<Traces>,
     /// What `connection_open` says besides: likewise, or empty.
     opening: Box<[u8]>,
     /// The counters' key.
@@ -82,13 +87,23 @@ impl ConnectionFacts {
         let named = out.len();
         text_field(&mut out, "service", service, LABEL_MAX);
         text_field(&mut out, "src", &src.to_string(), LABEL_MAX);
+        let before = out.len();
         text_field(&mut out, "identity", identity, IDENTITY_MAX);
+        let identity = before..out.len();
         text_field(&mut out, "role", role, LABEL_MAX);
         match upstream_user {
             Some(user) => text_field(&mut out, "upstream_user", user, 2 * LABEL_MAX),
             None => out.extend_from_slice(b",\"upstream_user\":null"),
         }
-        Self { fragment: out.into(), conn: named, opening: Box::default(), service: service.into(), outlets: u32::MAX }
+        Self {
+            fragment: out.into(),
+            conn: named,
+            identity,
+            traces: RefCell::default(),
+            opening: Box::default(),
+            service: service.into(),
+            outlets: u32::MAX,
+        }
     }
 
     /// Adds what the `connection_open` record says of TLS.
@@ -121,6 +136,15 @@ impl ConnectionFacts {
         self.outlets & bit != 0
     }
 
+    /// What the client proved, as it stands in a line.
+    pub(super) fn identity(&self) -> &[u8] {
+        self.fragment.get(self.identity.clone()).unwrap_or_default()
+    }
+
+    pub(super) const fn traces(&self) -> &RefCell<Traces> {
+        &self.traces
+    }
+
     /// The service the connection belongs to.
     #[must_use]
     pub fn service(&self) -> &str {
@@ -141,7 +165,7 @@ impl ConnectionFacts {
 
 /// Appends all of a command, `db` to `us`. What most commands have in common is one constant: an append costs more than
 /// its bytes.
-pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
+pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, notices: Notices, plan: &Plan) {
     subject(out, record, plan);
     match usual(record, plan.shape) {
         Some(constant) => {
@@ -153,6 +177,20 @@ pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan
             command_back(out, record, plan.shape);
         }
     }
+    if !notices.is_empty() {
+        notable(out, notices);
+    }
+}
+
+/// Appends `notable`.
+fn notable(out: &mut Vec<u8>, notices: Notices) {
+    out.extend_from_slice(b",\"notable\":[");
+    for (index, notice) in notices.iter().enumerate() {
+        out.extend_from_slice(if index > 0 { b",\"".as_slice() } else { b"\"" });
+        out.extend_from_slice(notice.word().as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
 }
 
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.

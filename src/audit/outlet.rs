@@ -216,9 +216,10 @@ impl Outlet {
         &self.plan
     }
 
-    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>) -> bool {
+    /// Whether the record of a command is wanted; a `notable` one is in every sample.
+    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>, notable: bool) -> bool {
         self.plan.filter.as_ref().is_none_or(|filter| filter.takes_command(record))
-            && (self.plan.sample.is_none() || self.is_drawn(record))
+            && (self.plan.sample.is_none() || notable || self.is_drawn(record))
     }
 
     pub(super) fn takes_begin(&self, record: &CommandRecord<'_>) -> bool {

@@ -7,6 +7,7 @@ use super::{
     json::{number, number_field, text_field},
     outlet::{Front, OUTLETS_MAX, Outlet, Plan, Shape},
     stamp::Stamp,
+    watch::{Watch, Watches},
 };
 use crate::{command::CommandId, moment::Moment, resp::reply::Class};
 
@@ -200,6 +201,7 @@ pub struct Recorder {
     seq: u64,
     stamp: Stamp,
     counters: Counters,
+    watch: Watch,
     /// Most have one output, which is asked without a loop.
     first: Outlet,
     others: Box<[Outlet]>,
@@ -230,9 +232,17 @@ impl Recorder {
             seq: 0,
             stamp: Stamp::new(),
             counters: Counters::default(),
+            watch: Watch::default(),
             first: outlets.next().unwrap_or_else(|| Outlet::new(Plan::default(), 0, worker, capacity)),
             others: outlets.collect(),
         }
+    }
+
+    /// The pen, which from now on watches for these.
+    #[must_use]
+    pub fn watching(mut self, watches: Watches) -> Self {
+        self.watch = Watch::new(watches);
+        self
     }
 
     /// Whether one more record of the greatest length fits everywhere: asked before a command is accepted and before a
@@ -280,18 +290,27 @@ impl Recorder {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
+        counters.unwatched = self.watch.unwatched;
         counters.outlets = std::iter::once(&self.first).chain(&self.others).map(Outlet::counters).collect();
         counters
     }
 
     /// A command's record, at the end of its slot.
     pub fn command(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        let wanted = |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_command(record);
+        let (notices, burst) = self.watch.look(now, facts, record);
+        let wanted =
+            |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_command(record, !notices.is_empty());
         self.line(now, "command", wanted, |out, plan| {
             out.extend_from_slice(facts.fragment_in(plan.shape));
-            command(out, record, plan);
+            command(out, record, notices, plan);
         });
         self.counters.command(record);
+        for notice in notices.iter() {
+            self.counters.notice(notice);
+        }
+        if let Some(burst) = burst {
+            self.connection(now, facts, &ConnectionEvent::Notice(burst));
+        }
     }
 
     /// A command's `begin` line, before its bytes go up. Same fields as far as they are known; the outcome, class,
@@ -352,6 +371,7 @@ impl Recorder {
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
             ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
+            ConnectionEvent::Notice(burst) => self.counters.notice(burst.notice),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
         }
     }

@@ -371,8 +371,36 @@ tables! {
         on_full: String,
         /// Bytes of records that each worker may hold for each output before it is full, "64KiB" to "1GiB". Default "4MiB".
         queue: NumberOrText,
+        /// What is worth a second look. Nothing that is not said here.
+        watch: RawWatch,
     }
     planned ["checkpoint", "begin"]
+
+    /// What is worth a second look: a word in the record's `notable` or a `notice` record, and a counter.
+    RawWatch {
+        /// Commands that Redis took so long to answer, "1ms" to "1h"; what waits by its nature (BLPOP) is left out.
+        slow: String,
+        /// Commands of at least so many bytes, "1KiB" to "1GiB".
+        large_request: NumberOrText,
+        /// Replies of at least so many bytes, "1KiB" to "1GiB".
+        large_reply: NumberOrText,
+        /// true: the first time since the start (and at each worker) that an identity says a command.
+        first_seen: bool,
+        /// So many denials of one identity: { amount = 20, within = "10s" }.
+        denial_burst: RawWithin,
+        /// So many bytes to one connection: { amount = "100MiB", within = "10s" }.
+        bulk_read: RawWithin,
+    }
+    planned []
+
+    /// An amount within a time.
+    RawWithin {
+        /// How much. Required.
+        amount: NumberOrText,
+        /// In how long, "1s" to "1h". Default "10s".
+        within: String,
+    }
+    planned []
 
     /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as [audit] says it.
     RawOutput {

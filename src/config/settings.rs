@@ -18,7 +18,10 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    audit::outlet::{Arguments, Plan},
+    audit::{
+        outlet::{Arguments, Plan},
+        watch::Watches,
+    },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -183,13 +186,15 @@ pub struct Audit {
     pub outputs: Vec<AuditOutput>,
     /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// What is worth a second look.
+    pub watches: Watches,
 }
 
 impl Default for Audit {
     fn default() -> Self {
         let stdout =
             AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
-        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024 }
+        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, watches: Watches::default() }
     }
 }
 

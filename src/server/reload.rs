@@ -117,6 +117,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("limits.memory", *memory != limits.memory),
         ("limits.max_connections", *max_connections != limits.max_connections),
         ("audit.output", old.audit.outputs != new.audit.outputs),
+        ("audit.watch", old.audit.watches != new.audit.watches),
         ("audit.queue", old.audit.queue != new.audit.queue),
         ("admin.address", old.admin.map(|admin| admin.address) != new.admin.map(|admin| admin.address)),
         ("log", old.log != new.log),

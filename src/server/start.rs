@@ -136,9 +136,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
-    let outlets = settings.audit.plans().cloned().collect();
     let permits = Permits::new(settings.limits.max_connections);
-    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), outlets));
+    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
 

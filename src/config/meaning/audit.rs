@@ -5,19 +5,24 @@ use crate::{
     audit::{
         filter::{Commands, Events, Filter, Verdict, Wish},
         outlet::{Arguments, OUTLETS_MAX, OnFull, Plan, Sample, Shape},
+        watch::{Watches, Within},
     },
     config::{
         decode::{Item, nearest},
         error::Report,
-        raw::{RawAudit, RawAuditFilter, RawOutput},
+        raw::{RawAudit, RawAuditFilter, RawOutput, RawWatch, RawWithin},
         settings::{Audit, AuditOutput, AuditTarget, Service},
     },
     policy::rules,
 };
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Bounds of a filter's `slower_than`.
-const SLOWER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Bounds of `slower_than` and `slow`.
+const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Bounds of `large_request` and `large_reply`.
+const SIZE: RangeInclusive<u64> = 1 << 10..=1 << 30;
+/// Bounds of a `within`.
+const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const ARGUMENTS: &[(&str, Arguments)] = &[("keys", Arguments::Keys), ("none", Arguments::None)];
 const SHAPES: &[(&str, Shape)] = &[("full", Shape::Full), ("compact", Shape::Compact)];
 const EVENTS: &[(&str, Events)] = &[("all", Events::All), ("writes", Events::Writes), ("denied", Events::Denied)];
@@ -42,6 +47,9 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         on_full: choice(raw.on_full.as_ref(), ON_FULL, OnFull::Stall, report),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
+    if let Some(item) = raw.watch {
+        audit.watches = watches(&item.value, report);
+    }
     if let Some(Item { at, value: outputs }) = raw.output {
         if outputs.is_empty() {
             report.error(&at, "there is no output").hint("write [{ stdout = {} }] or [{ file = { path = \"…\" } }]");
@@ -159,11 +167,34 @@ fn wish(item: Item<RawAuditFilter>, services: &[Service], report: &mut Report) -
     for item in raw.verdicts.iter().flat_map(|list| &list.value) {
         wish.verdicts.push(choice(Some(item), VERDICTS, Verdict::Deny, report));
     }
-    wish.slower_than_us = raw.slower_than.as_ref().map(|item| {
-        let time = limits::time(Some(item), SLOWER, *SLOWER.start(), report);
-        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-    });
+    let slower = raw.slower_than.as_ref();
+    wish.slower_than_us = slower.map(|item| micros(limits::time(Some(item), TIME, *TIME.start(), report)));
     wish
+}
+
+fn watches(raw: &RawWatch, report: &mut Report) -> Watches {
+    Watches {
+        slow_us: raw.slow.as_ref().map(|item| micros(limits::time(Some(item), TIME, *TIME.start(), report))),
+        large_request: raw.large_request.as_ref().map(|item| limits::bytes(Some(item), SIZE, *SIZE.start(), report)),
+        large_reply: raw.large_reply.as_ref().map(|item| limits::bytes(Some(item), SIZE, *SIZE.start(), report)),
+        first_seen: raw.first_seen.as_ref().is_some_and(|item| item.value),
+        denial_burst: raw.denial_burst.as_ref().and_then(|item| within(item, 1..=1_000_000_000, report)),
+        bulk_read: raw.bulk_read.as_ref().and_then(|item| within(item, *SIZE.start()..=1 << 40, report)),
+    }
+}
+
+fn within(item: &Item<RawWithin>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<Within> {
+    let Some(amount) = &item.value.amount else {
+        report.missing(&item.at, "amount", "write { amount = …, within = \"10s\" }");
+        return None;
+    };
+    let least = *bounds.start();
+    let us = micros(limits::time(item.value.within.as_ref(), WITHIN, Duration::from_secs(10), report));
+    Some(Within { amount: limits::bytes(Some(amount), bounds, least, report), us })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A part in percent, as a [`Sample`]; all of it is none.
