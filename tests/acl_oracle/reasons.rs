@@ -27,8 +27,7 @@ pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes i
 
 pub(crate) const NAME_WITH_NUL: &str =
     "a name with a NUL is no name (builtin/not-a-name); Redis may or may not find the command by it";
-pub(crate) const DATABASE: &str =
-    "a number that releases read differently could be any database, and Valkey leaves it to its error";
+pub(crate) const DATABASE: &str = "a number that releases read differently could be any database, and one that is none excuses no other (SWAPDB 2 -1); Valkey leaves both to their error";
 pub(crate) const EVERY: &str =
     "it shows, streams or replaces keys of every database, and Valkey's db= lets it pass whatever it lists";
 pub(crate) const SCRIPT: &str = "a script may SELECT, and Valkey judges each of its commands; here none is seen";
@@ -51,7 +50,8 @@ const EVERY_TO_VALKEY: [&str; 4] =
 /// The reason for a denial of ours that rests on `db=`, where some of the rules has one. Which word of the denial speaks
 /// may differ then: another selector may have come further.
 pub(crate) fn reason_of_databases(entry: &Entry, words: &Words<'_>, ours: Said) -> Option<&'static str> {
-    let differs = |word: &[u8]| matches!(word, b"01" | b"+1" | b"" | b"99999999999") || word.contains(&0);
+    let differs =
+        |word: &[u8]| matches!(word, b"-1" | b"01" | b"+1" | b"-" | b"" | b"99999999999") || word.contains(&0);
     match (ours, entry.reach) {
         (Said::Allowed | Said::Ambiguous, _) => None,
         (_, Reach::All) if !EVERY_TO_VALKEY.contains(&entry.full_name) => Some(EVERY),
