@@ -183,7 +183,8 @@ tables! {
         /// What becomes of its clients' own AUTH and HELLO AUTH, as in `upstream.client_auth` of the service, whose value
         /// is the default.
         client_auth: String,
-        /// The databases it may use, 0 to 2147483647, at most 1024. Its connections begin in the first. Default: all, beginning in 0.
+        /// The databases it may use, 0 to 2147483647, at most 1024. Its connections begin in the first. Scripts run only if
+        /// `scripts` pins or allows them. Default: all, beginning in 0.
         databases: List<i64>,
         /// Bounds of its own, in place of those in `limits`.
         limits: RawRoleLimits,

@@ -14,7 +14,7 @@ pub use fault::{Place, RuleError, RuleErrors, RuleFault};
 pub(super) use fault::{nearest, shown};
 
 use super::acl::{self, Acl};
-use super::databases::Databases;
+use super::databases::{Databases, reaches_all, scripts_keep_to_theirs};
 use super::guards::{self, Guards};
 use super::presets::{self, Preset};
 use super::rename::Renames;
@@ -154,10 +154,12 @@ impl Policy {
                 errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
-        let databases = spec.databases.and_then(|databases| compiler.databases(databases, &mut errors));
+        let trusted = scripts_keep_to_theirs(&compiler.guards);
+        let databases = spec.databases.and_then(|databases| compiler.databases(databases, trusted, &mut errors));
         // What is in force speaks first.
         let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
-        let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        let trusted = scripts_keep_to_theirs(&guards);
+        let mut rules = rules.and_then(|text| compiler.rules(text, trusted, &mut errors));
         compiler.shadow = spec.rules_in_shadow;
         let guards = compiler.guard(guards, &mut errors);
         compiler.shadow = true;
@@ -168,15 +170,15 @@ impl Policy {
             }
         }
         if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
-            rules = compiler.rules(text, &mut errors);
+            rules = compiler.rules(text, trusted, &mut errors);
         }
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
             match row.effect {
-                Effect::Unsupported => compiler.deny_whatever(id, RuleId::UNSUPPORTED),
-                Effect::AccessControl => compiler.deny_whatever(id, RuleId::ACCESS_CONTROL),
+                Effect::Unsupported => compiler.deny_whatever(id, Denial::command(RuleId::UNSUPPORTED)),
+                Effect::AccessControl => compiler.deny_whatever(id, Denial::command(RuleId::ACCESS_CONTROL)),
                 _ => {}
             }
         }
@@ -213,7 +215,7 @@ impl Policy {
     #[must_use]
     pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
         if let Some((databases, rule)) = &self.databases
-            && databases.deny(question.id, question.words)
+            && databases.deny(question)
         {
             return Verdict::Deny(Denial { rule: *rule, subject: Subject::Database });
         }
@@ -335,13 +337,16 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.of(|rule| Verdict::Deny(Denial::command(rule)))
+        self.of(|verdict| match verdict {
+            Verdict::Deny(denial) => Some(denial.rule),
+            Verdict::Allow | Verdict::Shadow(_) => None,
+        })
     }
 
-    fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+    fn of(&self, rule_in: fn(Verdict) -> Option<RuleId>) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
         rules.map(RuleId).filter_map(move |rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == verdict(rule);
+            let of_rule = |(id, _): &(CommandId, _)| rule_in(self.judge(*id)) == Some(rule);
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
@@ -349,7 +354,10 @@ impl Policy {
 
     /// What is let through that a rule in shadow mode would deny, likewise.
     pub fn shadowed(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.of(Verdict::Shadow)
+        self.of(|verdict| match verdict {
+            Verdict::Shadow(rule) => Some(rule),
+            Verdict::Allow | Verdict::Deny(_) => None,
+        })
     }
 
     /// Whether the command is denied because somebody named it, not because no rule allows it.
@@ -395,13 +403,21 @@ impl Policy {
                 scripts.join(", ")
             ));
         }
-        if let Some((databases, _)) = &self.databases
-            && !scripts.is_empty()
-        {
+        if !scripts.is_empty() && (self.databases.is_some() || self.minds_databases()) {
             warnings.push(format!(
-                "a script can SELECT any database, so the list of databases ({databases}) can be walked around by {}",
+                "a script can SELECT any database, so the limits on databases can be walked around by {}",
                 scripts.join(", ")
             ));
+        }
+        let no_database = |id| matches!(self.judge(id), Verdict::Deny(denial) if denial.subject == Subject::Database);
+        if matches!(self.guards.guards.scripts, Some(Scripts::ReadOnly))
+            && catalog::iter().any(|(id, row)| row.effect == Effect::Script && no_database(id))
+        {
+            warnings.push(
+                "scripts = \"read-only\" runs none where databases are limited, for a script can SELECT any and read it: pin \
+                 those that may run, or say \"allow\""
+                    .to_owned(),
+            );
         }
         let takeover = names(&|id, row| open(id) && TAKEOVER.contains(&row.full_name));
         if !takeover.is_empty() {
@@ -519,26 +535,35 @@ impl Compiler {
 
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
+        self.deny_for(id, Denial::command(rule));
+    }
+
+    fn deny_for(&mut self, id: CommandId, denial: Denial) {
         if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
-            row.verdict = if self.shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial::command(rule)) };
+            row.verdict = if self.shadow { Verdict::Shadow(denial.rule) } else { Verdict::Deny(denial) };
         }
     }
 
     /// Denies one row unless a rule that is in force does.
-    fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
+    fn deny_whatever(&mut self, id: CommandId, denial: Denial) {
         if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
-            row.verdict = Verdict::Deny(Denial::command(rule));
+            row.verdict = Verdict::Deny(denial);
         }
     }
 
     /// Denies what reaches into all databases at once, and lets the words of what names one take part.
-    fn databases(&mut self, databases: &Databases, errors: &mut Vec<RuleError>) -> Option<(Databases, RuleId)> {
+    fn databases(
+        &mut self,
+        databases: &Databases,
+        trusted: bool,
+        errors: &mut Vec<RuleError>,
+    ) -> Option<(Databases, RuleId)> {
         let rule = self.named("databases".to_owned(), Place::Deny(0), &databases.to_string(), errors)?;
-        for (id, _) in catalog::iter().filter(|(id, _)| Databases::ask(*id)) {
-            if Databases::reaches_all(id) {
-                self.deny_whatever(id, rule);
+        for (id, _) in catalog::iter() {
+            if reaches_all(id, trusted) {
+                self.deny_whatever(id, Denial { rule, subject: Subject::Database });
             } else if let Some(row) = self.rows.get_mut(id.index()) {
-                row.asks_words = true;
+                row.asks_words |= Databases::ask(id);
             }
         }
         Some((databases.clone(), rule))
@@ -568,9 +593,9 @@ impl Compiler {
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.
-    fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
-        let acl::parse::Compiled { acl, remarks, taken } = match acl::parse::compile(text) {
-            Ok(compiled) => compiled,
+    fn rules(&mut self, text: &str, trusted: bool, errors: &mut Vec<RuleError>) -> Option<Rules> {
+        let (acl, remarks, taken) = match acl::parse::compile(text) {
+            Ok(acl::parse::Compiled { acl, remarks, taken }) => (acl.trusting(trusted), remarks, taken),
             Err(faults) => {
                 errors.extend(faults.into_iter().map(|error| RuleError {
                     place: Place::Rules(error.offset),
@@ -584,12 +609,18 @@ impl Compiler {
         let (command, key) = (name("command")?, name("key")?);
         let (channel, database) = (name("channel")?, name("database")?);
         for ((id, _), taken) in catalog::iter().zip(taken) {
-            if !acl.may(id) {
-                // The term that took it away speaks, if one did.
-                let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
-                self.deny(id, rule);
-            } else if let Some(row) = self.rows.get_mut(id.index()) {
-                row.asks_words |= acl.asks_words(id);
+            match acl.may(id) {
+                Ok(()) => {
+                    if let Some(row) = self.rows.get_mut(id.index()) {
+                        row.asks_words |= acl.asks_words(id);
+                    }
+                }
+                Err(subject @ Subject::Database) => self.deny_for(id, Denial { rule: database, subject }),
+                Err(_) => {
+                    // The term that took it away speaks, if one did.
+                    let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
+                    self.deny(id, rule);
+                }
             }
         }
         Some(Rules {

@@ -16,7 +16,9 @@ use super::{
 use crate::{
     audit::event::AuthVerdict,
     command::{
-        self, CommandId, Effect, Resolved, keys,
+        self, CommandId, Effect, Resolved,
+        databases::{self, Number},
+        keys,
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
@@ -197,7 +199,10 @@ impl Core {
                 self.forward(id, words, source, reply, may_block, turn, up)
             }
             Effect::Select => {
-                if arity && !source.is_stream() && words.get(1).is_some_and(options::is_no_database) {
+                if arity
+                    && !source.is_stream()
+                    && words.get(1).is_some_and(|word| databases::read(word) == Number::Refused)
+                {
                     return self.send_to_refusal(id, argc, source, turn, up);
                 }
                 let Some(db) = words.get(1).and_then(number::canonical_u64).and_then(|db| u32::try_from(db).ok())
