@@ -114,8 +114,6 @@ pub(super) struct Core {
     pub(super) db: u32,
     /// The number of the upstream connection, once the server has told it to the client (CLIENT ID).
     pub(super) own_id: Option<u64>,
-    /// What has come of an error that may say a secret name.
-    pub(super) held_error: Option<Vec<u8>>,
     pub(super) tx: Transaction,
     pub(super) replies: Replies,
     /// The client has said who it is, or need not.
@@ -196,7 +194,6 @@ impl Core {
             has_subscribed: false,
             db: 0,
             own_id: None,
-            held_error: None,
             tx: Transaction::default(),
             replies: Replies::Sent,
             begun: None,
