@@ -242,6 +242,7 @@ impl Core {
         self.renewed = None;
         self.lane = Lane::new(self.config.reply);
         self.db = 0;
+        self.own_id = None;
         self.selects_open = 0;
         self.has_subscribed = false;
         self.barrier = true;
