@@ -440,6 +440,7 @@ impl Core {
                     self.has_subscribed = false;
                     self.replies = Replies::Sent;
                     self.authenticated = self.config.client_auth != ClientAuth::Verify;
+                    self.stranger_since = turn.now.mono_us;
                     self.regreeting = true;
                     self.greet(false, turn, up);
                 }

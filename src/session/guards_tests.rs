@@ -40,7 +40,7 @@ fn an_error_inside_an_array_shows_no_secret_name_however_it_is_cut() {
         // One answer: the next one is the next command's, of a script's errors likewise.
         script.say("EVAL x 0").redis(b"*2\r\n-zq_o\r\n").redis(b"-ZQ_XGROUP\r\n").down(b"*2\r\n-object\r\n-xgroup\r\n");
         script.say("PING").redis(b"+PONG\r\n").down(b"+PONG\r\n");
-        let exec = script.records().into_iter().find(|record| record["cmd"] == "EXEC").unwrap();
+        let exec = script.records().iter().find(|record| record["cmd"] == "EXEC").unwrap();
         assert_eq!(exec["bytes_out"], shown.len(), "what the client was sent");
     }
 }

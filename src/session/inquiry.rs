@@ -108,6 +108,11 @@ impl Inquiry {
         matches!(self, Self::Answered(_))
     }
 
+    /// Whether nothing is asked, and no answer waits to be taken.
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     pub(super) const fn is_pending(&self) -> bool {
         matches!(self, Self::Pending)
     }

@@ -46,6 +46,7 @@ impl Default for Setup {
                 stream_from: 64 << 10,
                 held_command_max: 1 << 20,
                 unanswered_max: 1 << 20,
+                login_timeout_us: 60_000_000,
                 idle_timeout_us: 0,
                 client_auth: crate::session::machine::ClientAuth::Refuse,
                 show_keys: true,
