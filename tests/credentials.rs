@@ -215,6 +215,19 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 1 + lines.iter().filter(|line| line.starts_with("sha256:")).count(), "{listed}");
     assert!(listed.starts_with("127.0.0.1 failures=3 left=3"), "{listed}");
+    let counted = |proxy: &Proxy| -> Vec<String> {
+        let (_, metrics) = proxy.page("/metrics");
+        metrics.lines().filter(|line| line.starts_with("ravelin_bans{")).map(str::to_owned).collect()
+    };
+    let shown = |addresses: usize, certificates: usize| {
+        [
+            format!("ravelin_bans{{of=\"address\"}} {addresses}"),
+            format!("ravelin_bans{{of=\"certificate\"}} {certificates}"),
+        ]
+    };
+    let certificates = lines.len() - 1;
+    assert!(certificates > 0, "{listed}");
+    assert_eq!(counted(&proxy), shown(1, certificates));
     for (method, path, host, expected) in [
         ("DELETE", "/bans", "attacker.example", 403),
         ("POST", "/bans", "127.0.0.1", 405),
@@ -225,6 +238,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     ] {
         assert_eq!(admin(&proxy, method, path, host).0, expected, "{method} {path} {host}");
     }
+    assert_eq!(counted(&proxy), shown(0, certificates));
     // The address is free again, and the certificates that guessed too often are not.
     let before = proxy.records("handshake_failure").len();
     assert!(proxy.shake(Some(&issued)).and_then(greeted).is_err());
@@ -232,6 +246,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     assert_eq!(record["reason"], "banned", "{record}");
     assert_eq!(admin(&proxy, "DELETE", "/bans", "127.0.0.1").0, 200);
     assert_eq!(admin(&proxy, "GET", "/bans", "127.0.0.1").1, "");
+    assert_eq!(counted(&proxy), shown(0, 0));
     let mut app = proxy.shake(Some(&issued)).unwrap();
     app.call(&["AUTH", "legacy", RIGHT]).expect_ok();
     expect_no_secret(&proxy);

@@ -93,6 +93,12 @@ impl BanBook {
         origins.iter().map(|origin| bans.failed(origin.clone(), now)).max().unwrap_or(0)
     }
 
+    /// How many are banned now: addresses, certificates.
+    #[must_use]
+    pub fn count(&self, now: Moment) -> (u64, u64) {
+        self.open().count(now)
+    }
+
     /// Everybody who is banned now.
     #[must_use]
     pub fn list(&self, now: Moment) -> Vec<Banned> {
