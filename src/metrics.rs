@@ -96,7 +96,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 28] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -144,11 +144,16 @@ pub const FAMILIES: [Family; 23] = [
     ("denied_total", COUNTER, &["rule"], "Commands denied, by the rule that did it."),
     ("shadowed_total", COUNTER, &["rule"], "Commands let through that a rule in shadow mode would deny."),
     ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
-    ("audit_records_total", COUNTER, &[], "Audit lines rendered."),
+    ("audit_records_total", COUNTER, &[], "Audit records made, whatever outputs took of them."),
     ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),
-    ("audit_written_bytes_total", COUNTER, &[], "Bytes the audit sink has written."),
-    ("audit_queue_bytes", GAUGE, &[], "Bytes handed to the audit sink and not yet written."),
-    ("audit_failing", GAUGE, &[], "Whether the audit sink cannot write now."),
+    ("notices_total", COUNTER, &["notice"], "What was worth a second look (audit.watch)."),
+    ("unwatched_total", COUNTER, &[], "Commands not watched for first sights and bursts: too many identities."),
+    ("audit_lines_total", COUNTER, &["output"], "Audit lines rendered for the output."),
+    ("audit_filtered_total", COUNTER, &["output"], "Audit records that the output's filter or sample left out."),
+    ("audit_dropped_total", COUNTER, &["output"], "Audit records dropped because the output was full."),
+    ("audit_written_bytes_total", COUNTER, &["output"], "Bytes written to the output."),
+    ("audit_queue_bytes", GAUGE, &["output"], "Bytes handed to the output and not yet written."),
+    ("audit_failing", GAUGE, &["output"], "Whether the output cannot be written now."),
     ("start_time_seconds", GAUGE, &[], "When the process started, in seconds since the epoch."),
 ];
 
@@ -165,7 +170,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry over these workers and this sink. `started` is in seconds since the epoch.
+    /// A registry over these workers and these sinks. `started` is in seconds since the epoch.
     ///
     /// # Errors
     /// Two families have one name: a bug.
@@ -173,7 +178,7 @@ impl Metrics {
         version: &str,
         started: u64,
         workers: Vec<Arc<WorkerStats>>,
-        sink: SinkMonitor,
+        sinks: Vec<SinkMonitor>,
     ) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("ravelin".into()), None)?;
         let descriptions = FAMILIES.iter().map(|(name, _, labels, help)| {
@@ -181,7 +186,7 @@ impl Metrics {
             Desc::new((*name).to_owned(), (*help).to_owned(), labels, HashMap::new())
         });
         let descriptions = descriptions.collect::<prometheus::Result<_>>()?;
-        registry.register(Box::new(Collected { descriptions, workers: workers.clone(), sink, started }))?;
+        registry.register(Box::new(Collected { descriptions, workers: workers.clone(), sinks, started }))?;
         let upstream_up = IntGaugeVec::new(
             Opts::new("upstream_up", "Whether the service's Redis was reachable when last tried."),
             &["service"],

@@ -19,7 +19,7 @@ use crate::{
     audit::{
         event::ProcessEvent,
         record::Recorder,
-        sink::{SinkMonitor, SinkPort},
+        sink::{Ports, SinkMonitor},
     },
     config::{Source, settings::Settings},
     drain::{self, Drained, Request},
@@ -66,7 +66,7 @@ pub fn serve(source: &Source, settings: Settings, ready: impl FnOnce()) -> Resul
 /// The process' own pen, for what happens to the process.
 struct Scribe {
     recorder: Recorder,
-    port: SinkPort,
+    ports: Ports,
     clock: Clock,
     stats: Arc<WorkerStats>,
     started_us: u64,
@@ -75,8 +75,8 @@ struct Scribe {
 impl Scribe {
     fn write(&mut self, event: &ProcessEvent<'_>) {
         self.recorder.process(self.clock.now(), event);
-        self.port.exchange(&mut self.recorder);
-        self.stats.publish(self.recorder.counters().clone());
+        self.ports.exchange(&mut self.recorder);
+        self.stats.publish(self.recorder.counters());
     }
 
     fn age_us(&self) -> u64 {
@@ -85,23 +85,23 @@ impl Scribe {
 }
 
 async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Result<ExitCode, StartError> {
-    let Prepared { settings, house, doors, admin, sink, mut ports } = prepared;
+    let Prepared { settings, house, doors, admin, sinks, mut ports } = prepared;
     let mut requests = listen_to_signals()?;
     let clock = house.clock;
     let stats: Vec<Arc<WorkerStats>> = ports.iter().map(|_| Arc::default()).collect();
-    let (Some(port), Some(own)) = (ports.pop(), stats.last().cloned()) else {
+    let (Some(own_ports), Some(own)) = (ports.pop(), stats.last().cloned()) else {
         return Err(io::Error::other("the sink has no port for the process itself").into());
     };
     let mut scribe = Scribe {
-        recorder: Recorder::new(pen(ports.len()), PEN_BYTES),
-        port,
+        recorder: house.pen(pen(ports.len()), PEN_BYTES),
+        ports: own_ports,
         clock,
         stats: own,
         started_us: clock.now().mono_us,
     };
-    let monitor = sink.monitor();
+    let monitors = sinks.monitors();
     let started = clock.now().wall_us / 1_000_000;
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), started, stats.clone(), monitor.clone())?);
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), started, stats.clone(), monitors.clone())?);
     let draining = Arc::new(AtomicBool::new(false));
 
     let services: Vec<String> = house.services.iter().map(|service| service.name.to_string()).collect();
@@ -113,7 +113,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         services: &services,
     });
     if let Some(listener) = admin {
-        start_admin(listener, Arc::clone(&metrics), &house, &monitor, &draining)?;
+        start_admin(listener, Arc::clone(&metrics), &house, &monitors, &draining)?;
     }
     let lines: Vec<String> = doors
         .iter()
@@ -141,9 +141,11 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         tokio::select! {
             Some(request) = requests.recv() => match request {
                 Request::Stop => break,
-                Request::Reopen => match sink.reopen() {
-                    Ok(()) => tracing::info!("the audit file is opened anew"),
-                    Err(error) => tracing::error!(%error, "the audit file cannot be opened anew; the old one is kept"),
+                Request::Reopen => match sinks.reopen() {
+                    Ok(()) => tracing::info!("the audit files are opened anew"),
+                    Err((name, error)) => {
+                        tracing::error!(output = name, %error, "the audit file cannot be opened anew; the old one is kept");
+                    }
                 },
                 Request::Reload => {
                     let outcome = in_force.reload(source, &house);
@@ -171,7 +173,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                 failed = true;
                 break;
             }
-            _ = tick.tick() => look_around(&house, &metrics, &monitor, &mut scribe).await,
+            _ = tick.tick() => look_around(&house, &metrics, &monitors, &mut scribe).await,
         }
     }
 
@@ -189,10 +191,10 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
     };
     tracing::info!(aborted, reason, "all connections are closed");
     // It may have come since the last look around.
-    tell_recovery(&monitor, &mut scribe);
+    tell_recoveries(&monitors, &mut scribe);
     let us = scribe.age_us();
     scribe.write(&ProcessEvent::Stop { reason, us });
-    match sink.flush_and_close(SINK_WITHIN) {
+    match sinks.flush_and_close(SINK_WITHIN) {
         Ok(()) if fine => Ok(ExitCode::SUCCESS),
         Ok(()) => Ok(ExitCode::FAILURE),
         Err(lost) => {
@@ -229,7 +231,7 @@ fn listen_to_signals() -> io::Result<mpsc::Receiver<Request>> {
 }
 
 /// What nobody tells the main thread: an outage of Redis that is over, a sink that works again.
-async fn look_around(house: &House, metrics: &Metrics, monitor: &SinkMonitor, scribe: &mut Scribe) {
+async fn look_around(house: &House, metrics: &Metrics, monitors: &[SinkMonitor], scribe: &mut Scribe) {
     for service in &house.services {
         if !service.reachable.load(Ordering::Relaxed) {
             // Only then: while clients come, their own connections tell. The probe says nothing and is closed again.
@@ -237,12 +239,15 @@ async fn look_around(house: &House, metrics: &Metrics, monitor: &SinkMonitor, sc
         }
         metrics.set_upstream_up(&service.name, service.reachable.load(Ordering::Relaxed));
     }
-    tell_recovery(monitor, scribe);
+    tell_recoveries(monitors, scribe);
 }
 
-fn tell_recovery(monitor: &SinkMonitor, scribe: &mut Scribe) {
-    if let Some(recovery) = monitor.take_recovery() {
-        scribe.write(&ProcessEvent::SinkRecovered { reason: &recovery.reason, us: recovery.us });
+fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
+    for monitor in monitors {
+        if let Some(recovery) = monitor.take_recovery() {
+            let (output, reason) = (monitor.name(), recovery.reason.as_str());
+            scribe.write(&ProcessEvent::SinkRecovered { output, reason, us: recovery.us });
+        }
     }
 }
 

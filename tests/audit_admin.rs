@@ -31,7 +31,7 @@ use tokio::{
 
 fn state(worker: &Arc<WorkerStats>) -> AdminState {
     let (sink, _) = Sink::open(Target::File("/dev/null".into()), 1).unwrap();
-    AdminState::new(Arc::new(Metrics::new("0.1.0", 0, vec![Arc::clone(worker)], sink.monitor()).unwrap()))
+    AdminState::new(Arc::new(Metrics::new("0.1.0", 0, vec![Arc::clone(worker)], vec![sink.monitor()]).unwrap()))
 }
 
 async fn start(state: AdminState) -> SocketAddr {

@@ -39,7 +39,7 @@ fn facts() -> ConnectionFacts {
 /// Renders one line and hands it over.
 fn write_line(pen: &mut Recorder, port: &SinkPort) {
     pen.connection(NOW, &facts(), &ConnectionEvent::Alarm { reason: "test" });
-    port.exchange(pen);
+    port.exchange(pen.outlet());
 }
 
 /// Renders and hands over until the pen is full, and stays so.
@@ -97,25 +97,25 @@ fn a_sink_nobody_reads_fills_the_pen_and_loses_nothing_when_reading_resumes() {
     eventually("the pipe counts as unread, and the pen has been told all that was written before", || {
         fill(&mut pen, &ports[0]);
         // What was written since the last line; a pen that is full would not ask again by itself.
-        ports[0].exchange(&mut pen);
-        monitor.failing().is_some() && monitor.queue_bytes() == pen.backlog()
+        ports[0].exchange(pen.outlet());
+        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
     });
     assert_eq!(monitor.failing().as_deref(), Some("nobody reads the pipe"));
     assert!(!pen.has_room());
-    assert_eq!(monitor.queue_bytes(), pen.backlog());
-    assert!(pen.written() < pen.rendered());
+    assert_eq!(monitor.queue_bytes(), pen.outlet().backlog());
+    assert!(pen.outlet().written() < pen.outlet().rendered());
 
     let mut read = Vec::new();
     eventually("everything arrives", || {
         drain(&mut reader, &mut read);
-        pen.set_written(ports[0].written());
-        pen.written() == pen.rendered()
+        pen.outlet().set_written(ports[0].written());
+        pen.outlet().written() == pen.outlet().rendered()
     });
     assert!(pen.has_room());
     assert_eq!(monitor.failing(), None);
     sink.flush_and_close(Duration::from_secs(30)).unwrap();
     drain(&mut reader, &mut read);
-    assert_eq!(read.len() as u64, pen.rendered());
+    assert_eq!(read.len() as u64, pen.outlet().rendered());
     assert!(is_without_holes(&sequence(&read, 0), pen.counters().records));
 }
 
@@ -134,13 +134,13 @@ fn lines_of_many_pens_stay_whole_and_in_order() {
                 for _ in 0..LINES {
                     if !pen.has_room() {
                         eventually("the sink writes", || {
-                            pen.set_written(port.written());
+                            pen.outlet().set_written(port.written());
                             pen.has_room()
                         });
                     }
                     write_line(&mut pen, &port);
                 }
-                pen.rendered()
+                pen.outlet().rendered()
             })
         })
         .collect();
@@ -173,7 +173,7 @@ fn a_full_disk_stalls_and_says_so_and_a_new_file_gets_every_line() {
     sink.flush_and_close(Duration::from_secs(30)).unwrap();
     let text = fs::read(&path).unwrap();
     assert!(is_without_holes(&sequence(&text, 0), pen.counters().records));
-    assert_eq!(ports[0].written(), pen.rendered());
+    assert_eq!(ports[0].written(), pen.outlet().rendered());
     assert_eq!(monitor.take_recovery().unwrap().reason, reason);
 }
 
@@ -189,10 +189,10 @@ fn a_reader_that_left_stalls_the_sink_until_another_one_comes() {
     write_line(&mut pen, &ports[0]);
     eventually("the sink says that it fails", || monitor.failing().is_some());
     assert!(monitor.failing().unwrap().contains("Broken pipe"));
-    assert_eq!((ports[0].written(), monitor.queue_bytes()), (0, pen.rendered()));
+    assert_eq!((ports[0].written(), monitor.queue_bytes()), (0, pen.outlet().rendered()));
 
     let mut reader = File::from(rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap());
-    eventually("the sink recovers by itself", || ports[0].written() == pen.rendered());
+    eventually("the sink recovers by itself", || ports[0].written() == pen.outlet().rendered());
     assert_eq!((monitor.failing(), monitor.queue_bytes()), (None, 0));
     sink.flush_and_close(Duration::from_secs(30)).unwrap();
     let mut read = Vec::new();
@@ -205,7 +205,7 @@ fn closing_a_sink_that_cannot_write_says_how_many_bytes_are_lost() {
     let (sink, ports) = Sink::open(Target::File("/dev/full".into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     write_line(&mut pen, &ports[0]);
-    assert_eq!(sink.flush_and_close(Duration::from_millis(20)), Err(pen.rendered()));
+    assert_eq!(sink.flush_and_close(Duration::from_millis(20)), Err(pen.outlet().rendered()));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_line_that_could_not_be_finished_is_whole_in_the_next_file() {
     let mut sequences = sequence(&old[..whole], 0);
     sequences.extend(sequence(&fs::read(&path).unwrap(), 0));
     assert!(is_without_holes(&sequences, pen.counters().records));
-    assert_eq!(ports[0].written(), pen.rendered(), "the bytes of the torn line count once");
+    assert_eq!(ports[0].written(), pen.outlet().rendered(), "the bytes of the torn line count once");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn after_a_rotation_new_lines_go_to_the_new_file() {
     let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     write_line(&mut pen, &ports[0]);
-    eventually("the first line is written", || ports[0].written() == pen.rendered());
+    eventually("the first line is written", || ports[0].written() == pen.outlet().rendered());
     fs::rename(&path, &moved).unwrap();
     write_line(&mut pen, &ports[0]);
     sink.reopen().unwrap();
@@ -290,7 +290,7 @@ async fn tasks_wait_until_a_line_is_written_and_no_longer() {
     let port = &ports[0];
     let mut pen = Recorder::new(0, CAPACITY);
     fill(&mut pen, port);
-    let target = pen.rendered();
+    let target = pen.outlet().rendered();
     let until_written = async || {
         let mut written = 0;
         while written < target {

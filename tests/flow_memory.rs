@@ -344,7 +344,7 @@ fn a_slow_audit_sink_holds_everybody_back_and_costs_its_queue() {
     mknodat(CWD, proxy.path("audit.jsonl"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let reader = open(proxy.path("audit.jsonl"), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
     proxy.signal(Signal::USR1);
-    proxy.await_that("the new file", |proxy| proxy.log().contains("the audit file is opened anew").then_some(()));
+    proxy.await_that("the new file", |proxy| proxy.log().contains("the audit files are opened anew").then_some(()));
     let commands = |text: &[u8]| text.split(|byte| *byte == b'\n').filter(|line| is_command(line)).count();
     let text = thread::scope(|scope| {
         let trickle = scope.spawn(move || {

@@ -288,7 +288,7 @@ fn sigusr1_goes_on_in_a_new_audit_file_without_losing_a_line() {
     proxy.await_record("command", |record| record["cmd"] == "SET");
     fs::rename(proxy.path("audit.jsonl"), proxy.path("audit.old")).unwrap();
     proxy.signal(Signal::USR1);
-    proxy.await_that("the new file", |proxy| proxy.log().contains("the audit file is opened anew").then_some(()));
+    proxy.await_that("the new file", |proxy| proxy.log().contains("the audit files are opened anew").then_some(()));
     // A line that was on its way when the signal came may still go to the old file; none may go to neither or both.
     let mut sent = 0;
     while proxy.audit().is_empty() {

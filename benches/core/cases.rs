@@ -243,10 +243,11 @@ fn record(name: &'static str, question: &'static str) -> Case {
         };
         now = now.plus_us(10);
         recorder.command(now, &facts, black_box(&record));
-        if recorder.backlog() >= 64 << 10 {
-            let block = recorder.take();
-            recorder.set_written(recorder.rendered());
-            recorder.recycle(black_box(block));
+        if recorder.outlet().backlog() >= 64 << 10 {
+            let block = recorder.outlet().take();
+            let rendered = recorder.outlet().rendered();
+            recorder.outlet().set_written(rendered);
+            recorder.outlet().recycle(black_box(block));
         }
     })
 }

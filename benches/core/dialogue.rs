@@ -137,10 +137,11 @@ impl Dialogue {
         black_box((up.slices(), down.slices(), self.session.wants()));
         self.up = up.into_spill();
         self.down = down.into_spill();
-        if self.recorder.backlog() >= BLOCK {
-            let block = self.recorder.take();
-            self.recorder.set_written(self.recorder.rendered());
-            self.recorder.recycle(black_box(block));
+        if self.recorder.outlet().backlog() >= BLOCK {
+            let block = self.recorder.outlet().take();
+            let rendered = self.recorder.outlet().rendered();
+            self.recorder.outlet().set_written(rendered);
+            self.recorder.outlet().recycle(black_box(block));
         }
         consumed
     }

@@ -5,7 +5,7 @@
 //! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
 
 use super::record::{CommandRecord, Name, Outcome};
-use crate::audit::event::AuthVerdict;
+use crate::audit::{event::AuthVerdict, watch::Notice};
 use std::collections::BTreeMap;
 
 /// Upper bounds of the latency buckets in microseconds, 50 µs to 10 s; one more bucket is beyond the last.
@@ -29,6 +29,8 @@ pub struct Counters {
     pub records: u64,
     /// `begin` lines rendered.
     pub begins: u64,
+    /// By output.
+    pub outlets: Vec<OutletCounters>,
     /// By position in the catalog; as long as the highest position seen.
     pub commands: Vec<CommandCounters>,
     /// Commands that are not in the catalog, together.
@@ -37,6 +39,10 @@ pub struct Counters {
     pub denied: BTreeMap<Box<str>, u64>,
     /// What would have been denied, by the name of the rule that is not in force.
     pub shadowed: BTreeMap<Box<str>, u64>,
+    /// What was notable, by [`Notice::index`].
+    pub notices: [u64; Notice::ALL.len()],
+    /// Commands of identities that were not watched for first sights and bursts, because there are too many.
+    pub unwatched: u64,
     /// Time from acceptance to the end of the reply, of commands Redis answered.
     pub latency: Latency,
     /// The proxy's own commands to Redis, by [`Outcome`] (see [`Outcome::ALL`]).
@@ -45,6 +51,19 @@ pub struct Counters {
     pub services: Vec<ServiceCounters>,
     /// `accept` failures by reason.
     pub accept_errors: Tally,
+}
+
+/// What one output has taken of the records of one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutletCounters {
+    /// Lines rendered for it, `gap` among them.
+    pub lines: u64,
+    /// Records it did not take: its filter, or its sample.
+    pub filtered: u64,
+    /// Records dropped because it was full.
+    pub dropped: u64,
+    /// The number of the last line rendered for it. Not added up.
+    pub last_seq: u64,
 }
 
 /// What one command added up to.
@@ -214,6 +233,13 @@ impl Counters {
         }
     }
 
+    /// Something was notable.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if let Some(count) = self.notices.get_mut(notice.index()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
     /// An `accept` failed.
     pub(super) fn accept_error(&mut self, reason: &'static str) {
         self.accept_errors.add(reason, 1);
@@ -238,6 +264,14 @@ impl Counters {
     pub fn merge(&mut self, other: &Self) {
         self.records = self.records.saturating_add(other.records);
         self.begins = self.begins.saturating_add(other.begins);
+        if self.outlets.len() < other.outlets.len() {
+            self.outlets.resize(other.outlets.len(), OutletCounters::default());
+        }
+        for (mine, theirs) in self.outlets.iter_mut().zip(&other.outlets) {
+            mine.lines = mine.lines.saturating_add(theirs.lines);
+            mine.filtered = mine.filtered.saturating_add(theirs.filtered);
+            mine.dropped = mine.dropped.saturating_add(theirs.dropped);
+        }
         if self.commands.len() < other.commands.len() {
             self.commands.resize(other.commands.len(), CommandCounters::default());
         }
@@ -251,6 +285,8 @@ impl Counters {
         for (rule, times) in &other.shadowed {
             count(&mut self.shadowed, rule, *times);
         }
+        add_all(&mut self.notices, &other.notices);
+        self.unwatched = self.unwatched.saturating_add(other.unwatched);
         add_all(&mut self.latency.buckets, &other.latency.buckets);
         self.latency.sum_us = self.latency.sum_us.saturating_add(other.latency.sum_us);
         add_all(&mut self.upstream_commands, &other.upstream_commands);

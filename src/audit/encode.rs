@@ -1,14 +1,17 @@
 //! JSON lines: what is constant in a connection's records, and the fields of a command.
 
 use super::{
+    filter::{Verdict, verdict},
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
+    outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
     record::{CommandRecord, Context, KeyList, Name, Outcome, ScriptMark},
+    watch::{Notices, Traces},
 };
 use crate::{
     command::{CommandId, Entry, catalog},
     resp::reply::Class,
 };
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{cell::RefCell, net::SocketAddr, ops::Range, sync::LazyLock};
 
 /// No line is as long as this, its newline included: 16 KiB. What could be longer is cut, and the line says so.
 pub const MAX_LINE: usize = 16 * 1024;
@@ -35,10 +38,18 @@ const ELEMENTS_MAX: usize = 128;
 pub struct ConnectionFacts {
     /// `,"conn":…,"upstream_user":…`: begins with a comma, ends with a value.
     fragment: Box<[u8]>,
+    /// How much of it is `,"conn":…`: all that compact lines have of it.
+    conn: usize,
+    /// Where the identity stands in it.
+    identity: Range<usize>,
+    /// What the watch remembers of the connection.
+    traces: RefCell<Traces>,
     /// What `connection_open` says besides: likewise, or empty.
     opening: Box<[u8]>,
     /// The counters' key.
     service: Box<str>,
+    /// A bit for each output that takes this connection.
+    outlets: u32,
 }
 
 /// What is known of a connection's TLS, for its `connection_open` record.
@@ -73,15 +84,26 @@ impl ConnectionFacts {
     ) -> Self {
         let mut out = Vec::with_capacity(256);
         text_field(&mut out, "conn", conn, LABEL_MAX);
+        let named = out.len();
         text_field(&mut out, "service", service, LABEL_MAX);
         text_field(&mut out, "src", &src.to_string(), LABEL_MAX);
+        let before = out.len();
         text_field(&mut out, "identity", identity, IDENTITY_MAX);
+        let identity = before..out.len();
         text_field(&mut out, "role", role, LABEL_MAX);
         match upstream_user {
             Some(user) => text_field(&mut out, "upstream_user", user, 2 * LABEL_MAX),
             None => out.extend_from_slice(b",\"upstream_user\":null"),
         }
-        Self { fragment: out.into(), opening: Box::default(), service: service.into() }
+        Self {
+            fragment: out.into(),
+            conn: named,
+            identity,
+            traces: RefCell::default(),
+            opening: Box::default(),
+            service: service.into(),
+            outlets: u32::MAX,
+        }
     }
 
     /// Adds what the `connection_open` record says of TLS.
@@ -101,14 +123,39 @@ impl ConnectionFacts {
         self
     }
 
+    /// Which of these outputs take the connection, by its role and where it comes from; all of them until this is said.
+    #[must_use]
+    pub fn for_outlets(mut self, plans: &[Plan], role: &str, src: SocketAddr) -> Self {
+        let taken = plans.iter().take(OUTLETS_MAX).map(|plan| plan.takes_connection(role, src.ip()));
+        self.outlets = taken.enumerate().fold(0, |bits, (index, takes)| bits | u32::from(takes) << index);
+        self
+    }
+
+    /// Whether the output with this bit takes the connection.
+    pub(super) const fn is_for(&self, bit: u32) -> bool {
+        self.outlets & bit != 0
+    }
+
+    /// What the client proved, as it stands in a line.
+    pub(super) fn identity(&self) -> &[u8] {
+        self.fragment.get(self.identity.clone()).unwrap_or_default()
+    }
+
+    pub(super) const fn traces(&self) -> &RefCell<Traces> {
+        &self.traces
+    }
+
     /// The service the connection belongs to.
     #[must_use]
     pub fn service(&self) -> &str {
         &self.service
     }
 
-    pub(super) fn fragment(&self) -> &[u8] {
-        &self.fragment
+    pub(super) fn fragment_in(&self, shape: Shape) -> &[u8] {
+        match shape {
+            Shape::Full => &self.fragment,
+            Shape::Compact => self.fragment.get(..self.conn).unwrap_or(&self.fragment),
+        }
     }
 
     pub(super) fn opening(&self) -> &[u8] {
@@ -118,26 +165,47 @@ impl ConnectionFacts {
 
 /// Appends all of a command, `db` to `us`. What most commands have in common is one constant: an append costs more than
 /// its bytes.
-pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    subject(out, record);
-    match usual(record) {
+pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, notices: Notices, plan: &Plan) {
+    subject(out, record, plan);
+    match usual(record, plan.shape) {
         Some(constant) => {
             out.extend_from_slice(constant);
             sizes(out, record);
         }
         None => {
-            ruling(out, record);
-            command_back(out, record);
+            ruling(out, record, plan.shape);
+            command_back(out, record, plan.shape);
         }
+    }
+    if !notices.is_empty() {
+        notable(out, notices);
     }
 }
 
+/// Appends `notable`.
+fn notable(out: &mut Vec<u8>, notices: Notices) {
+    out.extend_from_slice(b",\"notable\":[");
+    for (index, notice) in notices.iter().enumerate() {
+        out.extend_from_slice(if index > 0 { b",\"".as_slice() } else { b"\"" });
+        out.extend_from_slice(notice.word().as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
+}
+
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
-fn usual(record: &CommandRecord<'_>) -> Option<&'static [u8]> {
+fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
     macro_rules! constant {
         ($class:literal) => {
-            concat!(r#","context":"top","verdict":"allow","outcome":"ran","reply":""#, $class, r#"","bytes_in":"#)
-                .as_bytes()
+            match shape {
+                Shape::Full => concat!(
+                    r#","context":"top","verdict":"allow","outcome":"ran","reply":""#,
+                    $class,
+                    r#"","bytes_in":"#
+                )
+                .as_bytes(),
+                Shape::Compact => concat!(r#","reply":""#, $class, r#"","bytes_in":"#).as_bytes(),
+            }
         };
     }
     let usual = record.outcome == Outcome::Ran
@@ -167,22 +235,28 @@ fn usual(record: &CommandRecord<'_>) -> Option<&'static [u8]> {
 }
 
 /// Appends what is known of a command before it runs: `db` to `verdict` and `rule`.
-pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    subject(out, record);
-    ruling(out, record);
+pub(super) fn command_front(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
+    subject(out, record, plan);
+    ruling(out, record, plan.shape);
 }
 
 /// Appends which command it is: `db` to `keys`.
-fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    if record.db == 0 {
-        out.extend_from_slice(b",\"db\":0");
-    } else {
-        out.extend_from_slice(b",\"db\":");
-        number(out, record.db);
+fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
+    match (record.db, plan.shape) {
+        (0, Shape::Full) => out.extend_from_slice(b",\"db\":0"),
+        (0, Shape::Compact) => {}
+        (db, _) => {
+            out.extend_from_slice(b",\"db\":");
+            number(out, db);
+        }
     }
     name(out, record.name);
     number(out, record.argc);
-    keys(out, record.keys);
+    match (plan.arguments, plan.shape) {
+        (Arguments::None, _) => {}
+        (Arguments::Keys, Shape::Compact) if record.keys.is_none() => {}
+        (Arguments::Keys, _) => keys(out, record.keys),
+    }
     if let Some(ScriptMark { digest, bytes }) = record.keys.script {
         out.extend_from_slice(b",\"script_sha1\":\"");
         for byte in digest {
@@ -196,20 +270,22 @@ fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
     }
 }
 
-/// Appends what policy said of it, and where it stood: `context` to `rule`.
-fn ruling(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
-    out.extend_from_slice(match record.context {
-        Context::TopLevel => b",\"context\":\"top\"".as_slice(),
-        Context::Multi => b",\"context\":\"multi\"",
-    });
+/// Appends what policy said of it, and where it stood: `context` to `rule`. What is usual is left out of a compact line.
+fn ruling(out: &mut Vec<u8>, record: &CommandRecord<'_>, shape: Shape) {
+    match (record.context, shape) {
+        (Context::TopLevel, Shape::Compact) => {}
+        (Context::TopLevel, Shape::Full) => out.extend_from_slice(b",\"context\":\"top\""),
+        (Context::Multi, _) => out.extend_from_slice(b",\"context\":\"multi\""),
+    }
     if let Some(tx) = record.tx {
         number_field(out, "tx", u64::from(tx));
     }
-    out.extend_from_slice(match (record.rule, record.local) {
-        (Some(_), _) => b",\"verdict\":\"deny\"".as_slice(),
-        (None, true) => b",\"verdict\":\"answer\"",
-        (None, false) => b",\"verdict\":\"allow\"",
-    });
+    match (verdict(record), shape) {
+        (Verdict::Allow, Shape::Compact) => {}
+        (Verdict::Allow, Shape::Full) => out.extend_from_slice(b",\"verdict\":\"allow\""),
+        (Verdict::Deny, _) => out.extend_from_slice(b",\"verdict\":\"deny\""),
+        (Verdict::Answer, _) => out.extend_from_slice(b",\"verdict\":\"answer\""),
+    }
     if let Some(rule) = record.rule {
         text_field(out, "rule", rule, 2 * LABEL_MAX);
     }
@@ -219,9 +295,10 @@ fn ruling(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
 }
 
 /// Appends what became of a command: `outcome` to `us`.
-fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>) {
+fn command_back(out: &mut Vec<u8>, record: &CommandRecord<'_>, shape: Shape) {
     out.extend_from_slice(match record.outcome {
         Outcome::Denied => b",\"outcome\":\"denied\"".as_slice(),
+        Outcome::Ran if shape == Shape::Compact => b"",
         Outcome::Ran => b",\"outcome\":\"ran\"",
         Outcome::Error => b",\"outcome\":\"error\"",
         Outcome::Queued => b",\"outcome\":\"queued\"",

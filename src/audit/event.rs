@@ -3,6 +3,7 @@
 use super::{
     encode::{DETAIL_MAX, LABEL_MAX},
     json::{escaped, number, number_field, text_field},
+    watch::Burst,
 };
 use std::net::SocketAddr;
 
@@ -36,6 +37,8 @@ pub enum ConnectionEvent<'a> {
         /// Stable word.
         reason: &'static str,
     },
+    /// Many denials, or much that was read: see [`super::watch`].
+    Notice(Burst),
     /// The end.
     Close {
         /// Stable word: see [`crate::session::error::CloseReason`].
@@ -173,9 +176,10 @@ pub enum ProcessEvent<'a> {
         /// For people.
         detail: &'a str,
     },
-    /// The sink of this stream works again after it had failed. Nothing was lost in between; nothing was forwarded
-    /// without room for its record either.
+    /// A sink works again after it had failed. Where commands wait for it, nothing was lost in between.
     SinkRecovered {
+        /// The output's name.
+        output: &'a str,
         /// What it had failed with.
         reason: &'a str,
         /// For how long, in microseconds.
@@ -192,7 +196,16 @@ impl ConnectionEvent<'_> {
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::Authentication { .. } => "client_auth",
             Self::Alarm { .. } => "alarm",
+            Self::Notice(_) => "notice",
             Self::Close { .. } => "connection_close",
+        }
+    }
+
+    /// Whether the line says whose the connection is in every shape: what begins it, and what may change its role.
+    pub(super) const fn says_whose(&self) -> bool {
+        match self {
+            Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } => true,
+            Self::Alarm { .. } | Self::Notice(_) | Self::Close { .. } => false,
         }
     }
 
@@ -208,6 +221,11 @@ impl ConnectionEvent<'_> {
                 text_field(out, "verdict", verdict.word(), LABEL_MAX);
             }
             Self::Alarm { reason } => text_field(out, "reason", reason, LABEL_MAX),
+            Self::Notice(Burst { notice, amount, us }) => {
+                text_field(out, "notice", notice.word(), LABEL_MAX);
+                number_field(out, "amount", amount);
+                number_field(out, "us", us);
+            }
             Self::Close { reason, detail, commands, denied, bytes_in, bytes_out, us } => {
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);
@@ -287,7 +305,8 @@ impl ProcessEvent<'_> {
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);
             }
-            Self::SinkRecovered { reason, us } => {
+            Self::SinkRecovered { output, reason, us } => {
+                text_field(out, "output", output, LABEL_MAX);
                 text_field(out, "reason", reason, LABEL_MAX);
                 number_field(out, "us", us);
             }

@@ -19,7 +19,7 @@
 //! Order across pens is the order of the lines. Lines of one connection all have the same `w`.
 //!
 //! The events of a connection (`command`, `begin`, `upstream_command`, `connection_open`, `connection_close`,
-//! `upstream_failed`, `client_auth`, `alarm`) go on with:
+//! `upstream_failed`, `client_auth`, `alarm`, `notice`) go on with:
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -54,6 +54,7 @@
 //! | `bytes_in` | number | bytes of the command |
 //! | `bytes_out` | number | not in `begin`. Bytes of the reply the client was sent |
 //! | `us` | number or null | not in `begin`. Microseconds from acceptance to the end of the reply |
+//! | `notable` | array *opt* | not in `begin`. What the configuration says is worth a second look: `slow`, `large_request`, `large_reply`, `first_seen` ([`watch`]) |
 //!
 //! The other events, with what follows the fields above:
 //!
@@ -65,6 +66,7 @@
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
 //! | `alarm` | somebody should look | `reason` |
+//! | `notice` | many denials, or much read ([`watch`]) | `notice` (`denial_burst`, `bulk_read`), `amount` (denials, or bytes), `us` (in how long) |
 //! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
 //! | `stop` | it ends | `reason`, `us` |
 //! | `reload` | a reload was asked for | `what`, `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256` |
@@ -73,7 +75,21 @@
 //! | `refused` | no TLS byte was sent | `service`, `src`, `listener`, `reason` |
 //! | `handshake_failure` | no peer with a role came of it | `service`, `src`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
 //! | `accept_error` | `accept` failed | `listener`, `reason`, `detail` |
-//! | `sink_recovered` | this stream is written again | `reason`, `us` |
+//! | `sink_recovered` | an output is written again | `output`, `reason`, `us` |
+//! | `gap` | an output with `on_full = "drop"` has room again | `output`, `dropped` (how many records were dropped), `first_seq` (the number of the first of them; the line's own `seq` is that of the last) |
+//!
+//! # Outputs
+//!
+//! Each output takes what its filter and sample let through, so its `seq` may have holes; `ravelin_audit_filtered_total`
+//! counts them. Holes by dropping are each told by a `gap`. A sample never leaves out a denial or a command that has a
+//! `begin`.
+//!
+//! With `arguments = "none"` there is no `keys` (nor what belongs to it).
+//!
+//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `alarm`, `notice` and `connection_close` have of a
+//! connection's fields only `conn`; the others stand in its `connection_open` (and in `client_auth`, which may change the
+//! role). Of a `command` or `begin` is left out: `db` when it is 0, `keys` when there are none, `context` when it is `top`,
+//! `verdict` when it is `allow`, `outcome` when it is `ran`.
 //!
 //! No field holds an argument's value or a credential. What names a client chooses (a key, an unknown command, a
 //! certificate's name) is escaped so that it can neither end a line nor act on a terminal. Tests: `audit::tests` (every
@@ -82,10 +98,17 @@
 pub mod counters;
 pub mod encode;
 pub mod event;
+pub mod filter;
 mod json;
+pub mod outlet;
 pub mod record;
 pub mod sink;
 mod stamp;
+pub mod watch;
 
 #[cfg(test)]
+mod outlet_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

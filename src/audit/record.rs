@@ -5,7 +5,9 @@ use super::{
     encode::{ConnectionFacts, MAX_LINE, command, command_front, reply},
     event::ProcessEvent,
     json::{number, number_field, text_field},
+    outlet::{Front, OUTLETS_MAX, Outlet, Plan, Shape},
     stamp::Stamp,
+    watch::{Watch, Watches},
 };
 use crate::{command::CommandId, moment::Moment, resp::reply::Class};
 
@@ -162,6 +164,11 @@ impl<'a> KeyList<'a> {
     /// The bit of the length that says that the key was cut.
     const CUT: u16 = 1 << 15;
 
+    /// Whether the command has none, and that is known.
+    pub(super) const fn is_none(&self) -> bool {
+        self.total == 0 && self.bytes.is_empty() && !self.undeterminable
+    }
+
     /// Appends one key to a slot's encoding, cut to `max` bytes (at most 32767).
     pub fn push(out: &mut Vec<u8>, key: &[u8], max: usize) {
         let shown = key.get(..max.min(usize::from(!Self::CUT))).unwrap_or(key);
@@ -184,119 +191,135 @@ impl<'a> KeyList<'a> {
     }
 }
 
-/// One worker's pen: renders records into a buffer, numbers them without holes, folds them into counters. Pure: the
-/// shell takes the rendered block and says how much of what it took has been written.
+/// One worker's pen: renders records for every output, numbers them without holes, folds them into counters. Pure: the
+/// shell takes the rendered blocks and says how much of what it took has been written.
 #[derive(Debug)]
 pub struct Recorder {
-    /// Rendered and not yet taken: whole lines only.
-    buffer: Vec<u8>,
-    /// An empty buffer that the next one taken is replaced by.
-    spare: Vec<u8>,
     /// `{"v":1,"w":…,"seq":`
     head: Box<[u8]>,
     /// The number of the line rendered last; the first is 1.
     seq: u64,
     stamp: Stamp,
-    /// Bytes rendered since the start; `written <= rendered`.
-    rendered: u64,
-    written: u64,
-    capacity: u64,
     counters: Counters,
+    watch: Watch,
+    /// Most have one output, which is asked without a loop.
+    first: Outlet,
+    others: Box<[Outlet]>,
 }
 
 impl Recorder {
-    /// A pen for worker `worker`; at most `capacity` bytes may be rendered and not yet written. A capacity below
-    /// [`MAX_LINE`] is raised to it, or the pen could never write.
+    /// A pen for worker `worker` and one output that takes everything; at most `capacity` bytes may be rendered and not
+    /// yet written. A capacity below [`MAX_LINE`](super::encode::MAX_LINE) is raised to it.
     #[must_use]
     pub fn new(worker: u16, capacity: usize) -> Self {
+        Self::with_outlets(worker, capacity, &[])
+    }
+
+    /// A pen for worker `worker` and these outputs, at most [`OUTLETS_MAX`] of them; each may have `capacity` bytes that are
+    /// not yet written. Without any it is [`Recorder::new`].
+    #[must_use]
+    pub fn with_outlets(worker: u16, capacity: usize, plans: &[Plan]) -> Self {
         let mut head = br#"{"v":1,"w":"#.to_vec();
         number(&mut head, worker);
         head.extend_from_slice(br#","seq":"#);
+        let mut outlets = plans
+            .iter()
+            .take(OUTLETS_MAX)
+            .enumerate()
+            .map(|(index, plan)| Outlet::new(plan.clone(), index, worker, capacity));
         Self {
-            buffer: Vec::new(),
-            spare: Vec::new(),
             head: head.into(),
             seq: 0,
             stamp: Stamp::new(),
-            rendered: 0,
-            written: 0,
-            capacity: u64::try_from(capacity.max(MAX_LINE)).unwrap_or(u64::MAX),
             counters: Counters::default(),
+            watch: Watch::default(),
+            first: outlets.next().unwrap_or_else(|| Outlet::new(Plan::default(), 0, worker, capacity)),
+            others: outlets.collect(),
         }
     }
 
-    /// Whether one more record of the greatest length fits: asked before a command is accepted and before a reply is
-    /// taken.
+    /// The pen, which from now on watches for these.
+    #[must_use]
+    pub fn watching(mut self, watches: Watches) -> Self {
+        self.watch = Watch::new(watches);
+        self
+    }
+
+    /// Whether one more record of the greatest length fits everywhere: asked before a command is accepted and before a
+    /// reply is taken.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.backlog().saturating_add(MAX_LINE as u64) <= self.capacity
+        self.first.has_room() && self.others.iter().all(Outlet::has_room)
     }
 
-    /// Bytes rendered since the start. A `begin` line counts as having reached the sink once
-    /// [`Recorder::written`] is at least the value this had right after the line was rendered.
+    /// The number of the line rendered last. A `begin` line counts as having reached the sinks once
+    /// [`Recorder::reached`] is at least the value this had right after the line was rendered.
     #[must_use]
-    pub const fn rendered(&self) -> u64 {
-        self.rendered
+    pub const fn mark(&self) -> u64 {
+        self.seq
     }
 
-    /// Bytes the sink has written, as last told.
+    /// The number up to which all lines are written wherever they are wanted and not to be dropped.
     #[must_use]
-    pub const fn written(&self) -> u64 {
-        self.written
+    pub fn reached(&self) -> u64 {
+        self.others.iter().fold(self.first.reached(self.seq), |least, outlet| least.min(outlet.reached(self.seq)))
     }
 
-    /// Bytes rendered and not yet written.
-    #[must_use]
-    pub const fn backlog(&self) -> u64 {
-        self.rendered.saturating_sub(self.written)
+    /// The output that stands first.
+    pub const fn outlet(&mut self) -> &mut Outlet {
+        &mut self.first
     }
 
-    /// The shell says how many bytes of this pen the sink has written since the start. Never goes back, and never
-    /// beyond what was rendered.
-    pub fn set_written(&mut self, written: u64) {
-        self.written = self.written.max(written.min(self.rendered));
+    /// All outputs, in the order of their plans.
+    pub fn outlets(&mut self) -> impl Iterator<Item = &mut Outlet> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
-    /// The rendered bytes not yet taken; the shell hands them to the sink.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
+    /// For each output, how many bytes are written.
+    pub fn written(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(&self.first).chain(&self.others).map(Outlet::written)
     }
 
     /// Whether there is something to take.
     #[must_use]
-    pub const fn has_rendered(&self) -> bool {
-        !self.buffer.is_empty()
-    }
-
-    /// Gives a buffer back that was taken and has been written, so that its memory is used again.
-    pub fn recycle(&mut self, mut spent: Vec<u8>) {
-        if spent.capacity() > self.spare.capacity() {
-            spent.clear();
-            self.spare = spent;
-        }
+    pub fn has_rendered(&self) -> bool {
+        self.first.has_rendered() || self.others.iter().any(Outlet::has_rendered)
     }
 
     /// What all records so far add up to.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.unwatched = self.watch.unwatched;
+        counters.outlets = std::iter::once(&self.first).chain(&self.others).map(Outlet::counters).collect();
+        counters
     }
 
     /// A command's record, at the end of its slot.
     pub fn command(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        self.line(now, "command", |out| {
-            out.extend_from_slice(facts.fragment());
-            command(out, record);
+        let (notices, burst) = self.watch.look(now, facts, record);
+        let wanted =
+            |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_command(record, !notices.is_empty());
+        self.line(now, "command", wanted, |out, plan| {
+            out.extend_from_slice(facts.fragment_in(plan.shape));
+            command(out, record, notices, plan);
         });
         self.counters.command(record);
+        for notice in notices.iter() {
+            self.counters.notice(notice);
+        }
+        if let Some(burst) = burst {
+            self.connection(now, facts, &ConnectionEvent::Notice(burst));
+        }
     }
 
     /// A command's `begin` line, before its bytes go up. Same fields as far as they are known; the outcome, class,
     /// error, elements, bytes_out and us of `record` are not written.
     pub fn begin(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        self.line(now, "begin", |out| {
-            out.extend_from_slice(facts.fragment());
-            command_front(out, record);
+        let wanted = |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_begin(record);
+        self.line(now, "begin", wanted, |out, plan| {
+            out.extend_from_slice(facts.fragment_in(plan.shape));
+            command_front(out, record, plan);
             number_field(out, "bytes_in", record.bytes_in);
         });
         self.counters.begins = self.counters.begins.saturating_add(1);
@@ -312,39 +335,50 @@ impl Recorder {
         error: Option<&[u8]>,
         us: u64,
     ) {
-        self.line(now, "upstream_command", |out| {
-            out.extend_from_slice(facts.fragment());
-            let (command, sub) = name.split_once('|').map_or((name, None), |(command, sub)| (command, Some(sub)));
-            text_field(out, "cmd", command, MAX_LINE);
-            if let Some(sub) = sub {
-                text_field(out, "sub", sub, MAX_LINE);
-            }
-            text_field(out, "outcome", outcome.word(), MAX_LINE);
-            reply(out, None, error);
-            number_field(out, "us", us);
-        });
+        self.line(
+            now,
+            "upstream_command",
+            |outlet| facts.is_for(outlet.bit),
+            |out, plan| {
+                out.extend_from_slice(facts.fragment_in(plan.shape));
+                let (command, sub) = name.split_once('|').map_or((name, None), |(command, sub)| (command, Some(sub)));
+                text_field(out, "cmd", command, MAX_LINE);
+                if let Some(sub) = sub {
+                    text_field(out, "sub", sub, MAX_LINE);
+                }
+                text_field(out, "outcome", outcome.word(), MAX_LINE);
+                reply(out, None, error);
+                number_field(out, "us", us);
+            },
+        );
         self.counters.upstream_command(outcome);
     }
 
     /// A connection's events.
     pub fn connection(&mut self, now: Moment, facts: &ConnectionFacts, event: &ConnectionEvent<'_>) {
-        self.line(now, event.word(), |out| {
-            out.extend_from_slice(facts.fragment());
-            event.render(out, facts.opening());
-        });
+        self.line(
+            now,
+            event.word(),
+            |outlet| facts.is_for(outlet.bit),
+            |out, plan| {
+                out.extend_from_slice(facts.fragment_in(if event.says_whose() { Shape::Full } else { plan.shape }));
+                event.render(out, facts.opening());
+            },
+        );
         let service = self.counters.service(facts.service());
         match *event {
             ConnectionEvent::Open => service.open(),
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
             ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
+            ConnectionEvent::Notice(burst) => self.counters.notice(burst.notice),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
         }
     }
 
     /// What happens to the process, or to a peer before it is authenticated.
     pub fn process(&mut self, now: Moment, event: &ProcessEvent<'_>) {
-        self.line(now, event.word(), |out| event.render(out));
+        self.line(now, event.word(), |_| true, |out, _| event.render(out));
         match *event {
             ProcessEvent::Refused { service, reason, .. } => self.counters.service(service).refuse(reason),
             ProcessEvent::HandshakeFailure { service, reason, .. } => {
@@ -360,21 +394,28 @@ impl Recorder {
         }
     }
 
-    /// One line, from `{` to newline, and everything that counts lines and bytes.
-    fn line(&mut self, now: Moment, event: &'static str, body: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.buffer.len();
+    /// One line, from `{` to newline, wherever it is wanted, and everything that counts lines and bytes.
+    fn line(
+        &mut self,
+        now: Moment,
+        event: &'static str,
+        wanted: impl Fn(&mut Outlet) -> bool,
+        body: impl Fn(&mut Vec<u8>, &Plan),
+    ) {
         self.seq = self.seq.saturating_add(1);
-        let out = &mut self.buffer;
-        out.extend_from_slice(&self.head);
-        number(out, self.seq);
-        out.extend_from_slice(self.stamp.render(now.wall_us));
-        out.extend_from_slice(event.as_bytes());
-        out.push(b'"');
-        body(out);
-        out.extend_from_slice(b"}\n");
-        let length = out.len().saturating_sub(start);
-        debug_assert!(length < MAX_LINE, "a line of {length} bytes");
-        self.rendered = self.rendered.saturating_add(length as u64);
+        let front = Front { head: &self.head, seq: self.seq, stamp: self.stamp.render(now.wall_us), event };
+        if wanted(&mut self.first) {
+            self.first.write(&front, &body);
+        } else {
+            self.first.pass_over();
+        }
+        for outlet in &mut self.others {
+            if wanted(outlet) {
+                outlet.write(&front, &body);
+            } else {
+                outlet.pass_over();
+            }
+        }
         self.counters.records = self.counters.records.saturating_add(1);
     }
 }

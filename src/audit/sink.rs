@@ -20,7 +20,10 @@
 
 mod writer;
 
-use super::record::Recorder;
+use super::{
+    outlet::{OnFull, Outlet, Plan},
+    record::Recorder,
+};
 use rustix::fs::{FileType, OFlags, fstat};
 use std::{
     fs::{File, OpenOptions},
@@ -31,8 +34,9 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 use writer::Writer;
@@ -86,6 +90,8 @@ pub struct Recovery {
 
 #[derive(Debug)]
 struct Shared {
+    name: String,
+    on_full: OnFull,
     queue: Mutex<Queue>,
     /// Wakes the thread: it is idle or waits to try again.
     work: Condvar,
@@ -138,8 +144,14 @@ impl Sink {
     /// The file cannot be opened for appending, is a pipe that nobody reads, or the thread cannot be started: all of
     /// them reasons not to start.
     pub fn open(target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
+        Self::open_as(&Plan::default(), target, ports)
+    }
+
+    fn open_as(plan: &Plan, target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
         let output = open(&target)?;
         let shared = Arc::new(Shared {
+            name: plan.name.to_string(),
+            on_full: plan.on_full,
             queue: Mutex::default(),
             work: Condvar::new(),
             closed: Condvar::new(),
@@ -216,16 +228,15 @@ impl SinkPort {
         self.state().map_or(0, |state| state.written.load(Ordering::Acquire))
     }
 
-    /// All that is to be done at the end of a turn: hands over what was rendered, gives the buffer back to the pen
-    /// and tells it what has been written.
-    pub fn exchange(&self, pen: &mut Recorder) {
-        if pen.has_rendered() {
-            self.submit(pen.take());
+    /// Hands over what was rendered, gives the buffer back and tells what has been written.
+    pub fn exchange(&self, outlet: &mut Outlet) {
+        if outlet.has_rendered() {
+            self.submit(outlet.take());
             if let Some(spent) = self.recycled() {
-                pen.recycle(spent);
+                outlet.recycle(spent);
             }
         }
-        pen.set_written(self.written());
+        outlet.set_written(self.written());
     }
 
     /// Waits until more than `seen` bytes of this port have been written, and returns how many. Any number of tasks
@@ -251,6 +262,124 @@ impl SinkPort {
     }
 }
 
+/// All sinks of the stream, in the order of the configuration.
+#[derive(Debug)]
+pub struct Sinks(Vec<SinkHandle>);
+
+impl Sinks {
+    /// Opens every output, and gives each of `pens` pens its ways in.
+    ///
+    /// # Errors
+    /// One of them cannot be opened ([`Sink::open`]): its place in the order, and why.
+    pub fn open<'p>(
+        outputs: impl Iterator<Item = (&'p Plan, Target)>,
+        pens: usize,
+    ) -> Result<(Self, Vec<Ports>), (usize, io::Error)> {
+        let mut handles = Vec::new();
+        let mut ports: Vec<Vec<SinkPort>> = std::iter::repeat_with(Vec::new).take(pens).collect();
+        for (at, (plan, target)) in outputs.enumerate() {
+            let (handle, opened) = Sink::open_as(plan, target, pens).map_err(|error| (at, error))?;
+            handles.push(handle);
+            for (of_pen, port) in ports.iter_mut().zip(opened) {
+                of_pen.push(port);
+            }
+        }
+        Ok((Self(handles), ports.into_iter().map(Ports::new).collect()))
+    }
+
+    /// A look at each from elsewhere.
+    #[must_use]
+    pub fn monitors(&self) -> Vec<SinkMonitor> {
+        self.0.iter().map(SinkHandle::monitor).collect()
+    }
+
+    /// Opens all files anew ([`SinkHandle::reopen`]).
+    ///
+    /// # Errors
+    /// The name of the first output whose file cannot be opened, which stays with its old one as the others do not.
+    pub fn reopen(&self) -> Result<(), (&str, io::Error)> {
+        let mut first = Ok(());
+        for handle in &self.0 {
+            if let Err(error) = handle.reopen() {
+                first = first.and(Err((handle.shared.name.as_str(), error)));
+            }
+        }
+        first
+    }
+
+    /// Closes all of them, each as [`SinkHandle::flush_and_close`], within this time together.
+    ///
+    /// # Errors
+    /// The bytes that are lost where commands waited for their records; what may be dropped is no loss.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the process ends: there are no turns any more whose moment could be handed in"
+    )]
+    pub fn flush_and_close(&self, within: Duration) -> Result<(), u64> {
+        let until = Instant::now() + within;
+        let mut lost = 0_u64;
+        for handle in &self.0 {
+            handle.begin_to_close();
+        }
+        for handle in &self.0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Err(bytes) = handle.flush_and_close(left) {
+                match handle.shared.on_full {
+                    OnFull::Stall => lost = lost.saturating_add(bytes),
+                    OnFull::Drop => tracing::warn!(output = %handle.shared.name, bytes, "records were not written"),
+                }
+            }
+        }
+        if lost == 0 { Ok(()) } else { Err(lost) }
+    }
+}
+
+/// One pen's ways into all sinks, in the order of its outlets.
+#[derive(Debug)]
+pub struct Ports(Box<[SinkPort]>);
+
+impl Ports {
+    /// These.
+    #[must_use]
+    pub fn new(ports: impl IntoIterator<Item = SinkPort>) -> Self {
+        Self(ports.into_iter().collect())
+    }
+
+    /// All that is to be done at the end of a turn: hands over what was rendered and tells the pen what has been
+    /// written. True if that was more than it knew.
+    pub fn exchange(&self, pen: &mut Recorder) -> bool {
+        let mut advanced = false;
+        for (port, outlet) in self.0.iter().zip(pen.outlets()) {
+            let before = outlet.written();
+            port.exchange(outlet);
+            advanced |= outlet.written() != before;
+        }
+        advanced
+    }
+
+    /// Tells the pen what has been written. True if that was more than it knew.
+    pub fn tell(&self, pen: &mut Recorder) -> bool {
+        let mut advanced = false;
+        for (port, outlet) in self.0.iter().zip(pen.outlets()) {
+            let before = outlet.written();
+            outlet.set_written(port.written());
+            advanced |= outlet.written() != before;
+        }
+        advanced
+    }
+
+    /// Waits until one of the sinks has written more than `seen` says of it (see [`Recorder::written`]). May be dropped at
+    /// any time.
+    pub async fn notified(&self, seen: &[u64]) {
+        let each = self.0.iter().zip(seen).map(|(port, seen)| port.notified(*seen));
+        let mut waits: Vec<_> = each.map(Box::pin).collect();
+        std::future::poll_fn(|cx| {
+            if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 impl SinkHandle {
     /// A look at the sink from elsewhere.
     #[must_use]
@@ -272,15 +401,20 @@ impl SinkHandle {
         Ok(())
     }
 
+    /// Tells the thread to end once all is written.
+    fn begin_to_close(&self) {
+        lock(&self.shared.queue).closing = true;
+        self.shared.work.notify_one();
+    }
+
     /// Waits until all that was handed over is written and, for a file, is on the disk; then the thread ends. Blocks
     /// its caller; the ports are of no use afterwards.
     ///
     /// # Errors
     /// `within` has passed before that; the value is the number of bytes that are lost if the process ends now.
     pub fn flush_and_close(&self, within: Duration) -> Result<(), u64> {
-        let mut queue = lock(&self.shared.queue);
-        queue.closing = true;
-        self.shared.work.notify_one();
+        self.begin_to_close();
+        let queue = lock(&self.shared.queue);
         let wait = self.shared.closed.wait_timeout_while(queue, within, |queue| !queue.closed);
         let (queue, _) = wait.unwrap_or_else(PoisonError::into_inner);
         if queue.closed { Ok(()) } else { Err(self.shared.queue_bytes()) }
@@ -288,6 +422,18 @@ impl SinkHandle {
 }
 
 impl SinkMonitor {
+    /// The output's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What becomes of records that there is no room for.
+    #[must_use]
+    pub fn on_full(&self) -> OnFull {
+        self.shared.on_full
+    }
+
     /// Why the sink fails now, if it does.
     #[must_use]
     pub fn failing(&self) -> Option<String> {

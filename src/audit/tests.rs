@@ -43,7 +43,7 @@ fn record() -> CommandRecord<'static> {
 fn line(write: impl FnOnce(&mut Recorder)) -> String {
     let mut pen = Recorder::new(0, MAX_LINE);
     write(&mut pen);
-    String::from_utf8(pen.take()).unwrap()
+    String::from_utf8(pen.outlet().take()).unwrap()
 }
 
 const FACTS: &str = r#""conn":"9f3c-17","service":"cache","src":"10.2.7.9:51022","identity":"spiffe://prod/ns/billing/sa/api","role":"billing","upstream_user":"billing""#;
@@ -154,7 +154,7 @@ fn the_documentation_names_every_field_and_event() {
     for (event, _) in process_events(&services, &claimed) {
         pen.process(NOW, &event);
     }
-    for line in pen.take().split_inclusive(|byte| *byte == b'\n') {
+    for line in pen.outlet().take().split_inclusive(|byte| *byte == b'\n') {
         let Value::Object(fields) = check(line) else { panic!("an object") };
         assert!(documentation.contains(&format!("`{}`", fields["event"].as_str().unwrap())), "{fields:?}");
         for field in fields.keys() {
@@ -307,8 +307,8 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
             r#""event":"accept_error","listener":"[::]:1","reason":"fd-limit","detail":"EMFILE"}"#,
         ),
         (
-            ProcessEvent::SinkRecovered { reason: "ENOSPC", us: 5 },
-            r#""event":"sink_recovered","reason":"ENOSPC","us":5}"#,
+            ProcessEvent::SinkRecovered { output: "file", reason: "ENOSPC", us: 5 },
+            r#""event":"sink_recovered","output":"file","reason":"ENOSPC","us":5}"#,
         ),
     ]
 }
@@ -332,17 +332,17 @@ fn a_pen_is_full_one_longest_line_before_its_capacity_and_has_room_again_once_wr
         lines += 1;
     }
     assert!(lines > 10);
-    assert!(pen.rendered() > MAX_LINE as u64 && pen.rendered() < 2 * MAX_LINE as u64);
-    let taken = pen.take();
-    assert_eq!(taken.len() as u64, pen.rendered());
+    assert!(pen.outlet().rendered() > MAX_LINE as u64 && pen.outlet().rendered() < 2 * MAX_LINE as u64);
+    let taken = pen.outlet().take();
+    assert_eq!(taken.len() as u64, pen.outlet().rendered());
     assert!(!pen.has_room(), "handing over is not writing");
-    pen.set_written(taken.len() as u64);
+    pen.outlet().set_written(taken.len() as u64);
     assert!(pen.has_room());
-    pen.set_written(1);
-    assert_eq!(pen.written(), taken.len() as u64, "written never goes back");
-    pen.recycle(taken);
+    pen.outlet().set_written(1);
+    assert_eq!(pen.outlet().written(), taken.len() as u64, "written never goes back");
+    pen.outlet().recycle(taken);
     pen.command(NOW, &facts, &record());
-    assert!(pen.take().starts_with(format!("{{\"v\":1,\"w\":3,\"seq\":{},", lines + 1).as_bytes()));
+    assert!(pen.outlet().take().starts_with(format!("{{\"v\":1,\"w\":3,\"seq\":{},", lines + 1).as_bytes()));
 }
 
 #[test]
@@ -363,8 +363,8 @@ fn counters_equal_the_records() {
     let src = "10.0.0.9:4000".parse().unwrap();
     pen.process(NOW, &ProcessEvent::Refused { src, service: "queue", listener: "l", reason: "not-admitted" });
 
-    let mut sum = pen.counters().clone();
-    sum.merge(pen.counters());
+    let mut sum = pen.counters();
+    sum.merge(&pen.counters());
     assert_eq!(sum.records, 18);
     assert_eq!(sum.begins, 2);
     assert_eq!(sum.all_commands(), sum.unknown);
@@ -435,7 +435,7 @@ proptest! {
         };
         let mut pen = Recorder::new(u16::MAX, MAX_LINE);
         pen.command(NOW, &facts, &record);
-        let parsed = check(&pen.take());
+        let parsed = check(&pen.outlet().take());
         let shown = parsed["keys"].as_array().unwrap();
         prop_assert!(shown.len() == keys.len() || parsed["keys_cut"] == true);
         prop_assert!(keys.is_empty() || !shown.is_empty(), "at least one key fits");
@@ -445,16 +445,16 @@ proptest! {
             }
         }
         pen.begin(NOW, &facts, &record);
-        check(&pen.take());
+        check(&pen.outlet().take());
         pen.connection(NOW, &facts, &ConnectionEvent::UpstreamFailed { reason: "connect", detail: &identity });
-        check(&pen.take());
+        check(&pen.outlet().take());
         let names = vec![identity.into_owned(); 40];
         let src = "[::1]:1".parse().unwrap();
         let failure = ProcessEvent::HandshakeFailure {
             src, service: &names[0], reason: "no-role", detail: &names[0], hint: Some(&names[0]), unverified: &names,
         };
         pen.process(NOW, &failure);
-        check(&pen.take());
+        check(&pen.outlet().take());
     }
 
     #[test]
@@ -473,9 +473,9 @@ proptest! {
             for _ in 0..lines {
                 pen.command(NOW, &facts, &record());
             }
-            stream.extend(pen.take());
+            stream.extend(pen.outlet().take());
         }
-        prop_assert_eq!(stream.len() as u64, pen.rendered());
+        prop_assert_eq!(stream.len() as u64, pen.outlet().rendered());
         for (index, line) in stream.split_inclusive(|byte| *byte == b'\n').enumerate() {
             prop_assert_eq!(check(line)["seq"].as_u64(), Some(index as u64 + 1));
         }

@@ -361,25 +361,86 @@ tables! {
 
     /// Where records go and what they show.
     RawAudit {
-        /// Exactly one for now: [{ stdout = {} }] (default) or [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
+        /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
         output: List<RawOutput>,
         /// What of a command's arguments records show: "keys" (default) or "none". Never values.
         arguments: String,
-        /// "stall", the default and so far the only value: when records cannot be written, commands wait.
+        /// How lines look: "full" (default), or "compact": what is the same in a connection's records stands only in its connection_open, and what most commands have in common is left out.
+        shape: String,
+        /// Which records are written: "all" (default), "writes" (commands that can change something, and denials) or "denied".
+        events: String,
+        /// When records cannot be written: "stall" (default) lets commands wait; "drop" drops records, counts them exactly, and says so in a gap record.
         on_full: String,
-        /// Bytes of records that each worker may hold before it stalls, "64KiB" to "1GiB". Default "4MiB".
+        /// Bytes of records that each worker may hold for each output before it is full, "64KiB" to "1GiB". Default "4MiB".
         queue: NumberOrText,
+        /// What is worth a second look. Nothing that is not said here.
+        watch: RawWatch,
     }
-    planned ["events", "checkpoint", "begin", "shape"]
+    planned ["checkpoint", "begin"]
 
-    /// One place for records: one of the two.
+    /// What is worth a second look: a word in the record's `notable` or a `notice` record, and a counter.
+    RawWatch {
+        /// Commands that Redis took so long to answer, "1ms" to "1h"; what waits by its nature (BLPOP) is left out.
+        slow: String,
+        /// Commands of at least so many bytes, "1KiB" to "1GiB".
+        large_request: NumberOrText,
+        /// Replies of at least so many bytes, "1KiB" to "1GiB".
+        large_reply: NumberOrText,
+        /// true: the first time since the start (and at each worker) that an identity says a command.
+        first_seen: bool,
+        /// So many denials of one identity: { amount = 20, within = "10s" }.
+        denial_burst: RawWithin,
+        /// So many bytes to one connection: { amount = "100MiB", within = "10s" }.
+        bulk_read: RawWithin,
+    }
+    planned []
+
+    /// An amount within a time.
+    RawWithin {
+        /// How much. Required.
+        amount: NumberOrText,
+        /// In how long, "1s" to "1h". Default "10s".
+        within: String,
+    }
+    planned []
+
+    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as [audit] says it.
     RawOutput {
         /// Standard output.
         stdout: RawStdout,
         /// A file, appended to.
         file: RawFile,
+        /// Its name in gap records, metrics and the log. Default: the kind, with a number from the second of a kind on ("file", "file-2").
+        name: String,
+        /// As audit.arguments.
+        arguments: String,
+        /// As audit.shape.
+        shape: String,
+        /// As audit.events.
+        events: String,
+        /// As audit.on_full.
+        on_full: String,
+        /// Only these records. Everything that is asked for must hold.
+        filter: RawAuditFilter,
+        /// The part of the commands that is written, "0.001%" to "100%" (default). Denials, and what blocks, administers or destroys, are always written.
+        sample: String,
     }
     planned ["syslog"]
+
+    /// Which records an output takes. Records of the process and of failed handshakes are always taken.
+    RawAuditFilter {
+        /// Only connections of these roles.
+        roles: List<String>,
+        /// Only connections from these networks: ["10.2.0.0/16"].
+        from: List<String>,
+        /// Only these commands, as in policy.deny: ["SET", "CONFIG|SET", "@write"].
+        commands: List<String>,
+        /// Only commands with one of these verdicts: "allow", "deny", "answer".
+        verdicts: List<String>,
+        /// Only commands that Redis took so long to answer, "1ms" to "1h".
+        slower_than: String,
+    }
+    planned []
 
     /// Standard output.
     RawStdout {}

@@ -18,6 +18,10 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
+    audit::{
+        outlet::{Arguments, Plan},
+        watch::Watches,
+    },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -178,27 +182,60 @@ impl fmt::Display for TlsVersion {
 /// Where records go and what they show. A full queue stalls the sessions; nothing is dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// The sink.
-    pub output: AuditOutput,
-    /// Whether records show keys (`arguments = "keys"`).
-    pub show_keys: bool,
-    /// Bytes of rendered and not yet written records each worker may hold (`Recorder::new`'s capacity).
+    /// The sinks; at least one.
+    pub outputs: Vec<AuditOutput>,
+    /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// What is worth a second look.
+    pub watches: Watches,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { output: AuditOutput::Stdout, show_keys: true, queue: 4 * 1024 * 1024 }
+        let stdout =
+            AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
+        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, watches: Watches::default() }
     }
 }
 
-/// The audit stream's sink.
+impl Audit {
+    /// Whether some output shows keys.
+    #[must_use]
+    pub fn show_keys(&self) -> bool {
+        self.outputs.iter().any(|output| output.plan.arguments >= Arguments::Keys)
+    }
+
+    /// What the outputs ask of the pens.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.outputs.iter().map(|output| &output.plan)
+    }
+}
+
+/// One of the audit stream's sinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditOutput {
+pub struct AuditOutput {
+    /// Its name, and what it takes of the stream.
+    pub plan: Plan,
+    /// Where it goes.
+    pub target: AuditTarget,
+}
+
+/// Where an output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
     /// Standard output.
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl std::fmt::Display for AuditTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// The admin endpoint.
@@ -354,7 +391,7 @@ impl Service {
             login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
-            show_keys: audit.show_keys,
+            show_keys: audit.show_keys(),
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),
         }

@@ -6,7 +6,7 @@ mod terms;
 
 use super::{
     Override, Source,
-    settings::{AuditOutput, ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
+    settings::{AuditTarget, ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
 };
 use proptest::prelude::*;
 use std::{fs, num::NonZeroU16, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
@@ -159,9 +159,9 @@ fn every_key_means_something() {
         ("limits.tcp_user_timeout=9s", |s| format!("{:?}", s.limits.tcp_user_timeout), "Some(9s)"),
         ("limits.workers=3", |s| format!("{:?}", s.limits.workers), "Fixed(3)"),
         ("limits.workers=auto", |s| format!("{:?}", s.limits.workers), "Auto"),
-        ("audit.output=[{ stdout = {} }]", |s| format!("{:?}", s.audit.output), "Stdout"),
-        ("audit.output=[{ file = { path = '/a' } }]", |s| format!("{:?}", s.audit.output), "File(\"/a\")"),
-        ("audit.arguments=none", |s| s.audit.show_keys.to_string(), "false"),
+        ("audit.output=[{ stdout = {} }]", |s| s.audit.outputs[0].target.to_string(), "standard output"),
+        ("audit.output=[{ file = { path = '/a' } }]", |s| s.audit.outputs[0].target.to_string(), "/a"),
+        ("audit.arguments=none", |s| s.audit.show_keys().to_string(), "false"),
         ("audit.on_full=stall", |_| String::new(), ""),
         ("audit.queue=64KiB", |s| s.audit.queue.to_string(), "65536"),
         ("admin.address=127.0.0.1:9180", |s| format!("{:?}", s.admin.unwrap().address), "127.0.0.1:9180"),
@@ -429,7 +429,7 @@ fn debug_forms_used_above_are_what_they_seem() {
     // `Workers::Fixed` prints its number bare; a change there would hide in the table.
     assert_eq!(format!("{:?}", Workers::Fixed(NonZeroU16::new(3).unwrap())), "Fixed(3)");
     assert_eq!(format!("{:?}", Duration::from_secs(120)), "120s");
-    assert_eq!(format!("{:?} {:?}", LogFormat::Json, AuditOutput::Stdout), "Json Stdout");
+    assert_eq!(format!("{:?} {:?}", LogFormat::Json, AuditTarget::Stdout), "Json Stdout");
     assert!(LogLevel::Error < LogLevel::Trace);
 }
 

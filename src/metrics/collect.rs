@@ -4,9 +4,10 @@ use super::{FAMILIES, WorkerStats};
 use crate::audit::event::AuthVerdict;
 use crate::{
     audit::{
-        counters::{CommandCounters, Counters, LATENCY_BOUNDS_US, Latency, ServiceCounters, Tally},
+        counters::{CommandCounters, Counters, LATENCY_BOUNDS_US, Latency, OutletCounters, ServiceCounters, Tally},
         record::Outcome,
         sink::SinkMonitor,
+        watch::Notice,
     },
     command::CommandId,
 };
@@ -20,8 +21,16 @@ use std::sync::{Arc, PoisonError, atomic::Ordering};
 pub(super) struct Collected {
     pub(super) descriptions: Vec<Desc>,
     pub(super) workers: Vec<Arc<WorkerStats>>,
-    pub(super) sink: SinkMonitor,
+    pub(super) sinks: Vec<SinkMonitor>,
     pub(super) started: u64,
+}
+
+impl Collected {
+    /// Per output, what the pens counted of it.
+    fn taken(&self, sum: &Counters, read: fn(&OutletCounters) -> u64) -> Vec<proto::Metric> {
+        let outlets = self.sinks.iter().zip(&sum.outlets);
+        outlets.map(|(sink, of)| counter(&[("output", sink.name())], read(of))).collect()
+    }
 }
 
 impl Collector for Collected {
@@ -66,9 +75,17 @@ impl Collector for Collected {
             outcomes(&sum.upstream_commands).map(|(of, count)| counter(&[("outcome", of)], count)).collect(),
             vec![counter(&[], sum.records)],
             vec![counter(&[], sum.begins)],
-            vec![counter(&[], self.sink.written_bytes())],
-            vec![gauge(&[], self.sink.queue_bytes())],
-            vec![gauge(&[], self.sink.failing().is_some().into())],
+            Notice::ALL
+                .map(|notice| (notice.word(), sum.notices.get(notice.index()).copied().unwrap_or(0)))
+                .map(|(word, count)| counter(&[("notice", word)], count))
+                .into(),
+            vec![counter(&[], sum.unwatched)],
+            self.taken(&sum, |of| of.lines),
+            self.taken(&sum, |of| of.filtered),
+            self.taken(&sum, |of| of.dropped),
+            self.sinks.iter().map(|sink| counter(&[("output", sink.name())], sink.written_bytes())).collect(),
+            self.sinks.iter().map(|sink| gauge(&[("output", sink.name())], sink.queue_bytes())).collect(),
+            self.sinks.iter().map(|sink| gauge(&[("output", sink.name())], sink.failing().is_some().into())).collect(),
             vec![gauge(&[], self.started)],
         ];
         let families = FAMILIES.iter().zip(parts).filter(|(_, metrics)| !metrics.is_empty());

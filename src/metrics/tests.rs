@@ -85,14 +85,14 @@ fn pen() -> Recorder {
 
 fn metrics(workers: Vec<Arc<WorkerStats>>) -> Metrics {
     let (sink, _) = Sink::open(Target::File("/dev/null".into()), 1).unwrap();
-    Metrics::new("0.1.0", 1_795_209_003, workers, sink.monitor()).unwrap()
+    Metrics::new("0.1.0", 1_795_209_003, workers, vec![sink.monitor()]).unwrap()
 }
 
 #[test]
 fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
     let workers = vec![Arc::new(WorkerStats::default()), Arc::new(WorkerStats::default())];
     for worker in &workers {
-        worker.publish(pen().counters().clone());
+        worker.publish(pen().counters());
     }
     workers[1].connections().store(3, Ordering::Relaxed);
     let text = metrics(workers).render().unwrap();
@@ -125,9 +125,11 @@ fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
         "ravelin_upstream_commands_total{outcome=\"ran\"} 2",
         "ravelin_audit_records_total 24",
         "ravelin_audit_begins_total 2",
-        "ravelin_audit_written_bytes_total 0",
-        "ravelin_audit_queue_bytes 0",
-        "ravelin_audit_failing 0",
+        "ravelin_audit_lines_total{output=\"\"} 24",
+        "ravelin_audit_dropped_total{output=\"\"} 0",
+        "ravelin_audit_written_bytes_total{output=\"\"} 0",
+        "ravelin_audit_queue_bytes{output=\"\"} 0",
+        "ravelin_audit_failing{output=\"\"} 0",
         "ravelin_start_time_seconds 1795209003",
         "ravelin_build_info{version=\"0.1.0\"} 1",
         "ravelin_draining 0",
@@ -170,7 +172,7 @@ async fn a_scrape_gets_the_figures_of_the_moment_and_does_not_wait_for_who_is_go
     let gone = Arc::new(WorkerStats::default());
     let metrics = metrics(vec![Arc::clone(&worker), gone]);
     let pen = RefCell::new(Recorder::new(0, 0));
-    let mut serve = Box::pin(worker.serve(|| pen.borrow().counters().clone()));
+    let mut serve = Box::pin(worker.serve(|| pen.borrow().counters()));
     tokio::select! {
         // In this order: a worker that has not begun to answer is not waited for.
         biased;

@@ -17,6 +17,7 @@ use crate::{
     audit::{
         encode::{ConnectionFacts, TlsFacts},
         event::ProcessEvent,
+        outlet::Plan,
     },
     moment::Moment,
     policy::{identity::AuthenticatedPeer, network::Admitted},
@@ -190,7 +191,7 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
     let name = house.connection_name();
-    let facts = facts(&name, terms, &peer, &pipe);
+    let facts = facts(&name, terms, &peer, &pipe, &house.outlets);
     let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
@@ -237,9 +238,15 @@ fn open(
     })
 }
 
-fn facts(name: &str, terms: &Terms, peer: &AuthenticatedPeer, pipe: &TlsPipe<TcpStream>) -> ConnectionFacts {
+fn facts(
+    name: &str,
+    terms: &Terms,
+    peer: &AuthenticatedPeer,
+    pipe: &TlsPipe<TcpStream>,
+    outlets: &[Plan],
+) -> ConnectionFacts {
     let identity = peer.identity();
-    terms.facts(name, peer).with_tls(&TlsFacts {
+    terms.facts(name, peer, outlets).with_tls(&TlsFacts {
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),

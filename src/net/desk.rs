@@ -74,8 +74,8 @@ impl Tools {
 #[derive(Debug)]
 pub struct Desk {
     tools: RefCell<Tools>,
-    /// Bytes rendered when a flush was last asked for.
-    rendered: Cell<u64>,
+    /// The last line there was when a flush was last asked for.
+    mark: Cell<u64>,
     flush: Bell,
     /// Rung when the first connection begins to wait for the sink.
     watch: Bell,
@@ -88,7 +88,7 @@ impl Desk {
     pub fn new(tools: Tools) -> Rc<Self> {
         Rc::new(Self {
             tools: RefCell::new(tools),
-            rendered: Cell::new(0),
+            mark: Cell::new(0),
             flush: Bell::default(),
             watch: Bell::default(),
             waiting: RefCell::default(),
@@ -110,8 +110,8 @@ impl Desk {
     /// all connections that are ready now, so that one block carries the records of all of them.
     pub(super) fn settle(&self, tools: &mut Tools) {
         tools.trim();
-        let rendered = tools.recorder.rendered();
-        if self.rendered.replace(rendered) != rendered {
+        let mark = tools.recorder.mark();
+        if self.mark.replace(mark) != mark {
             self.flush.ring();
         }
     }
@@ -142,9 +142,8 @@ impl Desk {
         }
     }
 
-    /// The sink has written so much of this pen: whoever waits looks again.
-    pub fn written(&self, written: u64) {
-        self.tools().recorder.set_written(written);
+    /// A sink has written more of this pen: whoever waits looks again.
+    pub fn advanced(&self) {
         for control in self.waiting.take() {
             control.waiting.set(false);
             control.wake();

@@ -174,7 +174,7 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
     let taken = terms.max_connections.map(|max| house.permits.take_role(door.service, role, max));
     let Ok(place) = taken.transpose() else { return only(Answer::Unavailable) };
     door.chair.change(peer.clone(), place);
-    let facts = terms.facts(&door.name, &peer);
+    let facts = terms.facts(&door.name, &peer, &house.outlets);
     let selected = Selected { peer, facts, config: Arc::clone(config) };
     Found { answer: Answer::Selected(Box::new(selected)), upstream: Some(upstream) }
 }

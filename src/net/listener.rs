@@ -14,10 +14,10 @@ use super::{
     permits::Permits,
     seats::Loaded,
     service::House,
-    worker::{Ending, Phase, answer_scrapes, flush, watch_sink},
+    worker::{Ending, Phase, answer_scrapes, flush, watch_sinks},
 };
 use crate::{
-    audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
+    audit::{event::ProcessEvent, sink::Ports},
     metrics::WorkerStats,
     policy::bans::Origin,
 };
@@ -64,7 +64,7 @@ pub struct Plan {
     /// Most bytes its pen may hold that are not written.
     pub pen_bytes: usize,
     /// Its way into the audit sink.
-    pub port: SinkPort,
+    pub ports: Ports,
     /// Its counters, for everybody to see.
     pub stats: Arc<WorkerStats>,
     /// It serves until this is no longer [`Phase::Serve`].
@@ -83,15 +83,15 @@ pub fn start(plan: Plan) -> io::Result<JoinHandle<io::Result<()>>> {
 }
 
 fn run(plan: Plan) -> io::Result<()> {
-    let Plan { index, house, doors, workers, pen_bytes, port, stats, mut phase, ended } = plan;
+    let Plan { index, house, doors, workers, pen_bytes, ports, stats, mut phase, ended } = plan;
     let _ending = Ending(ended, "the acceptor");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let desk = Desk::new(Tools::new(Recorder::new(index, pen_bytes), 0, house.clock));
-    let port = Rc::new(port);
+    let desk = Desk::new(Tools::new(house.pen(index, pen_bytes), 0, house.clock));
+    let ports = Rc::new(ports);
     let workers: Rc<[_]> = workers.into();
     runtime.block_on(async {
-        tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&port)));
-        tokio::task::spawn_local(watch_sink(Rc::clone(&desk), Rc::clone(&port)));
+        tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&ports)));
+        tokio::task::spawn_local(watch_sinks(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
         let mut open = Vec::new();
         for door in doors {
@@ -100,7 +100,7 @@ fn run(plan: Plan) -> io::Result<()> {
             let reception = Reception {
                 house: Arc::clone(&house),
                 desk: Rc::clone(&desk),
-                port: Rc::clone(&port),
+                ports: Rc::clone(&ports),
                 workers: Rc::clone(&workers),
                 address: address.to_string(),
                 service,
@@ -116,8 +116,8 @@ fn run(plan: Plan) -> io::Result<()> {
         }
         Ok::<(), io::Error>(())
     })?;
-    port.exchange(&mut desk.tools().recorder);
-    stats.publish(desk.tools().recorder.counters().clone());
+    ports.exchange(&mut desk.tools().recorder);
+    stats.publish(desk.tools().recorder.counters());
     Ok(())
 }
 
@@ -125,7 +125,7 @@ fn run(plan: Plan) -> io::Result<()> {
 struct Reception {
     house: Arc<House>,
     desk: Rc<Desk>,
-    port: Rc<SinkPort>,
+    ports: Rc<Ports>,
     workers: Rc<[(mpsc::Sender<Arrival>, Arc<WorkerStats>)]>,
     address: String,
     service: usize,
@@ -159,12 +159,14 @@ impl Reception {
     /// Nobody is let in while the audit stream cannot take the record of it.
     async fn room(&self) {
         loop {
-            let (room, written) = self.desk.record(|tools| (tools.recorder.has_room(), tools.recorder.written()));
+            let (room, seen): (_, Vec<u64>) =
+                self.desk.record(|tools| (tools.recorder.has_room(), tools.recorder.written().collect()));
             if room {
                 return;
             }
-            let written = self.port.notified(written).await;
-            self.desk.written(written);
+            self.ports.notified(&seen).await;
+            self.ports.tell(&mut self.desk.tools().recorder);
+            self.desk.advanced();
         }
     }
 

@@ -295,7 +295,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         let wants = self.wants;
         let due = std::mem::take(&mut self.due)
             && wants.wake_at_us.is_some_and(|at| at <= self.now.get_or_insert_with(|| tools.clock.now()).mono_us);
-        due || wants.written.is_some_and(|written| tools.recorder.written() >= written)
+        due || wants.written.is_some_and(|written| tools.recorder.reached() >= written)
             || (wants.room && tools.recorder.has_room())
             || (wants.flushed && self.down.as_ref().is_none_or(|down| down.pending() == 0))
     }

@@ -8,7 +8,7 @@ use super::{
     upstream::{ConnectError, Upstream},
 };
 use crate::{
-    audit::encode::ConnectionFacts,
+    audit::{encode::ConnectionFacts, outlet::Plan, record::Recorder, watch::Watches},
     config::settings::{self, Audit, Limits},
     policy::{
         bans::Bans,
@@ -41,6 +41,10 @@ pub struct House {
     pub permits: Arc<Permits>,
     /// Who is sent away for wrong passwords.
     pub bans: BanBook,
+    /// What the audit outputs take of the stream.
+    pub outlets: Arc<[Plan]>,
+    /// What the pens watch for.
+    pub watches: Watches,
     /// First part of a connection's name: another one at every start.
     start: String,
     connections: AtomicU64,
@@ -96,10 +100,14 @@ pub struct Terms {
 impl Terms {
     /// What the records of a connection called `name` say of a peer with the role.
     #[must_use]
-    pub fn facts(&self, name: &str, peer: &AuthenticatedPeer) -> ConnectionFacts {
+    pub fn facts(&self, name: &str, peer: &AuthenticatedPeer, outlets: &[Plan]) -> ConnectionFacts {
         let identity = peer.identity().display_name();
         let user = self.user.as_deref();
-        ConnectionFacts::new(name, peer.service(), peer.src(), &identity, &peer.role().name, user)
+        ConnectionFacts::new(name, peer.service(), peer.src(), &identity, &peer.role().name, user).for_outlets(
+            outlets,
+            &peer.role().name,
+            peer.src(),
+        )
     }
 }
 
@@ -159,11 +167,27 @@ impl Live {
 impl House {
     /// A house of these services, not yet open.
     #[must_use]
-    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans) -> Self {
+    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans, audit: &Audit) -> Self {
+        let outlets = audit.plans().cloned().collect();
         // Unique enough to tell the records of two starts apart, and short enough for every line.
         let start = clock.now().wall_us ^ (u64::from(std::process::id()) << 40);
         let start = format!("{:08x}", (start ^ (start >> 32)) & 0xffff_ffff);
-        Self { services, clock, permits, bans: BanBook::new(bans), start, connections: AtomicU64::new(0) }
+        Self {
+            services,
+            clock,
+            permits,
+            bans: BanBook::new(bans),
+            outlets,
+            watches: audit.watches,
+            start,
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// A pen for all outputs.
+    #[must_use]
+    pub fn pen(&self, worker: u16, capacity: usize) -> Recorder {
+        Recorder::with_outlets(worker, capacity, &self.outlets).watching(self.watches)
     }
 
     /// A name for the next connection.

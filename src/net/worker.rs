@@ -14,7 +14,7 @@ use super::{
     service::House,
 };
 use crate::{
-    audit::{event::ProcessEvent, record::Recorder, sink::SinkPort},
+    audit::{event::ProcessEvent, sink::Ports},
     metrics::WorkerStats,
     session::error::CloseReason,
 };
@@ -53,7 +53,7 @@ pub struct Plan {
     /// Its share of `limits.memory`.
     pub memory_max: u64,
     /// Its way into the audit sink.
-    pub port: SinkPort,
+    pub ports: Ports,
     /// Its counters and its number of connections, for everybody to see.
     pub stats: Arc<WorkerStats>,
     /// What it is to do.
@@ -101,18 +101,18 @@ impl Worker {
 fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
     let _ending = Ending(plan.ended, "a worker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let recorder = Recorder::new(plan.index, plan.pen_bytes);
+    let recorder = plan.house.pen(plan.index, plan.pen_bytes);
     let desk = Desk::new(Tools::new(recorder, plan.memory_max, plan.house.clock));
-    let port = Rc::new(plan.port);
+    let ports = Rc::new(plan.ports);
     let aborted = runtime.block_on(async {
-        tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&port)));
-        tokio::task::spawn_local(watch_sink(Rc::clone(&desk), Rc::clone(&port)));
+        tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&ports)));
+        tokio::task::spawn_local(watch_sinks(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&plan.stats)));
         porter(plan.house, Rc::clone(&desk), arrivals, plan.phase).await
     });
     // The last lines of the last connections.
-    port.exchange(&mut desk.tools().recorder);
-    plan.stats.publish(desk.tools().recorder.counters().clone());
+    ports.exchange(&mut desk.tools().recorder);
+    plan.stats.publish(desk.tools().recorder.counters());
     Ok(aborted)
 }
 
@@ -173,30 +173,27 @@ fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
 
 /// Hands over what one scheduler round has written: woken by the first connection that wrote, it runs behind all that
 /// were ready with it.
-pub(super) async fn flush(desk: Rc<Desk>, port: Rc<SinkPort>) {
+pub(super) async fn flush(desk: Rc<Desk>, ports: Rc<Ports>) {
     loop {
         std::future::poll_fn(|cx| desk.poll_flush_wanted(cx)).await;
-        let mut tools = desk.tools();
-        let before = tools.recorder.written();
-        port.exchange(&mut tools.recorder);
-        let after = tools.recorder.written();
-        drop(tools);
-        if before != after {
-            desk.written(after);
+        let advanced = ports.exchange(&mut desk.tools().recorder);
+        if advanced {
+            desk.advanced();
         }
     }
 }
 
-/// Follows the sink while somebody waits for it.
-pub(super) async fn watch_sink(desk: Rc<Desk>, port: Rc<SinkPort>) {
+/// Follows the sinks while somebody waits for them.
+pub(super) async fn watch_sinks(desk: Rc<Desk>, ports: Rc<Ports>) {
     loop {
         std::future::poll_fn(|cx| desk.poll_watch_wanted(cx)).await;
-        let seen = desk.tools().recorder.written();
-        let written = port.notified(seen).await;
-        desk.written(written);
+        let seen: Vec<u64> = desk.tools().recorder.written().collect();
+        ports.notified(&seen).await;
+        ports.tell(&mut desk.tools().recorder);
+        desk.advanced();
     }
 }
 
 pub(super) async fn answer_scrapes(desk: Rc<Desk>, stats: Arc<WorkerStats>) {
-    stats.serve(|| desk.tools().recorder.counters().clone()).await;
+    stats.serve(|| desk.tools().recorder.counters()).await;
 }

@@ -590,8 +590,11 @@ impl Compiler {
     }
 }
 
-/// The rows a deny entry speaks of.
-pub(super) fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
+/// The rows of the catalog that an entry of a denylist speaks of.
+///
+/// # Errors
+/// The entry names nothing that is known.
+pub fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
     Ok(Target::parse(entry)?.rows())
 }
 

@@ -2,8 +2,11 @@
 
 use crate::{
     admin::{self, AdminState, BanAnswer, BanOrder},
-    audit::sink::{Sink, SinkHandle, SinkMonitor, SinkPort, Target},
-    config::settings::{AuditOutput, Service as ServiceSettings, Settings},
+    audit::{
+        outlet::OnFull,
+        sink::{Ports, SinkMonitor, Sinks, Target},
+    },
+    config::settings::{AuditOutput, AuditTarget, Service as ServiceSettings, Settings},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
@@ -88,8 +91,9 @@ pub(super) struct Prepared {
     pub(super) house: Arc<House>,
     pub(super) doors: Vec<Door>,
     pub(super) admin: Option<std::net::TcpListener>,
-    pub(super) sink: SinkHandle,
-    pub(super) ports: Vec<SinkPort>,
+    pub(super) sinks: Sinks,
+    /// One for each pen.
+    pub(super) ports: Vec<Ports>,
 }
 
 pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
@@ -111,12 +115,15 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
-    let target = match &settings.audit.output {
-        AuditOutput::Stdout => Target::Stdout,
-        AuditOutput::File(path) => Target::File(path.clone()),
-    };
-    let (sink, ports) =
-        Sink::open(target.clone(), pens).map_err(|error| StartError::Sink { output: describe(&target), error })?;
+    let outputs = settings.audit.outputs.iter().map(|output| {
+        let target = match &output.target {
+            AuditTarget::Stdout => Target::Stdout,
+            AuditTarget::File(path) => Target::File(path.clone()),
+        };
+        (&output.plan, target)
+    });
+    let (sinks, ports) = Sinks::open(outputs, pens)
+        .map_err(|(at, error)| StartError::Sink { output: describe(settings.audit.outputs.get(at)), error })?;
     let mut doors = Vec::new();
     for (index, service) in settings.services.iter().enumerate() {
         for (listener, each) in service.listeners.iter().enumerate() {
@@ -129,20 +136,17 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
-    let house =
-        Arc::new(House::new(services, clock, Permits::new(settings.limits.max_connections), Bans::new(settings.bans)));
-    Ok(Prepared { settings, house, doors, admin, sink, ports })
+    let permits = Permits::new(settings.limits.max_connections);
+    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
+    Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
 
 fn bind(address: SocketAddr, backlog: u32, purpose: impl Fn() -> String) -> Result<std::net::TcpListener, StartError> {
     socket::listen(address, backlog).map_err(|error| StartError::Bind { address, purpose: purpose(), error })
 }
 
-fn describe(target: &Target) -> String {
-    match target {
-        Target::Stdout => "standard output".to_owned(),
-        Target::File(path) => path.display().to_string(),
-    }
+fn describe(output: Option<&AuditOutput>) -> String {
+    output.map(|output| output.target.to_string()).unwrap_or_default()
 }
 
 /// Where `tls` finds a service's files.
@@ -167,7 +171,7 @@ pub(super) fn start_threads(
     settings: &Settings,
     house: &Arc<House>,
     doors: Vec<Door>,
-    ports: Vec<SinkPort>,
+    ports: Vec<Ports>,
     stats: &[Arc<WorkerStats>],
 ) -> Result<Threads, StartError> {
     let (phase, told) = watch::channel(Phase::Serve(0));
@@ -176,13 +180,13 @@ pub(super) fn start_threads(
     let count = settings.limits.workers.count();
     let mut ports = ports.into_iter().zip(stats.iter().cloned());
     let (mut workers, mut entrances) = (Vec::new(), Vec::new());
-    for (index, (port, stats)) in (0..count.get()).zip(ports.by_ref()) {
+    for (index, (ports, stats)) in (0..count.get()).zip(ports.by_ref()) {
         let plan = worker::Plan {
             index,
             house: Arc::clone(house),
             pen_bytes,
             memory_max: settings.limits.memory / u64::from(count.get()),
-            port,
+            ports,
             stats,
             phase: told.clone(),
             ended: end.clone(),
@@ -191,14 +195,14 @@ pub(super) fn start_threads(
         entrances.push((arrivals, stats));
         workers.push(thread);
     }
-    let (port, stats) = ports.next().ok_or_else(|| io::Error::other("the sink has no port for the acceptor"))?;
+    let (ports, stats) = ports.next().ok_or_else(|| io::Error::other("the sink has no port for the acceptor"))?;
     listener::start(listener::Plan {
         index: count.get(),
         house: Arc::clone(house),
         doors,
         workers: entrances,
         pen_bytes,
-        port,
+        ports,
         stats,
         phase: told,
         ended: end,
@@ -232,16 +236,22 @@ pub(super) fn start_admin(
     listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
     house: &Arc<House>,
-    monitor: &SinkMonitor,
+    monitors: &[SinkMonitor],
     draining: &Arc<AtomicBool>,
 ) -> Result<(), StartError> {
     let address = listener.local_addr()?;
-    let (draining, monitor, house) = (Arc::clone(draining), monitor.clone(), Arc::clone(house));
+    let (draining, monitors, house) = (Arc::clone(draining), monitors.to_vec(), Arc::clone(house));
     let (book, clock) = (Arc::clone(&house), house.clock);
     let state = AdminState::new(metrics)
         .with_bans(move |order| answer_about_bans(&book.bans, clock, order))
         .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
-        .require("audit", move || monitor.failing().map_or(Ok(()), Err))
+        .require("audit", move || {
+            // What drops instead of waiting stops nobody.
+            let stalls = monitors.iter().filter(|monitor| monitor.on_full() == OnFull::Stall);
+            let failing =
+                stalls.filter_map(|each| each.failing().map(|reason| (each.name().to_owned(), reason))).next();
+            failing.map_or(Ok(()), |(name, reason)| Err(format!("output {name}: {reason}")))
+        })
         .require("upstream", move || {
             let lost = house.services.iter().find(|service| !service.reachable.load(Ordering::Relaxed));
             lost.map_or(Ok(()), |service| Err(format!("the Redis of service {} cannot be reached", service.name)))

@@ -544,7 +544,7 @@ impl Core {
             Source::Encoded { bytes, len } => BegunBytes::Encoded(bytes, len),
             Source::Stream { .. } => BegunBytes::Stream,
         };
-        self.begun = Some(Begun { target: turn.recorder.rendered(), bytes, ticket });
+        self.begun = Some(Begun { target: turn.recorder.mark(), bytes, ticket });
         Flow::Wait
     }
 

@@ -165,7 +165,7 @@ impl Session {
     pub fn resume(&mut self, turn: &mut Turn<'_>, _up: &mut Gather<'_>, down: &mut Gather<'_>) {
         let core = &mut self.core;
         core.short_of_room = !turn.recorder.has_room();
-        if core.begun.as_ref().is_some_and(|begun| turn.recorder.written() >= begun.target) {
+        if core.begun.as_ref().is_some_and(|begun| turn.recorder.reached() >= begun.target) {
             // The command's bytes are still at the front of the input: `wants` asks for them again.
             core.begun_is_written();
         }

@@ -88,7 +88,7 @@ pub struct Wants {
     pub read_down: bool,
     /// Whether more of Redis' bytes are wanted; likewise. The shell further holds reading while bytes for the client are unsent.
     pub read_up: bool,
-    /// Call [`machine::Session::resume`] once `Recorder::written` has reached this.
+    /// Call [`machine::Session::resume`] once `Recorder::reached` is at least this.
     pub written: Option<u64>,
     /// Call [`machine::Session::resume`] once `Recorder::has_room` holds again.
     pub room: bool,

@@ -9,7 +9,7 @@ use super::{
     machine::{Session, SessionConfig},
 };
 use crate::{
-    audit::{encode::ConnectionFacts, record::Recorder},
+    audit::{encode::ConnectionFacts, outlet::Outlet, record::Recorder},
     lane::greeting::{Credential, Greeting},
     moment::Moment,
     policy::{
@@ -170,9 +170,9 @@ impl Script {
     }
 
     fn write_records(&mut self) {
-        self.lines.extend(self.recorder.take());
+        self.lines.extend(self.recorder.outlet().take());
         if self.sink_writes {
-            self.recorder.set_written(self.recorder.rendered());
+            write_all(self.recorder.outlet());
         }
     }
 
@@ -180,7 +180,7 @@ impl Script {
     fn turn_over(&mut self) {
         for _ in 0..1000 {
             let wants = self.session.wants();
-            let written = wants.written.is_some_and(|target| self.recorder.written() >= target);
+            let written = wants.written.is_some_and(|target| self.recorder.reached() >= target);
             let flushed = wants.flushed && self.down_pending == 0;
             if written || flushed || (wants.room && self.recorder.has_room()) {
                 self.call(&[], |session, _, turn, up, down| {
@@ -355,7 +355,7 @@ impl Script {
     /// The sink writes again.
     pub(super) fn sink_recovers(&mut self) -> &mut Self {
         self.sink_writes = true;
-        self.recorder.set_written(self.recorder.rendered());
+        write_all(self.recorder.outlet());
         self.turn_over();
         self
     }
@@ -431,4 +431,9 @@ pub(super) fn command(line: &str) -> Vec<u8> {
     let mut out = Vec::new();
     crate::resp::encode::command(&mut out, &words);
     out
+}
+
+/// The sink has written all there is.
+fn write_all(outlet: &mut Outlet) {
+    outlet.set_written(outlet.rendered());
 }

@@ -56,7 +56,7 @@ pub(super) enum Replies {
 /// A command whose slot is open and whose bytes wait at the front of the input for its `begin` line to be written.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// `Recorder::written` must reach this.
+    /// `Recorder::reached` must be at least this.
     pub(super) target: u64,
     /// What goes up then.
     pub(super) bytes: BegunBytes,

@@ -55,6 +55,8 @@ pub struct Setup {
     pub log: &'static str,
     /// Whole tables.
     pub more: &'static str,
+    /// Further outputs of the audit stream, each beginning with a comma.
+    pub outputs: &'static str,
     /// Further keys of `[audit]`.
     pub audit: &'static str,
     /// Records go to standard output instead of a file.
@@ -78,6 +80,7 @@ impl Setup {
             limits: "",
             log: "",
             more: "",
+            outputs: "",
             audit: "",
             to_stdout: false,
             disk_full: false,
@@ -114,14 +117,14 @@ impl Setup {
             )
             .unwrap();
         }
-        let Self { allow, roles, tls, limits, audit, log, more, .. } = self;
+        let Self { allow, roles, tls, limits, outputs, audit, log, more, .. } = self;
         let crl = if dir.join("ca.crl").exists() { "\"ca.crl\"" } else { "" };
         let output = if self.to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
         write!(
             text,
             "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n{tls}\n\
              [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
-             [audit]\noutput = [{output}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
+             [audit]\noutput = [{output}{outputs}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
         )
         .unwrap();
         let path = dir.join("ravelin.toml");

@@ -60,6 +60,7 @@ impl Stub {
             limits: "",
             log: "",
             more: super::twins::ALLOW_ALL,
+            outputs: "",
             audit: "",
             to_stdout: false,
             disk_full: false,

@@ -2,8 +2,9 @@
 
 use super::super::probe::{self, Finding};
 use crate::{
+    audit::outlet::{Arguments, OnFull, Shape},
     command::catalog,
-    config::settings::{AuditOutput, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{AuditOutput, AuditTarget, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::identity::Role,
     tls::{Description, server::Tls},
@@ -101,10 +102,13 @@ impl Facts {
             let found = facts.service(each, settings, ask_redis);
             facts.services.push(found);
         }
-        if let AuditOutput::File(path) = &settings.audit.output
-            && let Some(folder) = path.parent().filter(|folder| !folder.is_dir())
-        {
-            facts.errors.push(format!("audit.output: there is no folder {}", folder.display()));
+        for output in &settings.audit.outputs {
+            if let AuditTarget::File(path) = &output.target
+                && let Some(folder) = path.parent().filter(|folder| !folder.is_dir())
+            {
+                let name = &output.plan.name;
+                facts.errors.push(format!("audit.output {name}: there is no folder {}", folder.display()));
+            }
         }
         let wanted =
             u64::from(settings.limits.max_connections.get()).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE);
@@ -322,18 +326,34 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
                 size(settings.audit.queue.try_into().unwrap_or(u64::MAX))
             ),
         ),
-        (
-            "audit",
-            format!(
-                "to {}, {}",
-                match &settings.audit.output {
-                    AuditOutput::Stdout => "standard output".to_owned(),
-                    AuditOutput::File(path) => path.display().to_string(),
-                },
-                if settings.audit.show_keys { "with keys, without values" } else { "without keys and values" }
-            ),
-        ),
+        ("audit", settings.audit.outputs.iter().map(audit_output).collect::<Vec<_>>().join("; ")),
         ("admin", settings.admin.map_or("none".to_owned(), |admin| format!("http://{}", admin.address))),
         ("log", format!("{:?}, {}, to standard error", settings.log.format, settings.log.level.name()).to_lowercase()),
     ]
+}
+
+/// One of the audit stream's outputs, in words.
+fn audit_output(output: &AuditOutput) -> String {
+    let plan = &output.plan;
+    let mut words = vec![format!("to {}", output.target)];
+    words.push(
+        match plan.arguments {
+            Arguments::None => "without keys and values",
+            Arguments::Keys => "with keys, without values",
+        }
+        .to_owned(),
+    );
+    if plan.shape == Shape::Compact {
+        words.push("compact".to_owned());
+    }
+    if plan.filter.is_some() {
+        words.push("filtered".to_owned());
+    }
+    if plan.sample.is_some() {
+        words.push("sampled".to_owned());
+    }
+    if plan.on_full == OnFull::Drop {
+        words.push("dropping what there is no room for".to_owned());
+    }
+    words.join(", ")
 }

@@ -1,6 +1,7 @@
 //! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
+mod audit;
 mod credentials;
 mod guards;
 mod limits;
@@ -12,8 +13,8 @@ mod terms;
 use super::{
     decode::{Item, nearest},
     error::{At, Report},
-    raw::{RawAdmin, RawAdmission, RawAudit, RawConfig, RawLog, RawPolicy, RawTls},
-    settings::{Admin, Audit, AuditOutput, Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
+    raw::{RawAdmin, RawAdmission, RawConfig, RawLog, RawPolicy, RawTls},
+    settings::{Admin, Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -51,7 +52,7 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
     );
     let bans = credentials::bans(raw.bans, report);
     let admin = raw.admin.map(|item| admin(&item, &services, report));
-    let (audit, log) = (audit(raw.audit, &paths, report), log(raw.log, report));
+    let (audit, log) = (audit::audit(raw.audit, &services, &paths, report), log(raw.log, report));
     Settings { file: file.to_path_buf(), services, limits, bans, audit, admin, log, warnings: Vec::new() }
 }
 
@@ -263,55 +264,6 @@ fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
         ));
     }
     Floor { deny: list, shadow: shadow.list, scripts, places }
-}
-
-fn audit(item: Option<Item<RawAudit>>, paths: &Paths, report: &mut Report) -> Audit {
-    let defaults = Audit::default();
-    let Some(Item { value: raw, .. }) = item else { return defaults };
-    let arguments = planned(
-        raw.arguments,
-        &["hashed", "values"],
-        "expected \"keys\" or \"none\": argument values are never recorded",
-        report,
-    );
-    let on_full = planned(raw.on_full, &["drop"], "expected \"stall\": nothing is lost silently", report);
-    choice(on_full.as_ref(), &[("stall", ())], (), report);
-    let mut output = defaults.output;
-    if let Some(Item { at, value: outputs }) = raw.output {
-        match outputs.len() {
-            0 => {
-                report
-                    .error(&at, "there is no output")
-                    .hint("write [{ stdout = {} }] or [{ file = { path = \"…\" } }]");
-            }
-            1 => {}
-            count => {
-                report
-                    .error(&at, format!("expected exactly one output, found {count}"))
-                    .hint("several outputs are planned and not in this version; keep one");
-            }
-        }
-        for Item { at, value: each } in outputs {
-            match (each.stdout, each.file) {
-                (Some(_), None) => output = AuditOutput::Stdout,
-                (None, Some(file)) => {
-                    let hint = "write { file = { path = \"/var/log/ravelin/audit.jsonl\" } }";
-                    let path = paths.required(file.value.path.as_ref(), &file.at, "path", hint, report);
-                    output = AuditOutput::File(path);
-                }
-                (_, _) => {
-                    report
-                        .error(&at, "expected one of stdout and file")
-                        .hint("write { stdout = {} } or { file = { path = \"…\" } }");
-                }
-            }
-        }
-    }
-    Audit {
-        output,
-        show_keys: choice(arguments.as_ref(), &[("keys", true), ("none", false)], defaults.show_keys, report),
-        queue: limits::bytes(raw.queue.as_ref(), limits::QUEUE, defaults.queue, report),
-    }
 }
 
 fn admin(item: &Item<RawAdmin>, services: &[super::settings::Service], report: &mut Report) -> Admin {

@@ -331,8 +331,8 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (with("[audit]\noutput = []"), "ravelin.toml:20:10", &["audit.output: there is no output"]),
         (
             with("[audit]\noutput = [{ stdout = {} }, { stdout = {} }]"),
-            "ravelin.toml:20:10",
-            &["exactly one output, found 2", "planned"],
+            "ravelin.toml:20:28",
+            &["standard output is the place of output \"stdout\" already"],
         ),
         (
             with("[audit]\noutput = [{ stdout = {}, file = { path = \"x\" } }]"),
@@ -345,9 +345,38 @@ fn every_fault_names_its_place_and_what_was_expected() {
             "ravelin.toml:20:",
             &["audit.output.0.file.keep: this key is planned"],
         ),
-        (with("[audit]\narguments = \"values\""), "ravelin.toml:20:13", &["\"values\" is planned", "never recorded"]),
+        (
+            with("[audit]\narguments = \"values\""),
+            "ravelin.toml:20:13",
+            &["expected \"keys\" or \"none\", found \"values\""],
+        ),
         (with("[audit]\narguments = \"all\""), "ravelin.toml:20:13", &["expected \"keys\" or \"none\""]),
-        (with("[audit]\non_full = \"drop\""), "ravelin.toml:20:11", &["\"drop\" is planned"]),
+        (with("[audit]\non_full = \"dropp\""), "ravelin.toml:20:11", &["did you mean \"drop\"?"]),
+        (
+            with("[audit]\noutput = [{ stdout = {}, filter = { roles = [\"ap\"] } }]"),
+            "ravelin.toml:20:",
+            &["there is no role \"ap\"", "did you mean \"app\"?"],
+        ),
+        (
+            with("[audit]\noutput = [{ stdout = {}, filter = { commands = [\"GETT\"] } }]"),
+            "ravelin.toml:20:",
+            &["\"GETT\"", "did you mean"],
+        ),
+        (
+            with("[audit]\noutput = [{ stdout = {}, filter = { slower_than = \"2h\" } }]"),
+            "ravelin.toml:20:",
+            &["audit.output.0.filter.slower_than"],
+        ),
+        (
+            with("[audit]\noutput = [{ stdout = {}, sample = \"0.5\" }]"),
+            "ravelin.toml:20:",
+            &["expected a part between 0.001% and 100%"],
+        ),
+        (
+            with("[audit]\noutput = [{ stdout = {}, name = \"a\" }, { file = { path = \"x\" }, name = \"a\" }]"),
+            "ravelin.toml:20:",
+            &["there is an output \"a\" already"],
+        ),
         (with("[audit]\nqueue = 5"), "ravelin.toml:20:9", &["audit.queue: expected 64KiB to 1GiB, found 5B"]),
         (with("[admin]"), "ravelin.toml:19:", &["admin.address: is missing"]),
         (with("[admin]\naddress = \"127.0.0.1:6380\""), "ravelin.toml:20:11", &["taken by service cache"]),

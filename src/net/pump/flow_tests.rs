@@ -214,13 +214,13 @@ impl Future for Watched {
 async fn write_late(desk: Rc<Desk>) {
     loop {
         pass(7).await;
-        let rendered = {
-            let mut tools = desk.tools();
-            let lines = tools.recorder.take();
-            tools.recorder.recycle(lines);
-            tools.recorder.rendered()
-        };
-        desk.written(rendered);
+        desk.record(|tools| {
+            let outlet = tools.recorder.outlet();
+            let lines = outlet.take();
+            outlet.recycle(lines);
+            outlet.set_written(outlet.rendered());
+        });
+        desk.advanced();
     }
 }
 

@@ -654,20 +654,24 @@ fn a_session_that_waits_for_its_line_goes_on_when_it_is_written() {
     run(async {
         let lines = Lines::new();
         let desk = desk();
-        let rendered = desk.record(|tools| {
+        let (mark, rendered) = desk.record(|tools| {
             let stop = ProcessEvent::Stop { reason: "drained", us: 1 };
             tools.recorder.process(tools.clock.now(), &stop);
-            tools.recorder.rendered()
+            (tools.recorder.mark(), tools.recorder.outlet().rendered())
         });
-        lines.wants(|wants| wants.written = Some(rendered));
+        let written = |desk: &Desk, bytes| {
+            desk.tools().recorder.outlet().set_written(bytes);
+            desk.advanced();
+        };
+        lines.wants(|wants| wants.written = Some(mark));
         lines.0.borrow_mut().after_resume = Some(OPEN);
         let Stage { mut client, redis: _redis, desk, pump, .. } = stage_at(desk, &lines, 64, FLUSH);
         let _over = tokio::task::spawn_local(pump);
         settle().await;
-        desk.written(rendered - 1);
+        written(&desk, rendered - 1);
         settle().await;
         assert_eq!(lines.told(), Vec::<String>::new());
-        desk.written(rendered);
+        written(&desk, rendered);
         expect(&mut client, b"resumed\n").await;
         assert_eq!(lines.told(), ["resume"]);
     });

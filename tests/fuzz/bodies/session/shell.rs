@@ -134,7 +134,7 @@ impl Run {
             if wants.done {
                 return;
             }
-            let written = wants.written.is_some_and(|written| self.recorder.written() >= written);
+            let written = wants.written.is_some_and(|written| self.recorder.reached() >= written);
             let due = wants.wake_at_us.is_some_and(|at| at <= self.now.mono_us);
             if written || due || (wants.room && self.recorder.has_room()) || (wants.flushed && self.unread == 0) {
                 self.resume();
@@ -229,13 +229,13 @@ impl Run {
     }
 
     pub(super) fn write(&mut self, most: u64) {
-        let lines = self.recorder.take();
+        let lines = self.recorder.outlet().take();
         self.records +=
             lines.split(|byte| *byte == b'\n').filter(|line| find(line, b"\"event\":\"command\"").is_some()).count()
                 as u64;
         self.lines = if lines.is_empty() { std::mem::take(&mut self.lines) } else { lines };
-        let written = self.recorder.written().saturating_add(most);
-        self.recorder.set_written(written);
+        let written = self.recorder.outlet().written().saturating_add(most);
+        self.recorder.outlet().set_written(written);
     }
 }
 

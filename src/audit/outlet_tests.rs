@@ -1,0 +1,239 @@
+//! Several outputs at one pen.
+
+use super::{
+    encode::{ConnectionFacts, MAX_LINE},
+    event::{ConnectionEvent, ProcessEvent},
+    filter::{Commands, Events, Filter, Wish},
+    outlet::{Arguments, OnFull, Outlet, Plan, Sample, Shape},
+    record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+};
+use crate::{command::catalog, moment::Moment, resp::reply::Class};
+use serde_json::Value;
+
+const NOW: Moment = Moment { mono_us: 1, wall_us: 1_795_209_003_412_345 };
+
+fn facts(role: &str) -> ConnectionFacts {
+    ConnectionFacts::new("9f3c-17", "cache", "10.2.7.9:51022".parse().unwrap(), "cn:api", role, None)
+}
+
+fn record(name: &str) -> CommandRecord<'static> {
+    CommandRecord {
+        name: Name::Known(catalog::by_full_name(name).unwrap()),
+        db: 0,
+        argc: 2,
+        keys: KeyList { bytes: b"\x01\0k", total: 1, undeterminable: false, script: None },
+        context: Context::TopLevel,
+        tx: None,
+        rule: None,
+        shadow: None,
+        local: false,
+        outcome: Outcome::Ran,
+        class: Some(Class::Bulk),
+        error: None,
+        elements: None,
+        bytes_in: 20,
+        bytes_out: 7,
+        us: Some(90),
+    }
+}
+
+fn denied() -> CommandRecord<'static> {
+    CommandRecord { rule: Some("r"), outcome: Outcome::Denied, us: None, class: None, ..record("get") }
+}
+
+fn plan(name: &str) -> Plan {
+    Plan { name: name.into(), ..Plan::default() }
+}
+
+fn only(wish: Wish) -> Option<Filter> {
+    Some(Filter::new(wish))
+}
+
+/// The lines of each output.
+fn lines(pen: &mut Recorder) -> Vec<Vec<Value>> {
+    let parse = |outlet: &mut Outlet| {
+        let text = String::from_utf8(outlet.take()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    pen.outlets().map(parse).collect()
+}
+
+fn numbers(lines: &[Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn each_output_takes_what_it_asks_for_under_the_numbers_of_the_whole_stream() {
+    let roles = Wish { roles: vec!["app".into()], ..Wish::default() };
+    let plans = [
+        plan("all"),
+        Plan { filter: only(Wish { events: Events::Denied, ..Wish::default() }), ..plan("denied") },
+        Plan { filter: only(roles), ..plan("app") },
+        Plan {
+            filter: only(Wish { commands: Some(Commands::new(catalog::by_full_name("set"))), ..Wish::default() }),
+            ..plan("set")
+        },
+    ];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    let src = "10.2.7.9:51022".parse().unwrap();
+    let [app, other] = ["app", "other"].map(|role| facts(role).for_outlets(&plans, role, src));
+    pen.process(NOW, &ProcessEvent::Stop { reason: "drained", us: 1 });
+    pen.connection(NOW, &app, &ConnectionEvent::Open);
+    pen.connection(NOW, &other, &ConnectionEvent::Open);
+    pen.command(NOW, &app, &record("get"));
+    pen.command(NOW, &other, &record("set"));
+    pen.command(NOW, &other, &denied());
+    pen.begin(NOW, &app, &record("flushall"));
+    let lines = lines(&mut pen);
+    let found: Vec<_> = lines.iter().map(|lines| numbers(lines)).collect();
+    assert_eq!(found, [vec![1, 2, 3, 4, 5, 6, 7], vec![1, 2, 3, 6], vec![1, 2, 4, 7], vec![1, 2, 3, 5]]);
+    let counters = pen.counters();
+    let filtered: Vec<_> = counters.outlets.iter().map(|of| (of.lines, of.filtered, of.last_seq)).collect();
+    assert_eq!(filtered, [(7, 0, 7), (4, 3, 6), (4, 3, 7), (4, 3, 5)]);
+    assert_eq!(counters.records, 7);
+}
+
+#[test]
+fn an_output_without_arguments_names_no_key() {
+    let plans = [plan("keys"), Plan { arguments: Arguments::None, ..plan("none") }];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    pen.command(NOW, &facts("app"), &record("get"));
+    let lines = lines(&mut pen);
+    assert_eq!(lines[0][0]["keys"], serde_json::json!(["k"]));
+    assert_eq!(lines[1][0].get("keys"), None);
+    assert_eq!(lines[1][0]["argc"], 2);
+}
+
+#[test]
+fn a_compact_line_leaves_out_what_its_connection_and_most_commands_have_in_common() {
+    let plans = [Plan { shape: Shape::Compact, ..plan("compact") }];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    let facts = facts("app");
+    pen.connection(NOW, &facts, &ConnectionEvent::Open);
+    pen.command(NOW, &facts, &record("get"));
+    pen.command(NOW, &facts, &CommandRecord { db: 3, keys: KeyList::default(), ..denied() });
+    pen.command(
+        NOW,
+        &facts,
+        &CommandRecord { context: Context::Multi, tx: Some(1), outcome: Outcome::Queued, ..record("get") },
+    );
+    let text = String::from_utf8(pen.outlet().take()).unwrap();
+    let bodies: Vec<_> = text.lines().map(|line| line.split_once("\"event\":").unwrap().1).collect();
+    assert_eq!(
+        bodies,
+        [
+            concat!(
+                r#""connection_open","conn":"9f3c-17","service":"cache","src":"10.2.7.9:51022","identity":"cn:api","#,
+                r#""role":"app","upstream_user":null}"#
+            ),
+            r#""command","conn":"9f3c-17","cmd":"GET","argc":2,"keys":["k"],"reply":"bulk","bytes_in":20,"bytes_out":7,"us":90}"#,
+            concat!(
+                r#""command","conn":"9f3c-17","db":3,"cmd":"GET","argc":2,"verdict":"deny","rule":"r","#,
+                r#""outcome":"denied","reply":null,"bytes_in":20,"bytes_out":7,"us":null}"#
+            ),
+            concat!(
+                r#""command","conn":"9f3c-17","cmd":"GET","argc":2,"keys":["k"],"context":"multi","tx":1,"#,
+                r#""outcome":"queued","reply":"bulk","bytes_in":20,"bytes_out":7,"us":90}"#
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_full_output_that_drops_stops_nobody_and_tells_exactly_what_is_missing() {
+    let plans = [Plan { on_full: OnFull::Drop, ..plan("lossy") }];
+    let mut pen = Recorder::with_outlets(0, 0, &plans);
+    let facts = facts("app");
+    let total = 2000_u64;
+    let mut seen = Vec::new();
+    for number in 1..=total {
+        assert!(pen.has_room());
+        pen.command(NOW, &facts, &record("get"));
+        assert_eq!(pen.reached(), number, "a begin line does not wait for it");
+        if number % 700 == 0 {
+            seen.extend(lines(&mut pen).remove(0));
+            let rendered = pen.outlet().rendered();
+            pen.outlet().set_written(rendered);
+        }
+    }
+    pen.outlet().set_written(u64::MAX);
+    pen.command(NOW, &facts, &record("get"));
+    seen.extend(lines(&mut pen).remove(0));
+    let mut next = 1;
+    let (mut gaps, mut dropped) = (0, 0);
+    for line in &seen {
+        let seq = line["seq"].as_u64().unwrap();
+        if line["event"] == "gap" {
+            assert_eq!((line["output"].as_str(), line["first_seq"].as_u64()), (Some("lossy"), Some(next)));
+            assert_eq!(line["dropped"].as_u64().unwrap(), seq - next + 1);
+            gaps += 1;
+            dropped += seq - next + 1;
+        } else {
+            assert_eq!(seq, next);
+        }
+        next = seq + 1;
+    }
+    assert_eq!(next, total + 2, "the last command was taken");
+    assert!(gaps >= 2, "{gaps}");
+    assert_eq!(pen.counters().outlets[0].dropped, dropped);
+}
+
+#[test]
+fn a_sample_takes_its_part_and_every_denial_and_announced_command() {
+    let plans = [Plan { sample: Some(Sample(u32::MAX / 10)), ..plan("tenth") }];
+    let mut pen = Recorder::with_outlets(0, 64 << 20, &plans);
+    let facts = facts("app");
+    for _ in 0..10_000 {
+        pen.command(NOW, &facts, &record("get"));
+    }
+    let drawn = pen.counters().outlets[0].lines;
+    assert!((850..1150).contains(&drawn), "{drawn} of 10000 at one in ten");
+    for _ in 0..100 {
+        pen.command(NOW, &facts, &denied());
+        pen.command(NOW, &facts, &record("flushall"));
+    }
+    assert_eq!(pen.counters().outlets[0].lines, drawn + 200);
+}
+
+#[test]
+fn a_begin_line_has_reached_the_sinks_once_every_one_that_waits_has_written_it() {
+    let only_set = Wish { commands: Some(Commands::new(catalog::by_full_name("set"))), ..Wish::default() };
+    let plans = [
+        plan("first"),
+        plan("second"),
+        Plan { on_full: OnFull::Drop, ..plan("lossy") },
+        Plan { filter: only(only_set), ..plan("set") },
+    ];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    let facts = facts("app");
+    pen.begin(NOW, &facts, &record("flushall"));
+    let mark = pen.mark();
+    assert!(pen.reached() < mark);
+    drop(lines(&mut pen));
+    for (index, reached) in [(0, false), (1, true)] {
+        let outlet = pen.outlets().nth(index).unwrap();
+        let rendered = outlet.rendered();
+        outlet.set_written(rendered - 1);
+        assert!(pen.reached() < mark, "not the whole line yet");
+        pen.outlets().nth(index).unwrap().set_written(rendered);
+        assert_eq!(pen.reached() >= mark, reached);
+    }
+    // What comes behind it does not undo that, and need not be written first.
+    pen.command(NOW, &facts, &record("get"));
+    drop(lines(&mut pen));
+    assert!(pen.reached() >= mark && pen.reached() < pen.mark());
+}
+
+#[test]
+fn a_stalled_output_stalls_the_pen_whatever_the_others_do() {
+    let plans = [Plan { on_full: OnFull::Drop, ..plan("lossy") }, plan("strict")];
+    let mut pen = Recorder::with_outlets(0, 2 * MAX_LINE, &plans);
+    while pen.has_room() {
+        pen.command(NOW, &facts("app"), &record("get"));
+    }
+    let strict = pen.outlets().nth(1).unwrap();
+    let rendered = strict.rendered();
+    assert!(rendered <= 2 * MAX_LINE as u64);
+    strict.set_written(rendered);
+    assert!(pen.has_room());
+}
