@@ -313,6 +313,9 @@ tables! {
         max_connections_per_address: i64,
         /// From accept to an authenticated client, "100ms" to "5m". Default "5s".
         handshake_timeout: String,
+        /// From the handshake (or RESET) to the client's first right password, where `client_auth = "verify"`, "1s" to "1h"; a
+        /// look-up that is under way may end. Default "1m".
+        login_timeout: String,
         /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
         /// subscription or stream is live. Default "0s".
         idle_timeout: String,

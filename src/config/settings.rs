@@ -398,6 +398,7 @@ impl Service {
             stream_from: STREAM_FROM,
             held_command_max: limits.held_command,
             unanswered_max: limits.unanswered,
+            login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),

@@ -17,7 +17,7 @@ use super::acl::{self, Acl};
 use super::databases::{Databases, reaches_all, scripts_keep_to_theirs};
 use super::guards::{self, Guards};
 use super::presets::{self, Preset};
-use super::rename::Renames;
+use super::rename::{Renames, shows_words};
 use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
 use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
@@ -179,6 +179,9 @@ impl Policy {
             match row.effect {
                 Effect::Unsupported => compiler.deny_whatever(id, Denial::command(RuleId::UNSUPPORTED)),
                 Effect::AccessControl => compiler.deny_whatever(id, Denial::command(RuleId::ACCESS_CONTROL)),
+                _ if !guards.guards.renames.is_empty() && shows_words(row) => {
+                    compiler.deny_whatever(id, Denial::command(RuleId::RENAMED));
+                }
                 _ => {}
             }
         }
@@ -378,10 +381,10 @@ impl Policy {
         };
         let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
         warnings.extend(self.guards.guards.parameters.warnings());
-        let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
+        let telling = names(&|id, row| open(id) && row.effect == Effect::Replication);
         if !self.renames().is_empty() && !telling.is_empty() {
             warnings.push(format!(
-                "commands are renamed, and {} can show what to: deny them to who is not to learn it",
+                "commands are renamed, and what a replica is sent by {} shows what to: deny them to who is not to learn it",
                 telling.join(", ")
             ));
         }
@@ -457,24 +460,6 @@ const TAKEOVER: &[&str] = &[
     "replicaof",
     "slaveof",
     "sync",
-];
-
-/// Commands whose replies show commands by the name that the server knows them by.
-const TELL_NAMES: &[&str] = &[
-    "acl|cat",
-    "acl|getuser",
-    "acl|list",
-    "acl|log",
-    "client|list",
-    "command",
-    "command|docs",
-    "command|info",
-    "command|list",
-    "commandlog|get",
-    "info",
-    "latency|histogram",
-    "monitor",
-    "slowlog|get",
 ];
 
 /// Commands that do the same under another name.

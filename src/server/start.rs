@@ -215,6 +215,10 @@ pub(super) fn start_threads(
 fn answer_about_bans(book: &BanBook, clock: Clock, order: &BanOrder<'_>) -> BanAnswer {
     match order {
         BanOrder::List => BanAnswer::Listed(book.list(clock.now())),
+        BanOrder::Count => {
+            let (addresses, certificates) = book.count(clock.now());
+            BanAnswer::Counted { addresses, certificates }
+        }
         BanOrder::Clear(None) => {
             let cleared = book.open().clear_all();
             tracing::warn!(cleared, "all bans were cleared from the admin side");

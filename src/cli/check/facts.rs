@@ -296,8 +296,9 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
         (
             "timeouts",
             format!(
-                "handshake {}, idle {}, Redis {}, flush {}, drain {}",
+                "handshake {}, login {}, idle {}, Redis {}, flush {}, drain {}",
                 time(limits.handshake_timeout),
+                time(limits.login_timeout),
                 never(limits.idle_timeout),
                 time(limits.upstream_connect_timeout),
                 time(limits.flush_timeout),
