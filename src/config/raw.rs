@@ -364,7 +364,7 @@ tables! {
     RawAudit {
         /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
         output: List<RawOutput>,
-        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that [audit.values] names) or "none". Never a secret.
+        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that audit.values names) or "none". Never a secret.
         arguments: String,
         /// A file with at least 32 random characters (openssl rand -hex 32) that nobody else can read: keys are hashed with them, HMAC-SHA-256 cut to 16 bytes.
         hash_key_file: String,
@@ -420,7 +420,7 @@ tables! {
     }
     planned []
 
-    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as [audit] says it.
+    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as the table audit says it.
     RawOutput {
         /// Standard output.
         stdout: RawStdout,
