@@ -1,6 +1,7 @@
 //! What denylists mean, and what is said of wrong ones.
 
 use super::fault::edits;
+use super::warnings::{TAKEOVER, TWINS};
 use super::*;
 
 fn policy(deny: &[&str]) -> Policy {
