@@ -13,7 +13,7 @@
 
 use super::{
     encode::{LABEL_MAX, MAX_LINE},
-    json::{base64, number, number_field, text_field},
+    json::{all_plain, base64, number, number_field, text_field},
     keys::{DIGEST, Hash, SIGNATURE, SignKey, hex},
     stamp::Stamp,
 };
@@ -369,6 +369,12 @@ impl Checkpoint {
         let fields: Fields = serde_json::from_slice(line).ok()?;
         let is_digest = |text: &str| text.len() == 2 * DIGEST && text.bytes().all(|b| b.is_ascii_hexdigit());
         if fields.v != 1 || fields.n == 0 || !is_digest(&fields.sha256) {
+            return None;
+        }
+        // They are shown to people.
+        let optional = [&fields.after_chain, &fields.after_sha256, &fields.why, &fields.key];
+        let texts = [&fields.ts, &fields.output, &fields.chain, &fields.reason];
+        if !texts.into_iter().chain(optional.into_iter().flatten()).all(|text| all_plain(text.as_bytes())) {
             return None;
         }
         let hashed = memchr::memmem::find(line, HASHED_END)?;

@@ -264,6 +264,10 @@ impl Verifier {
                 self.find(Kind::Missing, place, None, text);
             }
             self.note(Note::BeginsLater { place, n: new.n });
+            // Whoever kept the end of the file before can prove that this one follows it.
+            for (anchor, found) in &mut self.report.anchors {
+                *found |= anchor.precedes(new) && digest_is(anchor.hash(), new);
+            }
         }
         self.pens.settle(new, place, new.reason == "start" || new.reason == "resume");
     }

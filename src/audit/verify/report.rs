@@ -1,6 +1,6 @@
 //! What came of it.
 
-use crate::audit::chain::Checkpoint;
+use crate::audit::{chain::Checkpoint, keys::Hash};
 
 /// A line of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +128,22 @@ impl Anchor {
         match self {
             Self::Line(known, _) => known.line == checkpoint.line,
             Self::Digest(known) => known.eq_ignore_ascii_case(&checkpoint.sha256),
+        }
+    }
+
+    /// Whether a file that begins with `checkpoint` should follow the one that ended with this.
+    pub(super) fn precedes(&self, checkpoint: &Checkpoint) -> bool {
+        match self {
+            Self::Line(known, _) => known.chain == checkpoint.chain && known.n.checked_add(1) == Some(checkpoint.n),
+            Self::Digest(_) => false,
+        }
+    }
+
+    /// Over its line, if that is known.
+    pub(super) fn hash(&self) -> Hash {
+        match self {
+            Self::Line(known, _) => Hash::of(&known.line),
+            Self::Digest(_) => Hash::new(),
         }
     }
 

@@ -218,6 +218,22 @@ fn an_end_that_was_cut_off_is_seen_by_a_head_alone() {
 }
 
 #[test]
+fn the_kept_end_of_one_file_proves_that_the_next_one_follows_it() {
+    let files = Stream::usual(None);
+    let kept = |file: usize| {
+        let last = Checkpoint::parse(lines_of(&files[file]).last().unwrap()).unwrap();
+        Wish { anchors: vec![Anchor::Line(Box::new(last), "kept".to_owned())], ..Wish::default() }
+    };
+    assert_eq!(verify_with(kept(0), &files[1..], 99).verdict(), Verdict::Proven);
+    assert_eq!(found(&verify_with(kept(0), &files[2..], 99)).0, Kind::Head);
+    // One that was made anew does not follow it.
+    let mut forged = Chain::behind("file", &Checkpoint::parse(lines_of(&files[0]).last().unwrap()).unwrap(), None);
+    forged.append(b"x");
+    let line = forged.render(NOW.wall_us, &Reason::Open, true);
+    assert_eq!(found(&verify_with(kept(0), &[line], 99)).0, Kind::Head);
+}
+
+#[test]
 fn signatures_are_of_the_key_or_the_checkpoint_is_named() {
     let signer = key();
     let files = Stream::usual(Some(signer.clone()));
