@@ -103,6 +103,8 @@ pub mod record;
 pub mod sink;
 mod stamp;
 
+pub(crate) use json::hidden;
+
 #[cfg(test)]
 mod outlet_tests;
 #[cfg(test)]
