@@ -160,7 +160,7 @@ fn a_rule_is_shown_with_the_line_it_was_written_on() {
     let redis = Redis::with_password(PASSWORD);
     let proxy = Proxy::with(&Setup::before(&redis).with(|setup| {
         setup.roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\ndeny = [\n  \"GETDEL\",\n  \"@hyperloglog\",\n]\n\
-                       [[role]]\nname = \"reader\"\nmatch = [{ cn = \"reader\" }]\nrules = \"+@read ~cache:*\"";
+                       [[role]]\nname = \"reader\"\nmatch = [{ cn = \"reader\" }]\nrules = \"+@read +select ~cache:*\"\ndatabases = [3]";
         setup.more = "[policy]\ndeny = [\"preset:hardened\",\n  \"@hyperloglog\"]\nshadow = [\"MGET\"]";
     }));
     let text = fs::read_to_string(proxy.path("ravelin.toml")).unwrap();
@@ -174,6 +174,7 @@ fn a_rule_is_shown_with_the_line_it_was_written_on() {
         ("app", "MGET a", "policy.shadow.0", line_of("shadow = ")),
         ("reader", "SET cache:a 1", "role.1.rules", line_of("rules = ")),
         ("reader", "GET other", "role.1.rules", line_of("rules = ")),
+        ("reader", "SELECT 4", "role.1.databases", line_of("databases = ")),
     ] {
         let ran = explain(&proxy, &["--json", "--as", role], &format!("{command}\n"));
         let answer = &ran.answers()[0];

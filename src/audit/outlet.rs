@@ -5,13 +5,14 @@
 //! had to drop leaves a `gap` record.
 
 use super::{
+    arguments::HashKey,
     counters::OutletCounters,
     encode::MAX_LINE,
     filter::{Filter, Verdict, verdict},
     json::{number, number_field, text_field},
     record::{CommandRecord, Name},
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// Most outputs there may be: one bit each in a connection's facts.
 pub const OUTLETS_MAX: usize = 16;
@@ -34,9 +35,13 @@ pub enum Shape {
 pub enum Arguments {
     /// Nothing but their number.
     None,
+    /// The keys, hashed with [`Plan::hash_key`].
+    Hashed,
     /// The keys.
     #[default]
     Keys,
+    /// The keys, and the values of the words where [`super::arguments::Values`] keeps them.
+    Values,
 }
 
 /// What becomes of a record that there is no room for.
@@ -62,6 +67,8 @@ pub struct Plan {
     pub shape: Shape,
     /// What they say of arguments.
     pub arguments: Arguments,
+    /// What keys are hashed with, for [`Arguments::Hashed`].
+    pub hash_key: Option<Arc<HashKey>>,
     /// Which of them; all without one.
     pub filter: Option<Filter>,
     /// How many of the commands that were not denied and had no `begin` line; all without one.
@@ -216,9 +223,10 @@ impl Outlet {
         &self.plan
     }
 
-    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>) -> bool {
+    /// Whether the record of a command is wanted; a `notable` one is in every sample.
+    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>, notable: bool) -> bool {
         self.plan.filter.as_ref().is_none_or(|filter| filter.takes_command(record))
-            && (self.plan.sample.is_none() || self.is_drawn(record))
+            && (self.plan.sample.is_none() || notable || self.is_drawn(record))
     }
 
     pub(super) fn takes_begin(&self, record: &CommandRecord<'_>) -> bool {

@@ -18,7 +18,11 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    audit::outlet::{Arguments, Plan},
+    audit::{
+        arguments::Values,
+        outlet::{Arguments, Plan},
+        watch::Watches,
+    },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -183,13 +187,17 @@ pub struct Audit {
     pub outputs: Vec<AuditOutput>,
     /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// Whose values are kept, for outputs that show them.
+    pub values: Option<Arc<Values>>,
+    /// What is worth a second look.
+    pub watches: Watches,
 }
 
 impl Default for Audit {
     fn default() -> Self {
         let stdout =
             AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
-        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024 }
+        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
     }
 }
 
@@ -197,7 +205,13 @@ impl Audit {
     /// Whether some output shows keys.
     #[must_use]
     pub fn show_keys(&self) -> bool {
-        self.outputs.iter().any(|output| output.plan.arguments >= Arguments::Keys)
+        self.outputs.iter().any(|output| output.plan.arguments != Arguments::None)
+    }
+
+    /// What sessions of a role keep of their commands' words.
+    #[must_use]
+    pub fn values_of(&self, role: &str) -> Option<Arc<Values>> {
+        self.values.clone().filter(|values| values.are_kept_of(role))
     }
 
     /// What the outputs ask of the pens.
@@ -372,6 +386,7 @@ impl Service {
     #[must_use]
     pub fn session_config_of(&self, role: &str, listener: &Listener, limits: &Limits, audit: &Audit) -> SessionConfig {
         let mut config = self.session_config(listener, limits, audit);
+        config.values = audit.values_of(role);
         let Some(terms) = self.terms_of(role) else { return config };
         config.request.words_max = terms.limits.max_words.get();
         config.request.bulk_max = terms.limits.max_bulk;
@@ -401,9 +416,11 @@ impl Service {
             stream_from: STREAM_FROM,
             held_command_max: limits.held_command,
             unanswered_max: limits.unanswered,
+            login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
+            values: None,
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),
         }

@@ -117,7 +117,9 @@ pub(super) fn assign(
                 }
             };
             let of_rules = written.map(|item| places::of_kind("rules", &item.at, &policy, report));
-            let places = deny.places.iter().chain(&shadow.places).cloned().chain(of_rules.into_iter().flatten());
+            let of_databases = raw.databases.as_ref().map(|item| places::at("databases", &item.at, report));
+            let of_own = of_rules.into_iter().flatten().chain(of_databases);
+            let places = deny.places.iter().chain(&shadow.places).cloned().chain(of_own);
             service.rule_places.extend(places.map(|place| RulePlace { role: Some(name.clone()), ..place }));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));
