@@ -10,6 +10,7 @@ mod sketch;
 mod stats;
 mod tail;
 mod tally;
+mod verify;
 mod whose;
 mod words;
 
@@ -39,6 +40,12 @@ enum Deed {
     /// Takes a bounded amount of memory however long the stream is. Where there are too many names to count each, the most
     /// frequent are still found, and it is said by how much a count may be too low.
     Stats(stats::StatsArgs),
+    /// Prove that nothing was changed in files of the stream, or name the first line that was.
+    ///
+    /// Needs an output with `checkpoint`. Exits 0 if everything up to the last checkpoint is proven, 5 if not or if there is
+    /// nothing to prove it by. What stands behind the last checkpoint is said, and is no failure: the process may be
+    /// running, or was killed.
+    Verify(verify::VerifyArgs),
 }
 
 /// Does what is asked; see there for exit codes.
@@ -46,6 +53,7 @@ pub(super) fn main(args: &AuditArgs, color: ColorChoice) -> ExitCode {
     match &args.deed {
         Deed::Tail(args) => tail::main(args, color),
         Deed::Stats(args) => stats::main(args, color),
+        Deed::Verify(args) => verify::main(args),
     }
 }
 

@@ -26,6 +26,8 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The configuration, or a file it names, cannot be used.
     pub const CONFIG: u8 = 3;
+    /// `audit verify`: the stream is not what was written, or nothing proves that it is.
+    pub const UNPROVEN: u8 = 5;
     /// `explain`: a command is denied, or the client would not be let in.
     pub const DENIED: u8 = 6;
 }
@@ -45,7 +47,7 @@ pub mod exit {
     ),
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)",
+    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 5 not proven (audit verify) · 6 denied (explain)",
     after_long_help = "\
 To begin with:
   ravelin certs --dir pki --server localhost,127.0.0.1 --client app
@@ -61,7 +63,7 @@ While it runs:
 Every key of the file can be overridden: by --set limits.max_connections=500, or by an environment
 variable such as RAVELIN_LIMITS__MAX_CONNECTIONS=500 (two underscores for each dot).
 
-Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)"
+Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 5 not proven (audit verify) · 6 denied (explain)"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -85,7 +87,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what would become of a command, and by which rule.
     Explain(explain::ExplainArgs),
-    /// Read the audit stream: follow it, sum it up.
+    /// Read the audit stream: follow it, sum it up, prove it.
     Audit(audit::AuditArgs),
     /// List and lift bans of the running proxy.
     Bans(bans::BansArgs),
