@@ -108,6 +108,7 @@ pub mod outlet;
 pub mod record;
 pub mod sink;
 mod stamp;
+pub mod target;
 pub mod watch;
 
 #[cfg(test)]
