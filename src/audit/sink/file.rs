@@ -27,6 +27,9 @@ pub(super) struct LogFile {
     /// The last synchronising failed, and the log has said so.
     sync_failing: bool,
     rotator: Option<Rotator>,
+    /// A disk that is broken as long as it says so.
+    #[cfg(test)]
+    pub(super) broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl LogFile {
@@ -40,6 +43,8 @@ impl LogFile {
             unsynced: None,
             sync_failing: false,
             rotator: target.and_then(Rotator::new),
+            #[cfg(test)]
+            broken: std::sync::Arc::default(),
         };
         log.look();
         log
@@ -96,6 +101,10 @@ impl LogFile {
 
     /// Writes it to its disk. Pipes and terminals have none; that is no loss.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         match self.file.sync_data() {
             Err(error) if error.kind() != ErrorKind::InvalidInput => Err(error),
             _ => {
