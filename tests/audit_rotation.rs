@@ -180,7 +180,7 @@ fn a_rotation_that_fails_keeps_the_old_file_and_loses_nothing() {
     write_each(&mut pen, &ports[0], 100);
     assert_eq!(monitor.failing(), None, "commands do not wait for a rotation");
     end(&sink);
-    assert_eq!(files(&path), [path.clone()]);
+    assert_eq!(files(&path), std::slice::from_ref(&path));
     assert!(fs::metadata(&path).unwrap().size() > 2 * SIZE);
     assert!(is_without_holes(&sequence(&[path]), 100));
 }
