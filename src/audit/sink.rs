@@ -29,6 +29,9 @@ mod stream;
 mod syslog;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use super::target::Target;
 pub use port::{Ports, SinkPort};
 
@@ -38,10 +41,7 @@ use output::Output;
 use queue::{Shared, lock};
 use std::{
     io,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -87,17 +87,7 @@ impl Sink {
 
     fn open_as(plan: &Plan, target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
         let output = open(&target)?;
-        let shared = Arc::new(Shared {
-            name: plan.name.to_string(),
-            on_full: plan.on_full,
-            queue: Mutex::default(),
-            work: Condvar::new(),
-            closed: Condvar::new(),
-            ports: (0..ports).map(|_| queue::PortState::default()).collect(),
-            submitted: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            health: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(plan, ports));
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output).run())?;
         let ports =
