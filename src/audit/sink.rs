@@ -18,6 +18,7 @@
 //! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
 //! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
 
+pub mod tap;
 mod writer;
 
 use super::{
@@ -38,6 +39,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tap::Tap;
 use tokio::sync::Notify;
 use writer::Writer;
 
@@ -101,6 +103,7 @@ struct Shared {
     submitted: AtomicU64,
     written: AtomicU64,
     health: Mutex<Health>,
+    tap: Arc<Tap>,
 }
 
 /// What the ports have given and the thread has not taken.
@@ -159,6 +162,7 @@ impl Sink {
             submitted: AtomicU64::new(0),
             written: AtomicU64::new(0),
             health: Mutex::default(),
+            tap: Tap::new(&plan.name),
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("audit-sink".into()).spawn(move || Writer { shared: theirs, output }.run())?;
@@ -438,6 +442,12 @@ impl SinkMonitor {
     #[must_use]
     pub fn failing(&self) -> Option<String> {
         lock(&self.shared.health).failing.clone()
+    }
+
+    /// Where its lines can be looked at as they are written.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.shared.tap)
     }
 
     /// Bytes handed over and not yet written.

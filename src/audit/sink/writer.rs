@@ -47,6 +47,7 @@ impl Writer {
             drop(queue);
 
             self.write(&batch);
+            self.shared.tap.show(&batch.bytes);
             batch.clear();
             if let Some(next) = next {
                 self.output = next;
@@ -58,6 +59,7 @@ impl Writer {
                 {
                     tracing::error!(%error, "the audit file could not be synchronised to its disk");
                 }
+                self.shared.tap.end();
                 lock(&self.shared.queue).closed = true;
                 self.shared.closed.notify_all();
                 return;
