@@ -57,8 +57,7 @@ fn each_connection_says_who_it_is_and_what_it_is_doing() {
         assert_eq!((&row["identity"], &row["role"], &row["service"]), (&"app".into(), &"app".into(), &"cache".into()));
         assert!(row["src"].as_str().unwrap().starts_with("127.0.0.1:"));
         assert!(row["bytes_in"].as_u64().unwrap() > 0 && row["bytes_out"].is_u64());
-        let opened = proxy.records("connection_open");
-        assert!(opened.iter().any(|open| open["conn"] == row["conn"] && open["src"] == row["src"]), "{row}");
+        proxy.await_record("connection_open", |open| open["conn"] == row["conn"] && open["src"] == row["src"]);
         // RFC 3339, at or before the record.
         row["since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     }
