@@ -66,6 +66,20 @@ pub struct OutletCounters {
     pub last_seq: u64,
 }
 
+/// Where one pen stands at one output, as of its last line there: all numbers up to `last_seq` are lines, filtered or
+/// dropped (a `gap` has the number of one that was dropped).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the last line.
+    pub last_seq: u64,
+    /// Lines up to it, `gap` among them.
+    pub lines: u64,
+    /// Records up to it that the output did not take.
+    pub filtered: u64,
+    /// Records up to it that were dropped.
+    pub dropped: u64,
+}
+
 /// What one command added up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommandCounters {

@@ -6,7 +6,7 @@
 
 use super::{
     arguments::HashKey,
-    counters::OutletCounters,
+    counters::{Mark, OutletCounters},
     encode::MAX_LINE,
     filter::{Filter, Verdict, verdict},
     json::{number, number_field, text_field},
@@ -118,6 +118,8 @@ pub struct Outlet {
     lost: Option<(u64, u64, u64)>,
     chance: u64,
     counters: OutletCounters,
+    /// Filtered and dropped records as of the last line.
+    before_last: (u64, u64),
 }
 
 impl Outlet {
@@ -137,6 +139,7 @@ impl Outlet {
             lost: None,
             chance: u64::from(worker) << 32 | 0x9e37_79b9,
             counters: OutletCounters::default(),
+            before_last: (0, 0),
         }
     }
 
@@ -217,6 +220,13 @@ impl Outlet {
         self.counters
     }
 
+    /// Where the pen stands here, as of the last line.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        let OutletCounters { lines, last_seq, .. } = self.counters;
+        Mark { last_seq, lines, filtered: self.before_last.0, dropped: self.before_last.1 }
+    }
+
     /// What it asks of the pens.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
@@ -274,6 +284,7 @@ impl Outlet {
         self.rendered = self.rendered.saturating_add(length as u64);
         self.counters.lines = self.counters.lines.saturating_add(1);
         self.counters.last_seq = seq;
+        self.before_last = (self.counters.filtered, self.counters.dropped);
     }
 
     /// Whether an output that drops has room; says what was dropped once it has room again.

@@ -2,6 +2,7 @@
 
 use super::{
     arguments::{ArgumentList, HashKey},
+    counters::Mark,
     encode::{ConnectionFacts, MAX_LINE},
     event::{ConnectionEvent, ProcessEvent},
     filter::{Commands, Events, Filter, Wish},
@@ -289,4 +290,24 @@ fn a_stalled_output_stalls_the_pen_whatever_the_others_do() {
     assert!(rendered <= 2 * MAX_LINE as u64);
     strict.set_written(rendered);
     assert!(pen.has_room());
+}
+
+/// What a block carries: behind its last line, lines, filtered and dropped are all the numbers there are.
+#[test]
+fn a_mark_speaks_of_the_last_line_and_of_nothing_behind_it() {
+    let mut pen = Recorder::with_outlets(
+        0,
+        1 << 20,
+        &[Plan { filter: only(Wish { events: Events::Denied, ..Wish::default() }), ..plan("denied") }],
+    );
+    let facts = facts("app");
+    assert_eq!(pen.outlet().mark(), Mark::default());
+    for record in [record("get"), record("get"), denied(), record("get")] {
+        pen.command(NOW, &facts, &record);
+    }
+    let expected = Mark { last_seq: 3, lines: 1, filtered: 2, dropped: 0 };
+    assert_eq!(pen.outlet().mark(), expected);
+    assert_eq!(pen.outlet().counters().filtered, 3);
+    pen.command(NOW, &facts, &denied());
+    assert_eq!(pen.outlet().mark(), Mark { last_seq: 5, lines: 2, filtered: 3, dropped: 0 });
 }

@@ -88,6 +88,8 @@ pub struct Service {
     pub floor_shadow: Vec<String>,
     /// What becomes of scripts where a role does not say.
     pub scripts: Option<Scripts>,
+    /// Where that was written.
+    pub scripts_place: Option<RulePlace>,
     /// The files of pinned scripts that were read for its roles.
     pub pin_files: Vec<PathBuf>,
     /// The files of secret command names that were read for its roles.

@@ -9,7 +9,7 @@
 //!
 //! While nobody looks on, this costs the thread that writes one load per block. Tests: below and `tests/audit_reading.rs`.
 
-use super::lock;
+use super::queue::lock;
 use std::{
     sync::{
         Arc, Mutex,
