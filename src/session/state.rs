@@ -316,7 +316,7 @@ impl Core {
         }
         self.phase = Phase::Closing;
         self.close = reason;
-        self.close_detail = detail.to_owned();
+        self.close_detail = if detail.is_empty() { reason.detail() } else { detail.to_owned() };
         self.down = down;
         self.up = End::Abort;
         self.begun = None;
@@ -400,7 +400,9 @@ impl Core {
             self.settle_empty(down);
         }
         if self.phase == Phase::Open
-            && self.winding_down.is_some_and(|reason| matches!(reason, CloseReason::Drain | CloseReason::Revoked))
+            && self.winding_down.is_some_and(|reason| {
+                matches!(reason, CloseReason::Drain | CloseReason::Revoked | CloseReason::Operator(_))
+            })
             && self.waits_upstream()
         {
             let reason = self.winding_down.unwrap_or(CloseReason::Drain);
