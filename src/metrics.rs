@@ -166,6 +166,7 @@ pub struct Metrics {
     certificate_not_after: IntGaugeVec,
     reloads: IntCounterVec,
     draining: IntGauge,
+    bans: IntGaugeVec,
 }
 
 impl Metrics {
@@ -196,14 +197,19 @@ impl Metrics {
         )?;
         let reloads = IntCounterVec::new(Opts::new("reloads_total", "Reloads asked for."), &["what", "result"])?;
         let draining = IntGauge::new("draining", "Whether the process drains.")?;
+        let bans = IntGaugeVec::new(
+            Opts::new("bans", "Addresses (an IPv6 one for its /64) and certificates that are sent away now."),
+            &["of"],
+        )?;
         let build = IntGaugeVec::new(Opts::new("build_info", "The program; always 1."), &["version"])?;
         build.with_label_values(&[version]).set(1);
         registry.register(Box::new(upstream_up.clone()))?;
         registry.register(Box::new(certificate_not_after.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(draining.clone()))?;
+        registry.register(Box::new(bans.clone()))?;
         registry.register(Box::new(build))?;
-        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining })
+        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining, bans })
     }
 
     /// A service's Redis was or was not reachable.
@@ -219,6 +225,13 @@ impl Metrics {
     /// A reload of `what` was asked for, and swapped in or not.
     pub fn count_reload(&self, what: &'static str, swapped: bool) {
         self.reloads.with_label_values(&[what, if swapped { "swapped" } else { "kept" }]).inc();
+    }
+
+    /// So many addresses and certificates are banned now. At most [`crate::policy::bans::ENTRIES_MAX`] of both.
+    pub fn set_bans(&self, addresses: u64, certificates: u64) {
+        for (of, count) in [("address", addresses), ("certificate", certificates)] {
+            self.bans.with_label_values(&[of]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The process drains.

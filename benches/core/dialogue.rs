@@ -78,6 +78,7 @@ impl Dialogue {
             stream_from: 64 << 10,
             held_command_max: 16 << 20,
             unanswered_max: 64 << 20,
+            login_timeout_us: 60_000_000,
             idle_timeout_us: 0,
             client_auth: ravelin::session::machine::ClientAuth::Refuse,
             show_keys: true,

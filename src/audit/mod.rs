@@ -81,6 +81,29 @@
 //! | `sink_recovered` | an output is written again | `output`, `reason`, `us` |
 //! | `gap` | an output with `on_full = "drop"` has room again | `output`, `dropped` (how many records were dropped), `first_seq` (the number of the first of them; the line's own `seq` is that of the last) |
 //!
+//! # Checkpoints
+//!
+//! An output with `checkpoint` has lines of its own among the others, which make it provable (see [`chain`]). They belong
+//! to no pen, so they have neither `w` nor `seq`, and they are the only lines that begin `{"v":1,"event":"checkpoint",`.
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `v` `event` `ts` | | as above, in this order; `event` is `checkpoint` |
+//! | `output` | string | the output's name |
+//! | `chain` | string | the chain, 16 hexadecimal digits that no other chain has |
+//! | `n` | number | the checkpoint's number in its chain; the first is 1, and there are no holes |
+//! | `reason` | string | `start` (first of a chain), `resume` (first after a restart), `interval`, `rotate` and `reopen` (last of a file), `open` (first of the next file), `stop` (the process ends) |
+//! | `unproven_bytes` | number *opt* | `start`: bytes that the file held before, left out where that cannot be known. `resume`: bytes that stood behind the last checkpoint when the process started: they were written without one |
+//! | `unproven_lines` `torn` | *opt* | `resume`: as many lines, and true if the last of them was torn |
+//! | `after_chain` `after_n` `after_sha256` `why` | *opt* | `start`: the last checkpoint that was known of another chain, and why that one could not go on |
+//! | `bytes` | number | bytes from the beginning of the checkpoint before this one to the beginning of this line |
+//! | `lines` | number | ends of lines behind the checkpoint before this one |
+//! | `pens` | array *opt* | the pens that have moved since they were last told: `w`; `seq`, up to which all is written, `filtered` or `dropped`; and how many of these numbers were. Counted since the process started. Left out where a file had to be changed in the middle of a block |
+//! | `pens_cut` | true *opt* | not all of them fit; the next checkpoint goes on |
+//! | `key` | string *opt* | the key that signs: the first 16 hexadecimal digits of the SHA-256 of the public key's DER |
+//! | `sha256` | string | SHA-256 of every byte from the beginning of the checkpoint before this one up to this field's comma; of a chain's first checkpoint, of its own line up to there |
+//! | `sig` | string *opt* | Ed25519 signature, in base64, of this line up to this field's comma |
+//!
 //! # Outputs
 //!
 //! Each output takes what its filter and sample let through, so its `seq` may have holes; `ravelin_audit_filtered_total`
@@ -99,18 +122,25 @@
 //! line's text, and hostile bytes), `tests/audit_sink.rs` (what reaches the file).
 
 pub mod arguments;
+pub mod chain;
 pub mod counters;
 pub mod encode;
 pub mod event;
 pub mod filter;
 mod json;
+pub mod keys;
 pub mod outlet;
 pub mod record;
 pub mod sink;
 mod stamp;
 pub mod target;
+pub mod verify;
 pub mod watch;
 
+pub(crate) use json::hidden;
+
+#[cfg(test)]
+mod chain_tests;
 #[cfg(test)]
 mod outlet_tests;
 #[cfg(test)]

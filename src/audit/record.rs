@@ -218,7 +218,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A pen for worker `worker` and one output that takes everything; at most `capacity` bytes may be rendered and not
-    /// yet written. A capacity below [`MAX_LINE`](super::encode::MAX_LINE) is raised to it.
+    /// yet written. A capacity below [`MAX_LINE`] is raised to it.
     #[must_use]
     pub fn new(worker: u16, capacity: usize) -> Self {
         Self::with_outlets(worker, capacity, &[])

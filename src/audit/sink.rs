@@ -34,6 +34,7 @@ mod rfc5424;
 mod rotate;
 mod stream;
 mod syslog;
+pub mod tap;
 mod writer;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ use std::{
 };
 use stream::Stream;
 use syslog::Syslog;
+use tap::Tap;
 use writer::Writer;
 
 /// The audit sink. Made by [`Sink::open`].
@@ -243,6 +245,12 @@ impl SinkMonitor {
     #[must_use]
     pub fn failing(&self) -> Option<String> {
         lock(&self.shared.health).failing.clone()
+    }
+
+    /// Where its lines can be looked at as they are written.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.shared.tap)
     }
 
     /// Bytes handed over and not yet written.

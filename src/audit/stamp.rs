@@ -41,6 +41,11 @@ impl Stamp {
         &self.text
     }
 
+    /// The instant alone, as [`Self::render`] has it: 27 bytes.
+    pub(super) fn text(&mut self, wall_us: u64) -> &[u8] {
+        self.render(wall_us).get(START..START + 27).unwrap_or_default()
+    }
+
     fn turn_second(&mut self) {
         let second = i64::try_from(self.second).unwrap_or(i64::MAX);
         let civil = Offset::UTC.to_datetime(Timestamp::from_second(second).unwrap_or(Timestamp::MAX));

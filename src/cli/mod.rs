@@ -1,11 +1,16 @@
 //! The command line: one file per subcommand. The only place that reads arguments and environment.
 
+mod audit;
+mod bans;
 pub mod certs;
 mod check;
+mod conns;
 mod explain;
 mod probe;
 mod run;
 mod scripts;
+mod socket;
+mod terminal;
 
 use crate::config::{Override, Source, settings::LogFormat};
 use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum as _, error::ErrorKind};
@@ -22,6 +27,8 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The configuration, or a file it names, cannot be used.
     pub const CONFIG: u8 = 3;
+    /// `audit verify`: the stream is not what was written, or nothing proves that it is.
+    pub const UNPROVEN: u8 = 5;
     /// `explain`: a command is denied, or the client would not be let in.
     pub const DENIED: u8 = 6;
 }
@@ -41,7 +48,7 @@ pub mod exit {
     ),
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)",
+    after_help = "Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 5 not proven (audit verify) · 6 denied (explain)",
     after_long_help = "\
 To begin with:
   ravelin certs --dir pki --server localhost,127.0.0.1 --client app
@@ -51,13 +58,15 @@ To begin with:
   ravelin check --reference               every key of the configuration
 
 While it runs:
+  ravelin audit tail -f /var/log/ravelin/audit.jsonl     who runs what; `audit stats` sums it up
+  ravelin conns -c ravelin.toml                          who is connected, doing what
   SIGHUP    reload certificates, CRLs, passwords, allowlists and policies: all of them, or none
   SIGTERM   answer what was promised, close, exit 0
 
 Every key of the file can be overridden: by --set limits.max_connections=500, or by an environment
 variable such as RAVELIN_LIMITS__MAX_CONNECTIONS=500 (two underscores for each dot).
 
-Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 6 denied (explain)"
+Exit codes: 0 done · 1 failed while running · 2 command line · 3 configuration or certificates · 5 not proven (audit verify) · 6 denied (explain)"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -81,6 +90,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what would become of a command, and by which rule.
     Explain(explain::ExplainArgs),
+    /// Read the audit stream: follow it, sum it up, prove it.
+    Audit(audit::AuditArgs),
+    /// List who is connected to the running proxy and what they are doing; close one.
+    Conns(conns::ConnsArgs),
+    /// List and lift bans of the running proxy.
+    Bans(bans::BansArgs),
     /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
     Scripts(scripts::ScriptsArgs),
     /// Make a CA, server and client certificates to begin with.
@@ -157,6 +172,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args.source()),
         Command::Check(args) => check::main(&args, cli.color),
         Command::Explain(args) => explain::main(&args, cli.color),
+        Command::Audit(args) => audit::main(&args, cli.color),
+        Command::Conns(args) => conns::main(&args, cli.color),
+        Command::Bans(args) => bans::main(&args, cli.color),
         Command::Scripts(args) => scripts::main(&args),
         Command::Certs(args) => certs::main(args),
     }

@@ -313,6 +313,9 @@ tables! {
         max_connections_per_address: i64,
         /// From accept to an authenticated client, "100ms" to "5m". Default "5s".
         handshake_timeout: String,
+        /// From the handshake (or RESET) to the client's first right password, where `client_auth = "verify"`, "1s" to "1h"; a
+        /// look-up that is under way may end. Default "1m".
+        login_timeout: String,
         /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
         /// subscription or stream is live. Default "0s".
         idle_timeout: String,
@@ -361,7 +364,7 @@ tables! {
     RawAudit {
         /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }], [{ syslog = {} }], [{ socket = { address = "unix:/run/collector.sock" } }].
         output: List<RawOutput>,
-        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that [audit.values] names) or "none". Never a secret.
+        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that audit.values names) or "none". Never a secret.
         arguments: String,
         /// A file with at least 32 random characters (openssl rand -hex 32) that nobody else can read: keys are hashed with them, HMAC-SHA-256 cut to 16 bytes.
         hash_key_file: String,
@@ -417,7 +420,7 @@ tables! {
     }
     planned []
 
-    /// One place for records: one of stdout, file, syslog and socket, and what it takes of the stream. What is not said here is as [audit] says it.
+    /// One place for records: one of stdout, file, syslog and socket, and what it takes of the stream. What is not said here is as the table audit says it.
     RawOutput {
         /// Standard output.
         stdout: RawStdout,
@@ -502,8 +505,22 @@ tables! {
 
     /// The admin endpoint.
     RawAdmin {
-        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required.
+        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required without `socket`.
         address: String,
+        /// A Unix socket with the same pages, and with what only an operator may do: see and close connections, read the live
+        /// stream, lift bans. Default: none.
+        socket: RawAdminSocket,
+    }
+    planned []
+
+    /// The admin socket. Whoever may write to the file may do all of it.
+    RawAdminSocket {
+        /// Where it is: "/run/ravelin/admin.sock". Required; at most 107 bytes.
+        path: String,
+        /// Its permission bits, octal: "0600" (default), "0660" with a group. Others get none.
+        mode: String,
+        /// The group it belongs to, by name (in /etc/group) or number. Default: the process' own.
+        group: NumberOrText,
     }
     planned []
 

@@ -89,6 +89,8 @@ pub struct Service {
     pub floor_shadow: Vec<String>,
     /// What becomes of scripts where a role does not say.
     pub scripts: Option<Scripts>,
+    /// Where that was written.
+    pub scripts_place: Option<RulePlace>,
     /// The files of pinned scripts that were read for its roles.
     pub pin_files: Vec<PathBuf>,
     /// The files of secret command names that were read for its roles.
@@ -229,11 +231,29 @@ pub struct AuditOutput {
     pub target: Target,
 }
 
-/// The admin endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The admin endpoint: at least one of the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where `/metrics`, `/livez` and `/readyz` are served, in plain HTTP.
-    pub address: SocketAddr,
+    pub address: Option<SocketAddr>,
+    /// Where an operator is served besides.
+    pub socket: Option<AdminSocket>,
+}
+
+/// The admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSocket {
+    /// The file.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its group's number; the process' own without one.
+    pub group: Option<u32>,
+}
+
+impl AdminSocket {
+    /// Nobody but the process' user.
+    pub const MODE: u32 = 0o600;
 }
 
 /// The operational log.
@@ -380,6 +400,7 @@ impl Service {
             stream_from: STREAM_FROM,
             held_command_max: limits.held_command,
             unanswered_max: limits.unanswered,
+            login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),

@@ -12,6 +12,7 @@ use crate::{
     config::settings::{self, Audit, Limits},
     policy::{
         bans::Bans,
+        credentials::Grant,
         identity::{AuthenticatedPeer, Role},
         network::Admission,
     },
@@ -130,6 +131,12 @@ impl Service {
 }
 
 impl Live {
+    /// Whether what a connection was let in by still stands. Not if passwords are looked up elsewhere now.
+    #[must_use]
+    pub fn upholds(&self, grant: &Grant) -> bool {
+        self.lookup.as_ref().is_some_and(|lookup| lookup.upholds(grant))
+    }
+
     /// What the settings say of this service.
     #[must_use]
     pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {

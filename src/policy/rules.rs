@@ -8,21 +8,24 @@
 //! An entry may be in *shadow mode*: what it would deny is let through and its record says so. What an entry that is in
 //! force denies is denied, whatever stands in shadow mode.
 
+mod entry;
 mod fault;
+mod warnings;
 
 pub use fault::{Place, RuleError, RuleErrors, RuleFault};
 pub(super) use fault::{nearest, shown};
 
+use entry::Target;
+
 use super::acl::{self, Acl};
 use super::databases::{Databases, reaches_all, scripts_keep_to_theirs};
 use super::guards::{self, Guards};
-use super::presets::{self, Preset};
-use super::rename::Renames;
+use super::presets;
+use super::rename::{Renames, shows_words};
 use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
-use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
+use crate::command::{CommandId, Effect, access, catalog, keys};
 use crate::resp::Words;
-use std::borrow::Cow;
 
 /// What a policy is made of. Every part may be left out; what no part speaks of is allowed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +53,7 @@ pub struct Described {
     pub keys: String,
     /// `&events:*`.
     pub channels: String,
-    /// `db=1,2` where not every database is allowed: Valkey's field.
+    /// `db=1,2` where not every database is allowed, empty where none is: Valkey's field.
     pub databases: Option<String>,
 }
 
@@ -179,6 +182,9 @@ impl Policy {
             match row.effect {
                 Effect::Unsupported => compiler.deny_whatever(id, Denial::command(RuleId::UNSUPPORTED)),
                 Effect::AccessControl => compiler.deny_whatever(id, Denial::command(RuleId::ACCESS_CONTROL)),
+                _ if !guards.guards.renames.is_empty() && shows_words(row) => {
+                    compiler.deny_whatever(id, Denial::command(RuleId::RENAMED));
+                }
                 _ => {}
             }
         }
@@ -359,134 +365,7 @@ impl Policy {
             Verdict::Allow | Verdict::Deny(_) => None,
         })
     }
-
-    /// Whether the command is denied because somebody named it, not because no rule allows it.
-    fn is_closed_by_name(&self, id: CommandId) -> bool {
-        let not_granted = self.rules.as_ref().map(|rules| rules.command);
-        matches!(self.judge(id), Verdict::Deny(denial) if Some(denial.rule) != not_granted)
-    }
-
-    /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let open = |id: CommandId| self.judge(id).lets_through();
-        let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
-            catalog::iter()
-                .filter(|(id, row)| wanted(*id, row))
-                .map(|(_, row)| row.full_name.to_ascii_uppercase())
-                .collect::<Vec<_>>()
-        };
-        let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
-        warnings.extend(self.guards.guards.parameters.warnings());
-        let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
-        if !self.renames().is_empty() && !telling.is_empty() {
-            warnings.push(format!(
-                "commands are renamed, and {} can show what to: deny them to who is not to learn it",
-                telling.join(", ")
-            ));
-        }
-        if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
-            warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
-            return warnings;
-        }
-        let tried = self.shadowed().map(|(_, commands)| commands.len()).sum::<usize>();
-        if tried > 0 {
-            warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
-        }
-        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_)))
-            && (!self.guards.in_shadow || self.guards.guards.scripts_of_floor);
-        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
-        if !scripts.is_empty() {
-            warnings.push(format!(
-                "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
-                 upstream user's own rights",
-                scripts.join(", ")
-            ));
-        }
-        if !scripts.is_empty() && (self.databases.is_some() || self.minds_databases()) {
-            warnings.push(format!(
-                "a script can SELECT any database, so the limits on databases can be walked around by {}",
-                scripts.join(", ")
-            ));
-        }
-        let no_database = |id| matches!(self.judge(id), Verdict::Deny(denial) if denial.subject == Subject::Database);
-        if matches!(self.guards.guards.scripts, Some(Scripts::ReadOnly))
-            && catalog::iter().any(|(id, row)| row.effect == Effect::Script && no_database(id))
-        {
-            warnings.push(
-                "scripts = \"read-only\" runs none where databases are limited, for a script can SELECT any and read it: pin \
-                 those that may run, or say \"allow\""
-                    .to_owned(),
-            );
-        }
-        let takeover = names(&|id, row| open(id) && TAKEOVER.contains(&row.full_name));
-        if !takeover.is_empty() {
-            warnings.push(format!(
-                "{} can take the server over or copy all of it away, and every known attack on an open Redis begins \
-                 with one of their kind: deny them, or add preset:hardened",
-                takeover.join(", ")
-            ));
-        }
-        for (denied, twin) in TWINS {
-            let (Some(denied_id), Some(twin_id)) = (catalog::by_full_name(denied), catalog::by_full_name(twin)) else {
-                continue;
-            };
-            for (closed, left_open) in [(denied_id, twin_id), (twin_id, denied_id)] {
-                if self.is_closed_by_name(closed) && open(left_open) {
-                    warnings.push(format!(
-                        "{} is denied, but {} does the same and is not",
-                        closed.entry().full_name.to_ascii_uppercase(),
-                        left_open.entry().full_name.to_ascii_uppercase(),
-                    ));
-                }
-            }
-        }
-        warnings
-    }
 }
-
-/// Commands that by themselves run code, write files, or stream the data set to a stranger.
-const TAKEOVER: &[&str] = &[
-    "config|set",
-    "debug",
-    "function|load",
-    "migrate",
-    "module|load",
-    "module|loadex",
-    "psync",
-    "replicaof",
-    "slaveof",
-    "sync",
-];
-
-/// Commands whose replies show commands by the name that the server knows them by.
-const TELL_NAMES: &[&str] = &[
-    "acl|cat",
-    "acl|getuser",
-    "acl|list",
-    "acl|log",
-    "client|list",
-    "command",
-    "command|docs",
-    "command|info",
-    "command|list",
-    "commandlog|get",
-    "info",
-    "latency|histogram",
-    "monitor",
-    "slowlog|get",
-];
-
-/// Commands that do the same under another name.
-const TWINS: &[(&str, &str)] = &[
-    ("slaveof", "replicaof"),
-    ("substr", "getrange"),
-    ("restore-asking", "restore"),
-    ("cluster|slaves", "cluster|replicas"),
-    ("sync", "psync"),
-    ("hmset", "hset"),
-    ("slowlog|get", "commandlog|get"),
-];
 
 struct Compiler {
     rows: Vec<Row>,
@@ -642,85 +521,6 @@ impl Compiler {
 /// The entry names nothing that is known.
 pub fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
     Ok(Target::parse(entry)?.rows())
-}
-
-/// What an entry speaks of.
-enum Target {
-    Command(CommandId),
-    Category(Categories),
-    All,
-    Preset(&'static Preset),
-}
-
-impl Target {
-    fn parse(entry: &str) -> Result<Self, RuleFault> {
-        if let Some(category) = entry.strip_prefix('@') {
-            return Self::category(category);
-        }
-        if let Some((kind, name)) = entry.split_once(':')
-            && kind.eq_ignore_ascii_case("preset")
-        {
-            return presets::by_name(name).map(Target::Preset).ok_or_else(|| RuleFault::UnknownPreset {
-                nearest: nearest(name, presets::PRESETS.iter().map(|preset| preset.name)),
-            });
-        }
-        if entry.is_empty() {
-            return Err(RuleFault::Empty);
-        }
-        let (command, sub) = entry.split_once('|').map_or((entry, None), |(command, sub)| (command, Some(sub)));
-        if !catalog::is_name(command.as_bytes()) || !sub.is_none_or(|sub| catalog::is_name(sub.as_bytes())) {
-            let spaced = entry.trim().replacen(' ', "|", 1);
-            let nearest = catalog::by_full_name(&spaced).map(|id| id.entry().full_name);
-            return Err(RuleFault::NotAName { nearest });
-        }
-        match catalog::by_full_name(entry) {
-            Some(id) => Ok(Target::Command(id)),
-            None => Err(Self::unknown(entry, command, sub)),
-        }
-    }
-
-    /// The rows it speaks of.
-    fn rows(&self) -> Vec<CommandId> {
-        let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
-            catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
-        };
-        match self {
-            Self::Command(id) => catalog::family(*id).map(|(id, _)| id).collect(),
-            Self::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
-            Self::All => ids(&|_| true),
-            Self::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
-        }
-    }
-
-    fn category(name: &str) -> Result<Self, RuleFault> {
-        if name.eq_ignore_ascii_case("all") {
-            return Ok(Target::All);
-        }
-        Categories::by_name(name).map(Target::Category).ok_or_else(|| RuleFault::UnknownCategory {
-            nearest: nearest(name, crate::command::bits::categories::NAMES.iter().map(|(name, _)| *name)),
-        })
-    }
-
-    fn unknown(entry: &str, command: &str, sub: Option<&str>) -> RuleFault {
-        let all = || catalog::iter().map(|(_, row)| row.full_name);
-        match (catalog::by_full_name(command), sub) {
-            (Some(id), Some(_)) if !id.entry().container => RuleFault::NoSubcommands { command: id.entry().full_name },
-            (Some(id), Some(_)) => RuleFault::UnknownSubcommand {
-                nearest: nearest(entry, catalog::family(id).map(|(_, row)| row.full_name)),
-            },
-            _ => RuleFault::UnknownCommand { nearest: nearest(entry, all()) },
-        }
-    }
-
-    /// The entry as rule names write it: in one spelling, whatever the configuration's.
-    fn written(&self) -> Cow<'static, str> {
-        match self {
-            Target::Command(id) => Cow::Owned(id.entry().full_name.to_ascii_uppercase()),
-            Target::Category(category) => Cow::Owned(format!("@{}", category.names().collect::<Vec<_>>().join("|"))),
-            Target::All => Cow::Borrowed("@all"),
-            Target::Preset(preset) => Cow::Borrowed(preset.name),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ pub struct SessionConfig {
     pub held_command_max: usize,
     /// Most bytes that unanswered commands and unread local replies of one session may take (`limits.unanswered`).
     pub unanswered_max: usize,
+    /// A client that must give a password has this long for the first right one, in microseconds, from the start or from
+    /// RESET. What it is waiting to be told is waited for.
+    pub login_timeout_us: u64,
     /// The session ends after this long without a byte from the client, in microseconds; 0 for never. Never applies
     /// while a command is blocking or a subscription or stream is live.
     pub idle_timeout_us: u64,

@@ -114,12 +114,12 @@ pub(super) struct Core {
     pub(super) db: u32,
     /// The number of the upstream connection, once the server has told it to the client (CLIENT ID).
     pub(super) own_id: Option<u64>,
-    /// What has come of an error that may say a secret name.
-    pub(super) held_error: Option<Vec<u8>>,
     pub(super) tx: Transaction,
     pub(super) replies: Replies,
     /// The client has said who it is, or need not.
     pub(super) authenticated: bool,
+    /// Since when it could have: the start, or the last RESET.
+    pub(super) stranger_since: u64,
     /// Keys may be watched (WATCH has gone up, and nothing that ends it).
     pub(super) watching: bool,
     /// An AUTH that the shell looks up.
@@ -182,6 +182,7 @@ impl Core {
         Self {
             lane: Lane::new(config.reply),
             authenticated: config.client_auth != ClientAuth::Verify,
+            stranger_since: now.mono_us,
             watching: false,
             inquiry: Inquiry::None,
             config,
@@ -196,7 +197,6 @@ impl Core {
             has_subscribed: false,
             db: 0,
             own_id: None,
-            held_error: None,
             tx: Transaction::default(),
             replies: Replies::Sent,
             begun: None,
@@ -316,7 +316,7 @@ impl Core {
         }
         self.phase = Phase::Closing;
         self.close = reason;
-        self.close_detail = detail.to_owned();
+        self.close_detail = if detail.is_empty() { reason.detail() } else { detail.to_owned() };
         self.down = down;
         self.up = End::Abort;
         self.begun = None;
@@ -400,7 +400,9 @@ impl Core {
             self.settle_empty(down);
         }
         if self.phase == Phase::Open
-            && self.winding_down.is_some_and(|reason| matches!(reason, CloseReason::Drain | CloseReason::Revoked))
+            && self.winding_down.is_some_and(|reason| {
+                matches!(reason, CloseReason::Drain | CloseReason::Revoked | CloseReason::Operator(_))
+            })
             && self.waits_upstream()
         {
             let reason = self.winding_down.unwrap_or(CloseReason::Drain);
@@ -411,10 +413,11 @@ impl Core {
         {
             self.finish(reason, "", End::Flush);
         }
-        if self.phase == Phase::Closing {
-            self.record_rest(turn, false);
-        } else {
-            self.charge(turn);
+        match self.phase {
+            Phase::Closing => self.record_rest(turn, false),
+            // What it had taken was given back for good: nobody calls when its sides have gone.
+            Phase::Done => {}
+            Phase::Connecting | Phase::Greeting | Phase::Open => self.charge(turn),
         }
     }
 
@@ -512,6 +515,7 @@ impl Core {
                 if self.config.idle_timeout_us == 0
                     && self.over_budget_since.is_none()
                     && self.winding_down.is_none()
+                    && self.authenticated
                     && !self.regreeting =>
             {
                 None
@@ -521,10 +525,17 @@ impl Core {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
                     (self.regreeting).then(|| self.greeted_at.saturating_add(self.config.greeting_timeout_us));
-                [unread, regreet, idle()].into_iter().flatten().min()
+                [unread, regreet, self.login_deadline(), idle()].into_iter().flatten().min()
             }
             Phase::Connecting | Phase::Closing | Phase::Done => None,
         }
+    }
+
+    /// When a client that has not authenticated must have. Not while an answer to its AUTH is coming: that takes as long as
+    /// whoever looks it up may.
+    fn login_deadline(&self) -> Option<u64> {
+        let waits = !self.authenticated && self.inquiry.is_none() && self.winding_down.is_none() && !self.regreeting;
+        waits.then(|| self.stranger_since.saturating_add(self.config.login_timeout_us))
     }
 
     /// Whether a reload took away the right to the stream that is open, or to the database of a connection at rest. That is due at once: a reload itself gives no
@@ -541,6 +552,8 @@ impl Core {
             self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
         } else if self.stream_is_revoked() {
             // `settle`, which follows, ends it.
+        } else if self.login_deadline().is_some_and(|at| turn.now.mono_us >= at) {
+            self.wind_down(CloseReason::Login);
         } else if let Some(since) = self.over_budget_since {
             let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
             if turn.down_pending > 0 && taken <= self.taken {

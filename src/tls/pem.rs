@@ -64,6 +64,20 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
     Ok(key)
 }
 
+/// The one public key (`SubjectPublicKeyInfo`), DER; other sections are passed over.
+///
+/// # Errors
+///
+/// When there is none or more than one, or it is damaged.
+pub fn public_key(pem: &[u8]) -> Result<Vec<u8>, Flaw> {
+    let mut found: Vec<_> = rustls_pemfile::public_keys(&mut &*pem).collect::<Result<_, _>>().map_err(damaged)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(key), true) => Ok(key.to_vec()),
+        (Some(_), false) => Err(Flaw::new("holds more than one public key", Some("keep one in each file"))),
+        (None, _) => Err(Flaw::new("holds no public key", Some("it must be PEM with -----BEGIN PUBLIC KEY-----"))),
+    }
+}
+
 /// All revocation lists.
 ///
 /// # Errors

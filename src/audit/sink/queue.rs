@@ -1,6 +1,6 @@
 //! What the ports share with the thread.
 
-use super::Recovery;
+use super::{Recovery, tap::Tap};
 use crate::audit::{
     counters::Mark,
     outlet::{OnFull, Plan},
@@ -8,7 +8,7 @@ use crate::audit::{
 use std::{
     fs::File,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) submitted: AtomicU64,
     pub(super) written: AtomicU64,
     pub(super) health: Mutex<Health>,
+    /// Whoever looks on.
+    pub(super) tap: Arc<Tap>,
 }
 
 /// What the ports have given and the thread has not taken.
@@ -89,6 +91,7 @@ impl Shared {
             submitted: AtomicU64::new(0),
             written: AtomicU64::new(0),
             health: Mutex::default(),
+            tap: Tap::new(&plan.name),
         }
     }
 
