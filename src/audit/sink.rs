@@ -18,6 +18,7 @@
 //! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
 //! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
 
+pub mod proof;
 mod writer;
 
 use super::{

@@ -18,7 +18,10 @@ pub use self::{
     upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
-    audit::outlet::{Arguments, Plan},
+    audit::{
+        outlet::{Arguments, Plan},
+        sink::proof::Checkpoints,
+    },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -187,8 +190,11 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Self {
-        let stdout =
-            AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
+        let stdout = AuditOutput {
+            plan: Plan { name: "stdout".into(), ..Plan::default() },
+            target: AuditTarget::Stdout,
+            checkpoint: None,
+        };
         Self { outputs: vec![stdout], queue: 4 * 1024 * 1024 }
     }
 }
@@ -213,6 +219,8 @@ pub struct AuditOutput {
     pub plan: Plan,
     /// Where it goes.
     pub target: AuditTarget,
+    /// What it is proven by, if it is.
+    pub checkpoint: Option<Checkpoints>,
 }
 
 /// Where an output goes.

@@ -2,7 +2,10 @@
 
 use super::super::probe::{self, Finding};
 use crate::{
-    audit::outlet::{Arguments, OnFull, Shape},
+    audit::{
+        outlet::{Arguments, OnFull, Shape},
+        sink::proof::Checkpoints,
+    },
     command::catalog,
     config::settings::{AuditOutput, AuditTarget, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
@@ -350,6 +353,13 @@ fn audit_output(output: &AuditOutput) -> String {
     }
     if plan.sample.is_some() {
         words.push("sampled".to_owned());
+    }
+    match &output.checkpoint {
+        Some(Checkpoints { every, key: Some(key), .. }) => {
+            words.push(format!("with a checkpoint every {every:?}, signed by key {}", key.public().id()));
+        }
+        Some(Checkpoints { every, .. }) => words.push(format!("with a checkpoint every {every:?}, unsigned")),
+        None => {}
     }
     if plan.on_full == OnFull::Drop {
         words.push("dropping what there is no room for".to_owned());

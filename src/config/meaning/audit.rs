@@ -4,20 +4,29 @@ use super::{Paths, choice, limits, network};
 use crate::{
     audit::{
         filter::{Commands, Events, Filter, Verdict, Wish},
+        keys::SignKey,
         outlet::{Arguments, OUTLETS_MAX, OnFull, Plan, Sample, Shape},
+        sink::proof::Checkpoints,
     },
     config::{
-        decode::{Item, nearest},
+        decode::{Item, TextOr, nearest},
         error::Report,
-        raw::{RawAudit, RawAuditFilter, RawOutput},
+        password,
+        raw::{RawAudit, RawAuditFilter, RawCheckpoint, RawOutput},
         settings::{Audit, AuditOutput, AuditTarget, Service},
     },
     policy::rules,
+    tls::pem,
 };
 use std::{ops::RangeInclusive, time::Duration};
 
 /// Bounds of a filter's `slower_than`.
 const SLOWER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Bounds of a checkpoint's `every`.
+const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const EVERY_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest file of a signing key.
+const KEY_FILE_MAX: usize = 64 * 1024;
 const ARGUMENTS: &[(&str, Arguments)] = &[("keys", Arguments::Keys), ("none", Arguments::None)];
 const SHAPES: &[(&str, Shape)] = &[("full", Shape::Full), ("compact", Shape::Compact)];
 const EVENTS: &[(&str, Events)] = &[("all", Events::All), ("writes", Events::Writes), ("denied", Events::Denied)];
@@ -30,6 +39,7 @@ struct Defaults {
     shape: Shape,
     events: Events,
     on_full: OnFull,
+    checkpoint: Option<Checkpoints>,
 }
 
 pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &Paths, report: &mut Report) -> Audit {
@@ -40,6 +50,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         shape: choice(raw.shape.as_ref(), SHAPES, Shape::Full, report),
         events: choice(raw.events.as_ref(), EVENTS, Events::All, report),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, OnFull::Stall, report),
+        checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, paths, report)),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
     if let Some(Item { at, value: outputs }) = raw.output {
@@ -56,7 +67,8 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
             }
         }
     } else if let Some(output) = audit.outputs.first_mut() {
-        let Defaults { arguments, shape, events, on_full } = defaults;
+        let Defaults { arguments, shape, events, on_full, checkpoint } = defaults;
+        output.checkpoint = checkpoint;
         let filter = Filter::new(Wish { events, ..Wish::default() });
         output.plan =
             Plan { arguments, shape, on_full, filter: (!filter.is_open()).then_some(filter), ..output.plan.clone() };
@@ -123,7 +135,45 @@ fn output(
         sample: raw.sample.as_ref().and_then(|item| sample(item, report)),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, defaults.on_full, report),
     };
-    Some(AuditOutput { plan, target })
+    let checkpoint = match &raw.checkpoint {
+        Some(item) => checkpoint(item, paths, report),
+        None => defaults.checkpoint.clone(),
+    };
+    Some(AuditOutput { plan, target, checkpoint })
+}
+
+fn checkpoint(item: &Item<TextOr<RawCheckpoint>>, paths: &Paths, report: &mut Report) -> Option<Checkpoints> {
+    match &item.value {
+        TextOr::Text(word) => {
+            if word != "off" {
+                let hint = "write checkpoint = { every = \"10s\", sign_key = \"/etc/ravelin/audit.ed25519\" }";
+                report.error(&item.at, format!("expected \"off\" or a table, found {word:?}")).hint(hint);
+            }
+            None
+        }
+        TextOr::Table(raw) => Some(Checkpoints {
+            every: limits::time(raw.every.as_ref(), EVERY, EVERY_DEFAULT, report),
+            lines: limits::number(raw.lines.as_ref(), 100..=1_000_000_000, report),
+            key: raw.sign_key.as_ref().and_then(|item| sign_key(item, paths, report)),
+        }),
+    }
+}
+
+fn sign_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<SignKey> {
+    let path = paths.resolve(item, report);
+    let mut fault = |what: &dyn std::fmt::Display| {
+        let hint = format!("make one with `openssl genpkey -algorithm ed25519 -out {}`", path.display());
+        report.error(&item.at, format!("{}: {what}", path.display())).hint(hint);
+        None
+    };
+    let pem = match password::read_up_to(&path, KEY_FILE_MAX) {
+        Ok(pem) => pem,
+        Err(error) => return fault(&error),
+    };
+    match pem::private_key(pem.expose()) {
+        Ok(key) => SignKey::from_pkcs8(key.secret_der()).map_or_else(|error| fault(&error), Some),
+        Err(flaw) => fault(&flaw),
+    }
 }
 
 fn wish(item: Item<RawAuditFilter>, services: &[Service], report: &mut Report) -> Wish {
