@@ -54,6 +54,8 @@ type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub enum BanOrder<'o> {
     /// Say who is banned.
     List,
+    /// Say how many are.
+    Count,
     /// Forget one, as it was listed or an address in its network; or everybody.
     Clear(Option<&'o str>),
 }
@@ -63,6 +65,13 @@ pub enum BanOrder<'o> {
 pub enum BanAnswer {
     /// Who is banned.
     Listed(Vec<Banned>),
+    /// How many are banned.
+    Counted {
+        /// Addresses, an IPv6 one for its /64.
+        addresses: u64,
+        /// Certificates.
+        certificates: u64,
+    },
     /// How many were forgotten.
     Cleared(usize),
 }
@@ -167,6 +176,11 @@ impl AdminState {
         match path {
             "/metrics" => {
                 self.metrics.refresh(ANSWER_WITHIN).await;
+                if let Some(BanAnswer::Counted { addresses, certificates }) =
+                    self.warden.as_ref().map(|warden| warden(&BanOrder::Count))
+                {
+                    self.metrics.set_bans(addresses, certificates);
+                }
                 match self.metrics.render() {
                     Ok(text) => {
                         let mut shown = response(StatusCode::OK, text);

@@ -96,7 +96,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 26] = [
+pub const FAMILIES: [Family; 28] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -146,6 +146,8 @@ pub const FAMILIES: [Family; 26] = [
     ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
     ("audit_records_total", COUNTER, &[], "Audit records made, whatever outputs took of them."),
     ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),
+    ("notices_total", COUNTER, &["notice"], "What was worth a second look (audit.watch)."),
+    ("unwatched_total", COUNTER, &[], "Commands not watched for first sights and bursts: too many identities."),
     ("audit_lines_total", COUNTER, &["output"], "Audit lines rendered for the output."),
     ("audit_filtered_total", COUNTER, &["output"], "Audit records that the output's filter or sample left out."),
     ("audit_dropped_total", COUNTER, &["output"], "Audit records dropped because the output was full."),
@@ -164,6 +166,7 @@ pub struct Metrics {
     certificate_not_after: IntGaugeVec,
     reloads: IntCounterVec,
     draining: IntGauge,
+    bans: IntGaugeVec,
 }
 
 impl Metrics {
@@ -194,14 +197,19 @@ impl Metrics {
         )?;
         let reloads = IntCounterVec::new(Opts::new("reloads_total", "Reloads asked for."), &["what", "result"])?;
         let draining = IntGauge::new("draining", "Whether the process drains.")?;
+        let bans = IntGaugeVec::new(
+            Opts::new("bans", "Addresses (an IPv6 one for its /64) and certificates that are sent away now."),
+            &["of"],
+        )?;
         let build = IntGaugeVec::new(Opts::new("build_info", "The program; always 1."), &["version"])?;
         build.with_label_values(&[version]).set(1);
         registry.register(Box::new(upstream_up.clone()))?;
         registry.register(Box::new(certificate_not_after.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(draining.clone()))?;
+        registry.register(Box::new(bans.clone()))?;
         registry.register(Box::new(build))?;
-        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining })
+        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining, bans })
     }
 
     /// A service's Redis was or was not reachable.
@@ -217,6 +225,13 @@ impl Metrics {
     /// A reload of `what` was asked for, and swapped in or not.
     pub fn count_reload(&self, what: &'static str, swapped: bool) {
         self.reloads.with_label_values(&[what, if swapped { "swapped" } else { "kept" }]).inc();
+    }
+
+    /// So many addresses and certificates are banned now. At most [`crate::policy::bans::ENTRIES_MAX`] of both.
+    pub fn set_bans(&self, addresses: u64, certificates: u64) {
+        for (of, count) in [("address", addresses), ("certificate", certificates)] {
+            self.bans.with_label_values(&[of]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The process drains.

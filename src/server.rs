@@ -93,7 +93,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         return Err(io::Error::other("the sink has no port for the process itself").into());
     };
     let mut scribe = Scribe {
-        recorder: Recorder::with_outlets(pen(ports.len()), PEN_BYTES, &house.outlets),
+        recorder: house.pen(pen(ports.len()), PEN_BYTES),
         ports: own_ports,
         clock,
         stats: own,

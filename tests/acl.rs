@@ -240,6 +240,70 @@ fn one_asks_about_oneself_and_about_nobody_else() {
     assert_eq!(record["rule"], "builtin/access-control");
 }
 
+/// For roles that hold them these go up, and tell of Redis' own users. A server that has none says so itself; what is
+/// answered here of one's role is answered all the same.
+#[test]
+fn what_redis_knows_of_its_users_it_tells_who_may_ask() {
+    let redis = Redis::with_password(PASSWORD);
+    let roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\nrules = \"+ping +acl ~*\"\n\
+                 [[role]]\nname = \"other\"\nmatch = [{ cn = \"other\" }]\nrules = \"+ping +acl -acl|list -acl|log -acl|users\"";
+    let proxy = Proxy::with(&Setup { roles, more: "[policy]\ndeny = [\"FLUSHALL\"]", ..Setup::before(&redis) });
+    let mut client = proxy.client();
+    let acls = Release::of_server().since(6, 0);
+    if acls {
+        redis.connect().call(&["ACL", "SETUSER", "reader", "on", ">pw", "~cache:*", "+get"]).expect_ok();
+        let mut reader = redis.connect();
+        reader.call(&["AUTH", "reader", "pw"]).expect_ok();
+        assert!(reader.call(&["SET", "k", "v"]).error().is_some_and(|text| text.starts_with("NOPERM")));
+        let texts = |reply: &Reply| reply.elements().iter().map(Reply::text).collect::<Vec<_>>();
+        assert_eq!(texts(&call(&mut client, "ACL USERS")), ["default", "reader"]);
+        let list = texts(&call(&mut client, "ACL LIST"));
+        assert_eq!(list, texts(&redis.connect().call(&["ACL", "LIST"])));
+        assert!(list[1].starts_with("user reader on ") && list[1].contains("~cache:*"), "{list:?}");
+        let log = call(&mut client, "ACL LOG");
+        let fields = texts_of(&log.elements()[0]);
+        for pair in [["reason", "command"], ["object", "set"], ["username", "reader"]] {
+            assert!(fields.windows(2).any(|two| two == pair), "{fields:?}");
+        }
+        call(&mut client, "ACL LOG RESET").expect_ok();
+        assert_eq!(call(&mut client, "ACL LOG"), Reply::Array(vec![]));
+    } else {
+        for line in ["ACL LIST", "ACL USERS", "ACL LOG", "ACL LOG RESET"] {
+            let reply = call(&mut client, line);
+            assert!(reply.error().is_some_and(|text| text.starts_with("ERR unknown command")), "{line}: {reply:?}");
+        }
+    }
+    // Of one's own role, whatever the server knows; and nobody's users are changed from here.
+    assert_eq!(call(&mut client, "ACL WHOAMI").text(), "app");
+    assert_eq!(
+        call(&mut client, "ACL DRYRUN app GET k").text(),
+        "This user has no permissions to run the 'get' command"
+    );
+    for line in ["ACL SETUSER x on", "ACL DELUSER reader", "ACL LOAD", "ACL SAVE"] {
+        let reply = call(&mut client, line);
+        assert!(
+            reply.error().is_some_and(|text| text.contains("change it and reload it instead")),
+            "{line}: {reply:?}"
+        );
+    }
+    let mut other = proxy.client_with(&proxy.pki.client("other").unwrap()).unwrap();
+    no_command(&mut other, &["ACL LIST", "ACL LOG", "ACL USERS", "ACL LOG RESET"]);
+    assert_eq!(call(&mut other, "ACL WHOAMI").text(), "other");
+    let record = proxy.await_record("command", |record| record["sub"] == "LIST" && record["role"] == "app");
+    assert_eq!(record["outcome"], if acls { "ran" } else { "error" }, "{record}");
+    let record = proxy.await_record("command", |record| record["sub"] == "USERS" && record["role"] == "other");
+    assert_eq!(record["rule"], "rules:-acl|users", "{record}");
+}
+
+/// The words of a reply, at whatever depth.
+fn texts_of(reply: &Reply) -> Vec<String> {
+    match reply {
+        Reply::Array(all) => all.iter().flat_map(texts_of).collect(),
+        Reply::Bulk(bytes) => vec![String::from_utf8_lossy(bytes).into_owned()],
+        other => vec![format!("{other:?}")],
+    }
+}
+
 /// A role without rules may be asked about as well, and a subscriber is refused as Redis refuses it.
 #[test]
 fn a_role_without_rules_is_told_what_its_denylist_leaves() {

@@ -8,10 +8,11 @@
 
 mod support;
 
+use ravelin::policy::scripts::ScriptDigest;
 use std::{collections::BTreeSet, fs, net::TcpStream};
 use support::{
     client::{Client, greeted},
-    process::{PATIENCE, Proxy},
+    process::{PATIENCE, Proxy, program},
     redis::{Redis, Release},
     setup::{Service, Setup},
     wire::{Reply, encode},
@@ -226,10 +227,16 @@ struct Stand {
 
 impl Stand {
     fn new() -> Self {
+        Self::under("")
+    }
+
+    /// With further keys of the role.
+    fn under(keys: &str) -> Self {
         // Before 7.0 everybody is trusted anyway.
         let trusting = ["enable-protected-configs yes", "enable-debug-command yes", "enable-module-command yes"];
         let redis = Redis::with(if Release::of_server().since(7, 0) { &trusting } else { &[] }, None);
         let proxy = Proxy::with(&Setup::before(&redis).with(|setup| {
+            setup.roles = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\n{keys}\n").leak();
             setup.services.push(Service { listen: ", inline = true", ..Service::before("lines", &redis) });
         }));
         redis.connect().call(&["SET", "treasure", "safe"]).expect_ok();
@@ -277,16 +284,19 @@ fn expect_denied(reply: &Reply, what: &str) {
     assert!(text.starts_with("NOPERM "), "{what}: {text}");
 }
 
+/// Redis' own commands by way of Lua.
+fn script(chain: &[Step]) -> String {
+    let call = |line: &str| format!("redis.pcall('{}')\n", line.replace('\'', "").replace(' ', "','"));
+    chain.iter().map(|(line, _)| call(line)).collect()
+}
+
 /// Plays a chain in one wrapping, to its end whatever is answered; returns the client's address.
 fn play(stand: &Stand, chain: &[Step], wrapping: &str) -> String {
     let mut client = stand.client(usize::from(wrapping == "lines"));
     let address = client.stream().sock.local_addr().unwrap().to_string();
     if wrapping == "script" {
-        // Redis' own commands by way of Lua: the script itself is the first dangerous step.
-        let body: String = chain
-            .iter()
-            .map(|(line, _)| format!("redis.pcall('{}')\n", line.replace('\'', "").replace(' ', "','")))
-            .collect();
+        // The script itself is the first dangerous step.
+        let body = script(chain);
         for name in ["EVAL", "eval", "EVAL_RO"] {
             expect_denied(&client.call(&[name, &body, "0"]), name);
         }
@@ -362,6 +372,123 @@ fn every_known_attack_is_stopped_at_its_first_dangerous_step_in_every_wrapping()
     }
     let reached: Vec<String> = stand.redis.calls().into_keys().filter(|name| !HARMLESS.contains(&&name[..])).collect();
     assert_eq!(reached, Vec::<String>::new(), "reached the server");
+}
+
+/// What `check` says of the scripts of a stand's role.
+fn warning(stand: &Stand) -> Option<String> {
+    let output = std::process::Command::new(program())
+        .args(["check", "--offline", "-c"])
+        .arg(stand.proxy.path("ravelin.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    text.lines().find(|line| line.contains("scripts can run any command")).map(str::to_owned)
+}
+
+/// A role that may run what is pinned: the attacker's script is not, in whatever form it is brought, and its commands are
+/// as closed outside of scripts as they are to everybody.
+#[test]
+fn no_chain_gets_further_where_scripts_are_pinned() {
+    let dir = tempfile::Builder::new().prefix("attacks-").tempdir().unwrap();
+    let pins = dir.path().join("scripts.sha1");
+    let ours = "return redis.call('GET', KEYS[1])";
+    fs::write(&pins, format!("{} ours.lua\n", ScriptDigest::of(ours.as_bytes()))).unwrap();
+    let stand = Stand::under(&format!("scripts = {{ pinned = \"{}\" }}", pins.display()));
+    assert_eq!(warning(&stand), None);
+    let (before, files) = (stand.state(), stand.files());
+    let mut client = stand.client(0);
+    let heard = |stand: &Stand| {
+        let calls = stand.redis.calls().into_keys();
+        calls.filter(|name| !HARMLESS.contains(&&name[..]) && name != "eval").collect::<Vec<_>>()
+    };
+    assert_eq!(client.call(&["EVAL", ours, "1", "treasure"]).text(), "safe", "this role does run scripts");
+    for (name, chain) in CHAINS {
+        let body = script(chain);
+        // Behind what is pinned, before it, and in its arguments: none of it is what is pinned.
+        for body in [&body, &format!("{ours}\n{body}"), &format!("{body}\n{ours}")] {
+            let digest = ScriptDigest::of(body.as_bytes()).to_string();
+            for words in [
+                &["EVAL", body, "0"][..],
+                &["eVaL", body, "0"],
+                &["EVAL_RO", body, "0"],
+                &["SCRIPT", "LOAD", body],
+                &["EVALSHA", &digest, "0"],
+                &["EVALSHA_RO", &digest, "0"],
+                &["FUNCTION", "LOAD", body],
+                &["FCALL", body, "0"],
+            ] {
+                expect_denied(&client.call(words), &format!("{name}: {}", words[0]));
+            }
+        }
+        assert_eq!(client.call(&["EVAL", ours, "1", "treasure", &body]).text(), "safe", "an argument is no code");
+        for (line, rule) in *chain {
+            if rule.is_some() {
+                expect_denied(&client.call(&words(line)), line);
+            }
+        }
+    }
+    assert_eq!((stand.state(), stand.files()), (before, files));
+    assert_eq!(heard(&stand), Vec::<String>::new(), "reached the server");
+    // One call for each EVAL of ours.
+    assert_eq!(stand.redis.calls_of("eval"), 1 + CHAINS.len() as u64);
+}
+
+/// A role that may run what Redis keeps from writing: it can read, and change nothing. (Reading is not stopped, nor what
+/// breaks out of Lua: `check` warns of both.)
+#[test]
+fn no_chain_changes_anything_where_scripts_are_read_only() {
+    let stand = Stand::under("scripts = \"read-only\"");
+    let warned = warning(&stand).expect("EVAL_RO is open");
+    assert!(warned.contains("EVAL_RO") && !warned.contains("EVAL,"), "{warned}");
+    let (before, files) = (stand.state(), stand.files());
+    let mut client = stand.client(0);
+    for (name, chain) in CHAINS {
+        let body = script(chain);
+        for words in [&["EVAL", &body, "0"][..], &["SCRIPT", "LOAD", &body], &["FUNCTION", "LOAD", &body]] {
+            expect_denied(&client.call(words), &format!("{name}: {}", words[0]));
+        }
+        // It runs, and each step of it is refused by Redis itself (before 7.0 there is no such command).
+        let ran = client.call(&["EVAL_RO", &body, "0"]);
+        assert!(!ran.error().is_some_and(|text| text.starts_with("NOPERM ")), "{name}: {ran:?}");
+        for (line, rule) in chain.iter().filter(|(line, _)| !line.contains("_RO ")) {
+            if rule.is_some() {
+                expect_denied(&client.call(&words(line)), line);
+            }
+        }
+        assert_eq!((stand.state(), stand.files()), (before.clone(), files.clone()), "{name}");
+    }
+    let mut stolen = client.call(&["EVAL_RO", "return redis.call('GET', 'treasure')", "0"]);
+    if !Release::of_server().since(7, 0) {
+        stolen = stand.redis.connect().call(&["GET", "treasure"]);
+    }
+    assert_eq!(stolen.text(), "safe", "nothing that was written was taken away either");
+}
+
+/// A role that may run anything: `check` says loudly what that means, and it is true.
+#[test]
+fn where_any_script_may_run_the_denylist_is_walked_around_as_check_says() {
+    let stand = Stand::under("scripts = \"allow\"");
+    let warned = warning(&stand).expect("a loud warning");
+    assert!(warned.contains("the denylist can be walked around by EVAL, "), "{warned}");
+    let (_, chain) = CHAINS.iter().find(|(name, _)| name.starts_with("extortion")).unwrap();
+    // The last steps would take the server away from under this test.
+    let chain = &chain[..4];
+    let mut client = stand.client(0);
+    for (line, rule) in chain {
+        if rule.is_some() {
+            expect_denied(&client.call(&words(line)), line);
+        }
+    }
+    assert_eq!(stand.redis.connect().call(&["GET", "treasure"]).text(), "safe");
+    let ran = client.call(&["EVAL", &script(chain), "0"]);
+    assert_eq!(ran.error(), None);
+    let mut control = stand.redis.connect();
+    assert_eq!(control.call(&["GET", "treasure"]), Reply::Null);
+    assert_eq!(control.call(&["GET", "note"]).text(), "pay");
+    // The record names the command that was let through, and no other: what a script does is not seen.
+    stand.proxy.await_record("command", |record| record["cmd"] == "EVAL" && record["verdict"] == "allow");
+    assert!(stand.proxy.records("command").iter().all(|each| each["cmd"] != "FLUSHALL" || each["verdict"] == "deny"));
 }
 
 /// A browser or a server that is made to send HTTP: no line of it is a command, with a certificate or without one.

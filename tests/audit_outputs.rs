@@ -145,3 +145,45 @@ fn a_blocked_output_that_drops_holds_nobody_back_and_says_what_it_dropped() {
     // first and last, neither of which came while it was full.
     assert_eq!(commands(&lossy).len() as u64 + dropped, COMMANDS as u64 + 2);
 }
+
+#[test]
+fn what_is_worth_a_second_look_is_marked_told_and_counted() {
+    let redis = redis();
+    let proxy = Proxy::with(&Setup {
+        audit: concat!(
+            "watch = { large_request = \"2KiB\", large_reply = \"2KiB\", first_seen = true, ",
+            "denial_burst = { amount = 5, within = \"1h\" }, bulk_read = { amount = \"8KiB\", within = \"1h\" } }"
+        ),
+        ..Setup::before(&redis)
+    });
+    let mut client = proxy.client();
+    client.call(&[b"SET", &b"key"[..], &vec![b'v'; 3000]]).expect_ok();
+    for _ in 0..3 {
+        assert_eq!(client.call(&["GET", "key"]).text().len(), 3000);
+    }
+    for _ in 0..7 {
+        client.call(&["FLUSHALL"]);
+    }
+    drop(client);
+    proxy.await_record("connection_close", |_| true);
+    let notable = |command: &str| -> Vec<Value> {
+        let records = proxy.records("command").into_iter().filter(|record| record["cmd"] == command);
+        records.map(|record| record["notable"].clone()).collect()
+    };
+    assert_eq!(notable("SET"), [serde_json::json!(["large_request", "first_seen"])]);
+    let again = serde_json::json!(["large_reply"]);
+    assert_eq!(notable("GET"), [serde_json::json!(["large_reply", "first_seen"]), again.clone(), again]);
+    let notices = proxy.records("notice");
+    let told: Vec<_> = notices.iter().map(|notice| notice["notice"].as_str().unwrap()).collect();
+    assert_eq!(told, ["bulk_read", "denial_burst"], "{notices:?}");
+    assert_eq!(notices[1]["amount"], 5);
+    let (_, page) = proxy.page("/metrics");
+    for line in [
+        "ravelin_notices_total{notice=\"large_reply\"} 3",
+        "ravelin_notices_total{notice=\"denial_burst\"} 1",
+        "ravelin_notices_total{notice=\"bulk_read\"} 1",
+        "ravelin_unwatched_total 0",
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line} is not in {page}");
+    }
+}

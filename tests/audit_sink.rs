@@ -255,6 +255,26 @@ fn after_a_rotation_new_lines_go_to_the_new_file() {
 }
 
 #[test]
+fn a_line_that_a_crash_cut_off_is_ended_before_the_next_one() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    for (before, expected) in [("", 0), ("{\"w\":9}\n", 1), ("{\"w\":9}\n{\"v\":1,\"w\":0,\"se", 2)] {
+        fs::write(&path, before).unwrap();
+        let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+        let mut pen = Recorder::new(0, CAPACITY);
+        write_line(&mut pen, &ports[0]);
+        write_line(&mut pen, &ports[0]);
+        sink.flush_and_close(Duration::from_secs(30)).unwrap();
+        assert_eq!(ports[0].written(), pen.outlet().rendered(), "the newline is nobody's");
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.split_inclusive('\n').collect();
+        assert_eq!(lines.len(), expected + 2, "{text}");
+        assert_eq!(lines[..expected].concat().trim_end(), before.trim_end());
+        assert_eq!(sequence(lines[expected..].concat().as_bytes(), 0), [1, 2]);
+    }
+}
+
+#[test]
 fn a_reopening_that_fails_keeps_the_old_file() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("logs");

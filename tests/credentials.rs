@@ -108,6 +108,75 @@ fn hello_authenticates_and_speaks_the_protocol_it_asks_for() {
     expect_no_secret(&proxy);
 }
 
+/// One connection each by a user who stays, one who goes, one whose password changes and one who comes to another role.
+#[test]
+fn a_reload_sends_away_whose_password_is_not_in_the_file_any_more() {
+    let (redis, dir) = (redis(), users("stays #HASH\ngoes #HASH\nchanges #HASH\nstops #HASH\n"));
+    let proxy = with_users(&redis, &dir, "");
+    let names = ["stays", "goes", "changes", "stops", "legacy"];
+    let mut clients: Vec<Client> = names.iter().map(|_| client(&proxy)).collect();
+    for (client, name) in clients.iter_mut().zip(names) {
+        client.call(&["AUTH", name, RIGHT]).expect_ok();
+    }
+    // A wrong one afterwards changes nothing about what it came in by, and the last right one counts.
+    assert!(error(&mut clients[0], &["AUTH", "goes", WRONG]).starts_with("WRONGPASS"));
+    clients[4].call(&["AUTH", "goes", RIGHT]).expect_ok();
+    let path = dir.path().join("users");
+    let other = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+    let text: String = fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with("goes "))
+        .map(|line| match line.split_once(" #") {
+            Some(("changes", _)) => format!("changes #{other}\n"),
+            Some(("stops", hash)) => format!("stops off #{hash}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(&path, text).unwrap();
+    assert_eq!(proxy.reload()["result"], "swapped");
+    let revoked = proxy.await_that("four connections sent away", |proxy| {
+        let closed = proxy.records("connection_close");
+        (closed.len() >= 4).then_some(closed)
+    });
+    assert!(revoked.len() == 4 && revoked.iter().all(|record| record["reason"] == "revoked"), "{revoked:?}");
+    assert_eq!(clients[0].call(&["PING"]).text(), "PONG", "whose line is the same goes on");
+    for gone in &mut clients[1..] {
+        assert!(gone.rest().is_empty(), "closed between two replies");
+    }
+    expect_no_secret(&proxy);
+}
+
+#[test]
+fn a_crowd_that_gives_no_password_holds_no_seats() {
+    let (redis, dir) = (redis(), users(""));
+    let text = format!("[credentials]\nusers_file = \"{}\"", dir.path().join("users").display());
+    let proxy = Proxy::with(&Setup {
+        roles: VERIFY,
+        more: leak(text),
+        limits: "max_connections = 3\nlogin_timeout = \"1s\"",
+        ..Setup::before(&redis)
+    });
+    let mut known = client(&proxy);
+    known.call(&["AUTH", "legacy", RIGHT]).expect_ok();
+    let mut crowd = [client(&proxy), client(&proxy)];
+    // What it says does not keep it.
+    assert!(error(&mut crowd[0], &["PING"]).starts_with("NOAUTH"));
+    for stranger in &mut crowd {
+        assert!(stranger.rest().is_empty(), "closed by the deadline");
+    }
+    proxy.await_that("both of them gone", |proxy| {
+        let closed = proxy.records("connection_close");
+        assert!(closed.iter().all(|record| record["reason"] == "login-timeout"), "{closed:?}");
+        (closed.len() == 2).then_some(())
+    });
+    assert_eq!(known.call(&["PING"]).text(), "PONG");
+    // Their own ends are still open; the seats are free all the same.
+    let app = proxy.pki.client("app").unwrap();
+    let mut next = proxy.await_that("a seat", |proxy| proxy.shake(Some(&app)).ok());
+    next.call(&["AUTH", "legacy", RIGHT]).expect_ok();
+}
+
 #[test]
 fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     let (redis, dir) = (redis(), users(""));
@@ -146,6 +215,19 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 1 + lines.iter().filter(|line| line.starts_with("sha256:")).count(), "{listed}");
     assert!(listed.starts_with("127.0.0.1 failures=3 left=3"), "{listed}");
+    let counted = |proxy: &Proxy| -> Vec<String> {
+        let (_, metrics) = proxy.page("/metrics");
+        metrics.lines().filter(|line| line.starts_with("ravelin_bans{")).map(str::to_owned).collect()
+    };
+    let shown = |addresses: usize, certificates: usize| {
+        [
+            format!("ravelin_bans{{of=\"address\"}} {addresses}"),
+            format!("ravelin_bans{{of=\"certificate\"}} {certificates}"),
+        ]
+    };
+    let certificates = lines.len() - 1;
+    assert!(certificates > 0, "{listed}");
+    assert_eq!(counted(&proxy), shown(1, certificates));
     for (method, path, host, expected) in [
         ("DELETE", "/bans", "attacker.example", 403),
         ("POST", "/bans", "127.0.0.1", 405),
@@ -156,6 +238,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     ] {
         assert_eq!(admin(&proxy, method, path, host).0, expected, "{method} {path} {host}");
     }
+    assert_eq!(counted(&proxy), shown(0, certificates));
     // The address is free again, and the certificates that guessed too often are not.
     let before = proxy.records("handshake_failure").len();
     assert!(proxy.shake(Some(&issued)).and_then(greeted).is_err());
@@ -163,6 +246,7 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     assert_eq!(record["reason"], "banned", "{record}");
     assert_eq!(admin(&proxy, "DELETE", "/bans", "127.0.0.1").0, 200);
     assert_eq!(admin(&proxy, "GET", "/bans", "127.0.0.1").1, "");
+    assert_eq!(counted(&proxy), shown(0, 0));
     let mut app = proxy.shake(Some(&issued)).unwrap();
     app.call(&["AUTH", "legacy", RIGHT]).expect_ok();
     expect_no_secret(&proxy);

@@ -160,8 +160,9 @@ fn a_rule_is_shown_with_the_line_it_was_written_on() {
     let redis = Redis::with_password(PASSWORD);
     let proxy = Proxy::with(&Setup::before(&redis).with(|setup| {
         setup.roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\ndeny = [\n  \"GETDEL\",\n  \"@hyperloglog\",\n]\n\
-                       [[role]]\nname = \"reader\"\nmatch = [{ cn = \"reader\" }]\nrules = \"+@read ~cache:*\"";
-        setup.more = "[policy]\ndeny = [\"preset:hardened\",\n  \"@hyperloglog\"]\nshadow = [\"MGET\"]";
+                       [[role]]\nname = \"reader\"\nmatch = [{ cn = \"reader\" }]\nrules = \"+@read +select ~cache:*\"\ndatabases = [3]\n\
+                       [[role]]\nname = \"scripted\"\nmatch = [{ cn = \"scripted\" }]\nscripts = \"read-only\"";
+        setup.more = "[policy]\ndeny = [\"preset:hardened\",\n  \"@hyperloglog\"]\nshadow = [\"MGET\"]\nscripts = \"deny\"";
     }));
     let text = fs::read_to_string(proxy.path("ravelin.toml")).unwrap();
     let line_of = |part: &str| 1 + text.lines().position(|line| line.contains(part)).unwrap();
@@ -174,6 +175,9 @@ fn a_rule_is_shown_with_the_line_it_was_written_on() {
         ("app", "MGET a", "policy.shadow.0", line_of("shadow = ")),
         ("reader", "SET cache:a 1", "role.1.rules", line_of("rules = ")),
         ("reader", "GET other", "role.1.rules", line_of("rules = ")),
+        ("reader", "SELECT 4", "role.1.databases", line_of("databases = ")),
+        ("app", "EVAL x 0", "policy.scripts", line_of("scripts = \"deny\"")),
+        ("scripted", "EVAL x 0", "role.2.scripts", line_of("scripts = \"read-only\"")),
     ] {
         let ran = explain(&proxy, &["--json", "--as", role], &format!("{command}\n"));
         let answer = &ran.answers()[0];
@@ -186,6 +190,29 @@ fn a_rule_is_shown_with_the_line_it_was_written_on() {
     // What is built in, and the default floor, is written nowhere.
     let built_in = explain(&proxy, &["--json", "--as", "app", "--", "NOSUCH"], "").answers()[0].clone();
     assert!(built_in["place"].is_null() && built_in["rule"] == "builtin/unknown-command", "{built_in}");
+}
+
+#[test]
+fn a_guard_is_shown_with_the_line_it_was_written_on() {
+    let redis = Redis::with_password(PASSWORD);
+    let proxy = Proxy::with(&Setup::before(&redis).with(|setup| {
+        setup.roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\nclient_kill = \"own\"\n\
+                       config = { get = [\"maxmemory\"], set = [\"maxmemory\"] }";
+        setup.more = "[policy]\ndeny = [\"FLUSHALL\"]";
+    }));
+    let text = fs::read_to_string(proxy.path("ravelin.toml")).unwrap();
+    for (command, rule, key) in [
+        ("CONFIG GET dir", "config:get", "role.0.config"),
+        ("CONFIG SET dir /tmp", "config:set", "role.0.config"),
+        ("CLIENT KILL TYPE normal", "client_kill:own", "role.0.client_kill"),
+    ] {
+        let word = key.rsplit('.').next().unwrap();
+        let line = 1 + text.lines().position(|line| line.starts_with(&format!("{word} = "))).unwrap();
+        let answer = explain(&proxy, &["--json", "--as", "app"], &format!("{command}\n")).answers()[0].clone();
+        assert_eq!((&answer["rule"], &answer["key"]), (&rule.into(), &key.into()), "{answer}");
+        let place = format!("{}:{line}:", proxy.path("ravelin.toml").display());
+        assert!(answer["place"].as_str().unwrap().starts_with(&place), "{answer}, not {line}");
+    }
 }
 
 #[test]

@@ -16,8 +16,11 @@ quick=(gate dialogues records oracle fallback doors strict_framing states_ends s
 # All that a server's release takes part in.
 suites=("${quick[@]}" life states_vanish replication strict_options flow_matrix flow_pipelines differential acl acl_oracle
     arguments attacks credentials credentials_select databases explain presets rename roles scripts shadow)
-# The catalog holds what the reference says, and what these two say of later commands.
-newest=(catalog catalog_effects catalog_keys)
+# What the catalog says of commands is looked at by means that came with 7.0: COMMAND's key specs, and what CLIENT LIST shows
+# of a connection (resp, ssub). What earlier servers do with their replies, the suites above see through the proxy.
+since7=(catalog_effects catalog_keys)
+# The catalog itself holds word by word what the reference says, and what these two say of later commands.
+newest=(catalog)
 
 case ${1-} in
     --help | -h)
@@ -50,7 +53,7 @@ done
 
 arguments() { printf -- '--test\n%s\n' "$@"; }
 echo "Building the tests"
-mapfile -t build < <(arguments "${suites[@]}" "${newest[@]}")
+mapfile -t build < <(arguments "${suites[@]}" "${since7[@]}" "${newest[@]}")
 cargo test --quiet --locked --no-run "${build[@]}"
 
 logs=$ravelin_target/matrix
@@ -66,7 +69,8 @@ line server release passed failed seconds result
 for name in "${names[@]}"; do
     asked=("${suites[@]}")
     case $name in
-        redis-7.0 | redis-8.6 | valkey-9.1) asked+=("${newest[@]}") ;;
+        redis-7.0 | redis-8.6 | valkey-9.1) asked+=("${since7[@]}" "${newest[@]}") ;;
+        redis-8.* | redict-* | valkey-*) asked+=("${since7[@]}") ;;
     esac
     mapfile -t chosen < <(arguments "${asked[@]}")
     export RAVELIN_TEST_SERVER=$servers/$name/redis-server
@@ -85,7 +89,7 @@ for name in "${names[@]}"; do
     fi
 done
 
-echo "Suites: ${suites[*]}; ${newest[*]} for the reference and the newest. Logs: $logs"
+echo "Suites: ${suites[*]}; ${since7[*]} from 7.0 on; ${newest[*]} for the reference and the newest. Logs: $logs"
 if ((${#failed[@]} > 0)); then
     echo "tests/matrix.sh: failed against ${failed[*]}" >&2
     exit 1

@@ -6,7 +6,12 @@ use ravelin::{
     audit::record::Outcome,
     command::catalog,
     metrics::FAMILIES,
-    policy::{presets::PRESETS, rules::Policy},
+    policy::{
+        guards::Guards,
+        presets::PRESETS,
+        rules::{Policy, Spec},
+        scripts::{Pins, Scripts},
+    },
 };
 use std::{fs, path::Path};
 
@@ -78,19 +83,39 @@ fn every_group_of_the_default_preset_is_in_the_table() {
     }
 }
 
-/// The list that the README offers to applications with scripts is the preset but for its scripts.
+/// What the README offers to applications with scripts opens the preset for scripts, and for nothing else.
 #[test]
-fn the_list_for_applications_with_scripts_leaves_out_nothing_else() {
+fn the_keys_for_applications_with_scripts_open_nothing_else() {
     let readme = readme();
     let (_, rest) = readme.split_once("```text\n[policy]\n").unwrap();
     let table: toml::Table = rest.split_once("\n```").unwrap().0.parse().unwrap();
-    let list: Vec<&str> = table["deny"].as_array().unwrap().iter().map(|entry| entry.as_str().unwrap()).collect();
-    Policy::compile(&list).unwrap();
-    for group in PRESETS.iter().find(|preset| preset.name == "hardened").unwrap().deny {
-        for command in group.commands {
-            assert!(list.contains(command) != (group.name == "scripting") || *command == "FUNCTION", "{command}");
-        }
-    }
+    assert_eq!(table.keys().collect::<Vec<_>>(), ["scripts"], "the list is the default");
+    assert!(table["scripts"]["pinned"].is_str());
+    assert!(readme.contains("`scripts = \"allow\"`"));
+    let verdicts = |scripts: Option<Scripts>| -> Vec<(&str, bool)> {
+        let guards = Guards { scripts, ..Guards::default() };
+        let spec = Spec { deny: &["preset:hardened"], guards: Some(&guards), ..Spec::default() };
+        let policy = Policy::build(&spec).unwrap();
+        catalog::iter().map(|(id, row)| (row.full_name, policy.judge(id).lets_through())).collect()
+    };
+    let opened = |scripts: Scripts| -> Vec<&str> {
+        let pairs = verdicts(None).into_iter().zip(verdicts(Some(scripts)));
+        pairs.filter(|((_, before), (_, after))| before != after).map(|((name, _), _)| name).collect()
+    };
+    // Opened to be looked at: what the file does not have is denied all the same.
+    let scripts = [
+        "eval",
+        "eval_ro",
+        "evalsha",
+        "evalsha_ro",
+        "fcall",
+        "fcall_ro",
+        "function|load",
+        "script|exists",
+        "script|load",
+    ];
+    assert_eq!(opened(Scripts::Pinned(Pins::default())), scripts);
+    assert_eq!(opened(Scripts::Allow), scripts);
 }
 
 #[test]

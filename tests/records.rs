@@ -289,13 +289,11 @@ fn no_secret_is_in_audit_log_or_metrics() {
 #[test]
 fn keys_are_recorded_unless_told_not_to() {
     let redis = Redis::with_password(PASSWORD);
-    for (audit, expected) in
-        [("", serde_json::json!(["a", {"b64": "/wA="}])), ("arguments = \"none\"", serde_json::json!([]))]
-    {
+    for (audit, expected) in [("", Some(serde_json::json!(["a", {"b64": "/wA="}]))), ("arguments = \"none\"", None)] {
         let proxy = Proxy::with(&Setup { audit, ..Setup::before(&redis) });
         proxy.client().call(&[&b"MGET"[..], b"a", b"\xff\0"]);
         let record = proxy.await_record("command", |record| record["cmd"] == "MGET");
-        assert_eq!(record["keys"], expected, "{record}");
+        assert_eq!(record.get("keys"), expected.as_ref(), "{record}");
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use certs_dev::{Issued, Leaf, Wicked};
 use serde_json::Value;
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use support::{
     client::{Client, greeted},
@@ -237,6 +238,16 @@ fn a_role_keeps_to_its_databases_in_every_way() {
         "MONITOR",
         "SYNC",
         "MIGRATE 127.0.0.1 1 k 0 10",
+        "MOVE k 4294967299",
+        "DEBUG OBJECT k",
+        "SLOWLOG GET",
+        "ACL LOG",
+        "CLIENT TRACKING ON",
+        "REPLICAOF NO ONE",
+        "FAILOVER",
+        "EVAL return~redis.call('SELECT','0') 0",
+        "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0",
+        "FCALL_RO f 0",
     ];
     if Release::of_server().since(6, 2) {
         lines.extend(["COPY k k2 DB 0", "COPY k k2 REPLACE DB 4"]);
@@ -245,8 +256,11 @@ fn a_role_keeps_to_its_databases_in_every_way() {
     for line in &lines {
         let words: Vec<&str> = line.split(' ').collect();
         let reply = app.call(&words);
-        assert!(reply.error().is_some_and(|text| text.starts_with("NOPERM")), "{line}: {reply:?}");
+        assert_eq!(reply.error(), Some("NOPERM No permissions to access database"), "{line}: {reply:?}");
     }
+    // Its own they may be.
+    assert!(app.call(&["MIGRATE", "127.0.0.1", "1", "none", "5", "10"]).error().is_none());
+    assert_eq!(app.call(&["SLOWLOG", "LEN"]).error(), None);
     // A denial in MULTI spoils it, and the database stays.
     app.call(&["MULTI"]).expect_ok();
     assert!(app.call(&["SELECT", "0"]).error().unwrap().starts_with("NOPERM"));
@@ -257,6 +271,7 @@ fn a_role_keeps_to_its_databases_in_every_way() {
         // What RESET undoes is done again: it begins in its first database.
         assert_eq!(app.call(&["RESET"]).text(), "RESET");
         assert_eq!(app.call(&["GET", "k"]).text(), "three");
+        app.call(&["COPY", "k", "k3"]).integer();
         let record = proxy.await_record("command", |record| record["cmd"] == "GET");
         assert_eq!(record["db"], 3, "{record}");
     }
@@ -267,6 +282,45 @@ fn a_role_keeps_to_its_databases_in_every_way() {
     proxy.await_record("command", |record| record["cmd"] == "ECHO");
     let denied = proxy.records("command").iter().filter(|record| record["rule"] == "databases").count();
     assert_eq!(denied, lines.len() + 1);
+}
+
+/// A script can SELECT: where databases are limited none runs but what is pinned, or where the configuration says so.
+#[test]
+fn scripts_run_in_limited_databases_only_where_somebody_vouches_for_them() {
+    const BODY: &str = "redis.call('SELECT', '0') return redis.call('SET', KEYS[1], 'by script')";
+    const DENIED: Option<&str> = Some("NOPERM No permissions to access database");
+    let redis = redis();
+    let digest: String = Sha1::digest(BODY).iter().map(|byte| format!("{byte:02x}")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let pins = dir.path().join("pins");
+    std::fs::write(&pins, format!("{digest}  ours.lua\n")).unwrap();
+    let roles = |limits: &str, scripts: &str| -> &'static str {
+        let text = format!("[[role]]\nname = \"app\"\nmatch = [{{ cn = \"app\" }}]\n{limits}\n{scripts}\n");
+        Box::leak(text.into_boxed_str())
+    };
+    let more = "[policy]\ndeny = [\"SHUTDOWN\"]";
+    let proxy = Proxy::with(&Setup { roles: roles("", ""), more, ..Setup::before(&redis) });
+    let pinned = format!("scripts = {{ pinned = \"{}\" }}", pins.display());
+    let mut direct = redis.connect();
+    for limits in ["databases = [0, 3]", "rules = \"+@all ~* db=0,3\""] {
+        for (scripts, body, other) in [
+            ("", DENIED, DENIED),
+            ("scripts = \"read-only\"", DENIED, DENIED),
+            ("scripts = \"allow\"", None, None),
+            (pinned.as_str(), None, Some("NOPERM this user has no permissions to run the 'eval' command")),
+        ] {
+            let mut setup = proxy.setup();
+            setup.roles = roles(limits, scripts);
+            proxy.configure(&setup);
+            assert_eq!(proxy.reload()["result"], "swapped");
+            let mut app = as_app(&proxy);
+            app.call(&["SELECT", "3"]).expect_ok();
+            direct.call(&["DEL", "k"]);
+            assert_eq!(app.call(&["EVAL", BODY, "1", "k"]).error(), body, "{limits}, {scripts}");
+            assert_eq!(direct.call(&["EXISTS", "k"]).integer(), i64::from(body.is_none()), "{limits}, {scripts}");
+            assert_eq!(app.call(&["EVAL", "return 1", "0"]).error(), other, "{limits}, {scripts}");
+        }
+    }
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn record(name: &'static str, question: &'static str) -> Case {
             name: Name::Known(get),
             db: 0,
             argc: 2,
-            keys: KeyList { bytes: &keys, total: 1, undeterminable: false, script: None },
+            keys: KeyList { bytes: &keys, total: 1, undeterminable: false, script: None, arguments: None },
             context: Context::TopLevel,
             tx: None,
             rule: None,

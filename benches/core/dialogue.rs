@@ -78,9 +78,11 @@ impl Dialogue {
             stream_from: 64 << 10,
             held_command_max: 16 << 20,
             unanswered_max: 64 << 20,
+            login_timeout_us: 60_000_000,
             idle_timeout_us: 0,
             client_auth: ravelin::session::machine::ClientAuth::Refuse,
             show_keys: true,
+            values: None,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
                 credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),

@@ -5,7 +5,7 @@
 //! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
 
 use super::record::{CommandRecord, Name, Outcome};
-use crate::audit::event::AuthVerdict;
+use crate::audit::{event::AuthVerdict, watch::Notice};
 use std::collections::BTreeMap;
 
 /// Upper bounds of the latency buckets in microseconds, 50 µs to 10 s; one more bucket is beyond the last.
@@ -39,6 +39,10 @@ pub struct Counters {
     pub denied: BTreeMap<Box<str>, u64>,
     /// What would have been denied, by the name of the rule that is not in force.
     pub shadowed: BTreeMap<Box<str>, u64>,
+    /// What was notable, by [`Notice::index`].
+    pub notices: [u64; Notice::ALL.len()],
+    /// Commands of identities that were not watched for first sights and bursts, because there are too many.
+    pub unwatched: u64,
     /// Time from acceptance to the end of the reply, of commands Redis answered.
     pub latency: Latency,
     /// The proxy's own commands to Redis, by [`Outcome`] (see [`Outcome::ALL`]).
@@ -60,6 +64,20 @@ pub struct OutletCounters {
     pub dropped: u64,
     /// The number of the last line rendered for it. Not added up.
     pub last_seq: u64,
+}
+
+/// Where one pen stands at one output, as of its last line there: all numbers up to `last_seq` are lines, filtered or
+/// dropped (a `gap` has the number of one that was dropped).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the last line.
+    pub last_seq: u64,
+    /// Lines up to it, `gap` among them.
+    pub lines: u64,
+    /// Records up to it that the output did not take.
+    pub filtered: u64,
+    /// Records up to it that were dropped.
+    pub dropped: u64,
 }
 
 /// What one command added up to.
@@ -229,6 +247,13 @@ impl Counters {
         }
     }
 
+    /// Something was notable.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if let Some(count) = self.notices.get_mut(notice.index()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
     /// An `accept` failed.
     pub(super) fn accept_error(&mut self, reason: &'static str) {
         self.accept_errors.add(reason, 1);
@@ -274,6 +299,8 @@ impl Counters {
         for (rule, times) in &other.shadowed {
             count(&mut self.shadowed, rule, *times);
         }
+        add_all(&mut self.notices, &other.notices);
+        self.unwatched = self.unwatched.saturating_add(other.unwatched);
         add_all(&mut self.latency.buckets, &other.latency.buckets);
         self.latency.sum_us = self.latency.sum_us.saturating_add(other.latency.sum_us);
         add_all(&mut self.upstream_commands, &other.upstream_commands);

@@ -1,22 +1,26 @@
 //! JSON lines: what is constant in a connection's records, and the fields of a command.
 
 use super::{
+    arguments::{ArgumentList, HashKey},
     filter::{Verdict, verdict},
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
     record::{CommandRecord, Context, KeyList, Name, Outcome, ScriptMark},
+    watch::{Notices, Traces},
 };
 use crate::{
     command::{CommandId, Entry, catalog},
     resp::reply::Class,
 };
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{cell::RefCell, net::SocketAddr, ops::Range, sync::LazyLock};
 
 /// No line is as long as this, its newline included: 16 KiB. What could be longer is cut, and the line says so.
 pub const MAX_LINE: usize = 16 * 1024;
 
 /// Most bytes of a line that keys may take, rendered.
 const KEYS_RENDERED_MAX: usize = 8 * 1024;
+/// Most bytes of a line that the words of a command may take, rendered.
+const ARGUMENTS_RENDERED_MAX: usize = 3 * 1024;
 /// Most keys in a line.
 const KEYS_MAX: u32 = 256;
 /// Most bytes of one key that are shown. Six rendered bytes each at worst: at least one key fits in any line.
@@ -39,6 +43,10 @@ pub struct ConnectionFacts {
     fragment: Box<[u8]>,
     /// How much of it is `,"conn":…`: all that compact lines have of it.
     conn: usize,
+    /// Where the identity stands in it.
+    identity: Range<usize>,
+    /// What the watch remembers of the connection.
+    traces: RefCell<Traces>,
     /// What `connection_open` says besides: likewise, or empty.
     opening: Box<[u8]>,
     /// The counters' key.
@@ -82,13 +90,23 @@ impl ConnectionFacts {
         let named = out.len();
         text_field(&mut out, "service", service, LABEL_MAX);
         text_field(&mut out, "src", &src.to_string(), LABEL_MAX);
+        let before = out.len();
         text_field(&mut out, "identity", identity, IDENTITY_MAX);
+        let identity = before..out.len();
         text_field(&mut out, "role", role, LABEL_MAX);
         match upstream_user {
             Some(user) => text_field(&mut out, "upstream_user", user, 2 * LABEL_MAX),
             None => out.extend_from_slice(b",\"upstream_user\":null"),
         }
-        Self { fragment: out.into(), conn: named, opening: Box::default(), service: service.into(), outlets: u32::MAX }
+        Self {
+            fragment: out.into(),
+            conn: named,
+            identity,
+            traces: RefCell::default(),
+            opening: Box::default(),
+            service: service.into(),
+            outlets: u32::MAX,
+        }
     }
 
     /// Adds what the `connection_open` record says of TLS.
@@ -121,6 +139,15 @@ impl ConnectionFacts {
         self.outlets & bit != 0
     }
 
+    /// What the client proved, as it stands in a line.
+    pub(super) fn identity(&self) -> &[u8] {
+        self.fragment.get(self.identity.clone()).unwrap_or_default()
+    }
+
+    pub(super) const fn traces(&self) -> &RefCell<Traces> {
+        &self.traces
+    }
+
     /// The service the connection belongs to.
     #[must_use]
     pub fn service(&self) -> &str {
@@ -141,7 +168,7 @@ impl ConnectionFacts {
 
 /// Appends all of a command, `db` to `us`. What most commands have in common is one constant: an append costs more than
 /// its bytes.
-pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
+pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, notices: Notices, plan: &Plan) {
     subject(out, record, plan);
     match usual(record, plan.shape) {
         Some(constant) => {
@@ -153,6 +180,20 @@ pub(super) fn command(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan
             command_back(out, record, plan.shape);
         }
     }
+    if !notices.is_empty() {
+        notable(out, notices);
+    }
+}
+
+/// Appends `notable`.
+fn notable(out: &mut Vec<u8>, notices: Notices) {
+    out.extend_from_slice(b",\"notable\":[");
+    for (index, notice) in notices.iter().enumerate() {
+        out.extend_from_slice(if index > 0 { b",\"".as_slice() } else { b"\"" });
+        out.extend_from_slice(notice.word().as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
 }
 
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
@@ -216,15 +257,18 @@ fn subject(out: &mut Vec<u8>, record: &CommandRecord<'_>, plan: &Plan) {
     number(out, record.argc);
     match (plan.arguments, plan.shape) {
         (Arguments::None, _) => {}
-        (Arguments::Keys, Shape::Compact) if record.keys.is_none() => {}
-        (Arguments::Keys, _) => keys(out, record.keys),
+        (Arguments::Keys | Arguments::Hashed | Arguments::Values, Shape::Compact) if record.keys.is_none() => {}
+        (Arguments::Keys | Arguments::Values, _) => keys(out, record.keys),
+        (Arguments::Hashed, _) => hashes(out, record.keys, plan.hash_key.as_deref()),
+    }
+    if plan.arguments == Arguments::Values
+        && let Some(list) = record.keys.arguments
+    {
+        arguments(out, list);
     }
     if let Some(ScriptMark { digest, bytes }) = record.keys.script {
         out.extend_from_slice(b",\"script_sha1\":\"");
-        for byte in digest {
-            let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |digit| digit as u8);
-            out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+        hexadecimal(out, digest);
         out.push(b'"');
         if let Some(bytes) = bytes {
             number_field(out, "script_bytes", u64::from(bytes));
@@ -430,6 +474,63 @@ fn keys(out: &mut Vec<u8>, list: KeyList<'_>) {
     if shown < list.total {
         out.extend_from_slice(b",\"keys_cut\":true");
         number_field(out, "keys_total", u64::from(list.total));
+    }
+}
+
+/// Appends `keys_hmac`, and `keys_cut` and `keys_total` when not all are there.
+fn hashes(out: &mut Vec<u8>, list: KeyList<'_>, key: Option<&HashKey>) {
+    let Some(key) = key.filter(|_| !list.undeterminable) else {
+        out.extend_from_slice(b",\"keys_hmac\":null");
+        return;
+    };
+    out.extend_from_slice(b",\"keys_hmac\":[");
+    let mut shown: u32 = 0;
+    for (bytes, cut) in list.iter() {
+        if shown > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(if cut { b"{\"hmac\":\"".as_slice() } else { b"\"" });
+        hexadecimal(out, &key.hash(bytes));
+        out.extend_from_slice(if cut { b"\",\"cut\":true}".as_slice() } else { b"\"" });
+        shown = shown.saturating_add(1);
+    }
+    out.push(b']');
+    if shown < list.total {
+        out.extend_from_slice(b",\"keys_cut\":true");
+        number_field(out, "keys_total", u64::from(list.total));
+    }
+}
+
+/// Appends `args`, and `args_cut` when not all are there.
+fn arguments(out: &mut Vec<u8>, list: ArgumentList<'_>) {
+    out.extend_from_slice(b",\"args\":[");
+    let start = out.len();
+    let mut shown: u32 = 0;
+    for word in list.iter() {
+        let before = out.len();
+        if shown > 0 {
+            out.push(b',');
+        }
+        match word {
+            Some((bytes, cut)) => bytes_value(out, bytes, cut),
+            None => out.extend_from_slice(b"null"),
+        }
+        if out.len().saturating_sub(start) > ARGUMENTS_RENDERED_MAX {
+            out.truncate(before);
+            break;
+        }
+        shown = shown.saturating_add(1);
+    }
+    out.push(b']');
+    if shown < list.total {
+        out.extend_from_slice(b",\"args_cut\":true");
+    }
+}
+
+fn hexadecimal(out: &mut Vec<u8>, bytes: &[u8]) {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or(b'0', |digit| digit as u8);
+    for byte in bytes {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     encode::{DETAIL_MAX, LABEL_MAX},
     json::{escaped, number, number_field, text_field},
+    watch::Burst,
 };
 use std::net::SocketAddr;
 
@@ -36,6 +37,8 @@ pub enum ConnectionEvent<'a> {
         /// Stable word.
         reason: &'static str,
     },
+    /// Many denials, or much that was read: see [`super::watch`].
+    Notice(Burst),
     /// The end.
     Close {
         /// Stable word: see [`crate::session::error::CloseReason`].
@@ -193,6 +196,7 @@ impl ConnectionEvent<'_> {
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::Authentication { .. } => "client_auth",
             Self::Alarm { .. } => "alarm",
+            Self::Notice(_) => "notice",
             Self::Close { .. } => "connection_close",
         }
     }
@@ -201,7 +205,7 @@ impl ConnectionEvent<'_> {
     pub(super) const fn says_whose(&self) -> bool {
         match self {
             Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } => true,
-            Self::Alarm { .. } | Self::Close { .. } => false,
+            Self::Alarm { .. } | Self::Notice(_) | Self::Close { .. } => false,
         }
     }
 
@@ -217,6 +221,11 @@ impl ConnectionEvent<'_> {
                 text_field(out, "verdict", verdict.word(), LABEL_MAX);
             }
             Self::Alarm { reason } => text_field(out, "reason", reason, LABEL_MAX),
+            Self::Notice(Burst { notice, amount, us }) => {
+                text_field(out, "notice", notice.word(), LABEL_MAX);
+                number_field(out, "amount", amount);
+                number_field(out, "us", us);
+            }
             Self::Close { reason, detail, commands, denied, bytes_in, bytes_out, us } => {
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);

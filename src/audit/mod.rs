@@ -19,7 +19,7 @@
 //! Order across pens is the order of the lines. Lines of one connection all have the same `w`.
 //!
 //! The events of a connection (`command`, `begin`, `upstream_command`, `connection_open`, `connection_close`,
-//! `upstream_failed`, `client_auth`, `alarm`) go on with:
+//! `upstream_failed`, `client_auth`, `alarm`, `notice`) go on with:
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -44,6 +44,9 @@
 //! | `argc` | number | words, the name among them |
 //! | `keys` | array or null | the keys, or null if they cannot be told. Each is a string; `{"b64":…}` if it is no UTF-8; `{"text":…,"cut":true}` or `{"b64":…,"cut":true}` if only its front is shown |
 //! | `keys_cut` `keys_total` | *opt* | not all keys are shown, and how many there are |
+//! | `keys_hmac` | array or null | in the place of `keys` with `arguments = "hashed"`: HMAC-SHA-256 of each key, its first 16 bytes in hexadecimal; `{"hmac":…,"cut":true}` for a key of which only the front (256 bytes) was hashed |
+//! | `args` | array *opt* | with `arguments = "values"`, where [`arguments::Values`] keeps them: the words behind the name, as `keys` shows them; null for a secret |
+//! | `args_cut` | true *opt* | not all words are shown |
 //! | `context` | string | `top` or `multi` |
 //! | `tx` | number *opt* | the transaction's number on this connection |
 //! | `verdict` | string | `allow`, `deny`, or `answer`: the proxy answered by itself |
@@ -54,6 +57,7 @@
 //! | `bytes_in` | number | bytes of the command |
 //! | `bytes_out` | number | not in `begin`. Bytes of the reply the client was sent |
 //! | `us` | number or null | not in `begin`. Microseconds from acceptance to the end of the reply |
+//! | `notable` | array *opt* | not in `begin`. What the configuration says is worth a second look: `slow`, `large_request`, `large_reply`, `first_seen` ([`watch`]) |
 //!
 //! The other events, with what follows the fields above:
 //!
@@ -65,6 +69,7 @@
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
 //! | `alarm` | somebody should look | `reason` |
+//! | `notice` | many denials, or much read ([`watch`]) | `notice` (`denial_burst`, `bulk_read`), `amount` (denials, or bytes), `us` (in how long) |
 //! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
 //! | `stop` | it ends | `reason`, `us` |
 //! | `reload` | a reload was asked for | `what`, `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256` |
@@ -107,15 +112,16 @@
 //!
 //! With `arguments = "none"` there is no `keys` (nor what belongs to it).
 //!
-//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `alarm` and `connection_close` have of a
+//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `alarm`, `notice` and `connection_close` have of a
 //! connection's fields only `conn`; the others stand in its `connection_open` (and in `client_auth`, which may change the
 //! role). Of a `command` or `begin` is left out: `db` when it is 0, `keys` when there are none, `context` when it is `top`,
 //! `verdict` when it is `allow`, `outcome` when it is `ran`.
 //!
-//! No field holds an argument's value or a credential. What names a client chooses (a key, an unknown command, a
+//! No field holds a credential, and none but `args` an argument's value. What names a client chooses (a key, an unknown command, a
 //! certificate's name) is escaped so that it can neither end a line nor act on a terminal. Tests: `audit::tests` (every
 //! line's text, and hostile bytes), `tests/audit_sink.rs` (what reaches the file).
 
+pub mod arguments;
 pub mod chain;
 pub mod counters;
 pub mod encode;
@@ -128,6 +134,7 @@ pub mod record;
 pub mod sink;
 mod stamp;
 pub mod verify;
+pub mod watch;
 
 #[cfg(test)]
 mod chain_tests;
@@ -135,3 +142,5 @@ mod chain_tests;
 mod outlet_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watch_tests;

@@ -5,13 +5,14 @@
 //! had to drop leaves a `gap` record.
 
 use super::{
-    counters::OutletCounters,
+    arguments::HashKey,
+    counters::{Mark, OutletCounters},
     encode::MAX_LINE,
     filter::{Filter, Verdict, verdict},
     json::{number, number_field, text_field},
     record::{CommandRecord, Name},
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// Most outputs there may be: one bit each in a connection's facts.
 pub const OUTLETS_MAX: usize = 16;
@@ -34,9 +35,13 @@ pub enum Shape {
 pub enum Arguments {
     /// Nothing but their number.
     None,
+    /// The keys, hashed with [`Plan::hash_key`].
+    Hashed,
     /// The keys.
     #[default]
     Keys,
+    /// The keys, and the values of the words where [`super::arguments::Values`] keeps them.
+    Values,
 }
 
 /// What becomes of a record that there is no room for.
@@ -62,6 +67,8 @@ pub struct Plan {
     pub shape: Shape,
     /// What they say of arguments.
     pub arguments: Arguments,
+    /// What keys are hashed with, for [`Arguments::Hashed`].
+    pub hash_key: Option<Arc<HashKey>>,
     /// Which of them; all without one.
     pub filter: Option<Filter>,
     /// How many of the commands that were not denied and had no `begin` line; all without one.
@@ -111,6 +118,8 @@ pub struct Outlet {
     lost: Option<(u64, u64, u64)>,
     chance: u64,
     counters: OutletCounters,
+    /// Filtered and dropped records as of the last line.
+    before_last: (u64, u64),
 }
 
 impl Outlet {
@@ -130,6 +139,7 @@ impl Outlet {
             lost: None,
             chance: u64::from(worker) << 32 | 0x9e37_79b9,
             counters: OutletCounters::default(),
+            before_last: (0, 0),
         }
     }
 
@@ -210,15 +220,23 @@ impl Outlet {
         self.counters
     }
 
+    /// Where the pen stands here, as of the last line.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        let OutletCounters { lines, last_seq, .. } = self.counters;
+        Mark { last_seq, lines, filtered: self.before_last.0, dropped: self.before_last.1 }
+    }
+
     /// What it asks of the pens.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>) -> bool {
+    /// Whether the record of a command is wanted; a `notable` one is in every sample.
+    pub(super) fn takes_command(&mut self, record: &CommandRecord<'_>, notable: bool) -> bool {
         self.plan.filter.as_ref().is_none_or(|filter| filter.takes_command(record))
-            && (self.plan.sample.is_none() || self.is_drawn(record))
+            && (self.plan.sample.is_none() || notable || self.is_drawn(record))
     }
 
     pub(super) fn takes_begin(&self, record: &CommandRecord<'_>) -> bool {
@@ -266,6 +284,7 @@ impl Outlet {
         self.rendered = self.rendered.saturating_add(length as u64);
         self.counters.lines = self.counters.lines.saturating_add(1);
         self.counters.last_seq = seq;
+        self.before_last = (self.counters.filtered, self.counters.dropped);
     }
 
     /// Whether an output that drops has room; says what was dropped once it has room again.

@@ -1,6 +1,8 @@
 //! Several outputs at one pen.
 
 use super::{
+    arguments::{ArgumentList, HashKey},
+    counters::Mark,
     encode::{ConnectionFacts, MAX_LINE},
     event::{ConnectionEvent, ProcessEvent},
     filter::{Commands, Events, Filter, Wish},
@@ -9,6 +11,7 @@ use super::{
 };
 use crate::{command::catalog, moment::Moment, resp::reply::Class};
 use serde_json::Value;
+use std::sync::Arc;
 
 const NOW: Moment = Moment { mono_us: 1, wall_us: 1_795_209_003_412_345 };
 
@@ -21,7 +24,7 @@ fn record(name: &str) -> CommandRecord<'static> {
         name: Name::Known(catalog::by_full_name(name).unwrap()),
         db: 0,
         argc: 2,
-        keys: KeyList { bytes: b"\x01\0k", total: 1, undeterminable: false, script: None },
+        keys: KeyList { bytes: b"\x01\0k", total: 1, undeterminable: false, script: None, arguments: None },
         context: Context::TopLevel,
         tx: None,
         rule: None,
@@ -102,6 +105,57 @@ fn an_output_without_arguments_names_no_key() {
     assert_eq!(lines[0][0]["keys"], serde_json::json!(["k"]));
     assert_eq!(lines[1][0].get("keys"), None);
     assert_eq!(lines[1][0]["argc"], 2);
+}
+
+#[test]
+fn hashed_keys_can_be_joined_and_do_not_show_themselves() {
+    let hash_key = HashKey::new(&[b'k'; 32]).map(Arc::new);
+    let plans = [Plan { arguments: Arguments::Hashed, hash_key, ..plan("hashed") }];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    let (mut two, mut cut) = (Vec::new(), Vec::new());
+    for key in [b"first-key", b"other-key"] {
+        KeyList::push(&mut two, key, 100);
+    }
+    KeyList::push(&mut cut, b"first-key and more", 9);
+    for (bytes, total, undeterminable) in [(&two, 2, false), (&cut, 1, false), (&two, 5, false), (&two, 2, true)] {
+        let keys = KeyList { bytes, total, undeterminable, script: None, arguments: None };
+        pen.command(NOW, &facts("app"), &CommandRecord { keys, ..record("get") });
+    }
+    let text = String::from_utf8(pen.outlet().take()).unwrap();
+    assert!(!text.contains("key\""), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let hashes = &lines[0]["keys_hmac"];
+    assert_eq!(lines[1]["keys_hmac"], serde_json::json!([{ "hmac": hashes[0], "cut": true }]));
+    assert_eq!((&lines[2]["keys_hmac"], &lines[2]["keys_total"]), (hashes, &5.into()));
+    assert_eq!(lines[3]["keys_hmac"], Value::Null);
+    assert_ne!(hashes[0], hashes[1]);
+    assert_eq!(hashes[0].as_str().unwrap().len(), 32);
+}
+
+#[test]
+fn values_are_shown_where_the_output_asks_for_them_and_a_line_has_its_bound() {
+    let plans = [plan("keys"), Plan { arguments: Arguments::Values, ..plan("values") }];
+    let mut pen = Recorder::with_outlets(0, 1 << 20, &plans);
+    let mut kept = Vec::new();
+    for word in [Some(&b"k"[..]), Some(b"\xff"), None, Some(b"long one")] {
+        ArgumentList::push(&mut kept, word, 4);
+    }
+    let mut many = Vec::new();
+    for _ in 0..64 {
+        ArgumentList::push(&mut many, Some(&[1; 1024]), 1024);
+    }
+    for (bytes, total) in [(&kept, 4), (&kept, 9), (&many, 64)] {
+        let arguments = Some(ArgumentList { bytes, total });
+        let keys = KeyList { arguments, ..record("get").keys };
+        pen.command(NOW, &facts("app"), &CommandRecord { keys, ..record("get") });
+    }
+    let lines = lines(&mut pen);
+    assert!(lines[0].iter().all(|line| line.get("args").is_none()));
+    let shown = serde_json::json!(["k", { "b64": "/w==" }, null, { "text": "long", "cut": true }]);
+    assert_eq!((&lines[1][0]["args"], lines[1][0].get("args_cut")), (&shown, None));
+    assert_eq!((&lines[1][1]["args"], &lines[1][1]["args_cut"]), (&shown, &Value::Bool(true)));
+    assert_eq!((&lines[1][2]["args"], &lines[1][2]["args_cut"]), (&serde_json::json!([]), &Value::Bool(true)));
+    assert_eq!(lines[1][0]["keys"], serde_json::json!(["k"]));
 }
 
 #[test]
@@ -236,4 +290,24 @@ fn a_stalled_output_stalls_the_pen_whatever_the_others_do() {
     assert!(rendered <= 2 * MAX_LINE as u64);
     strict.set_written(rendered);
     assert!(pen.has_room());
+}
+
+/// What a block carries: behind its last line, lines, filtered and dropped are all the numbers there are.
+#[test]
+fn a_mark_speaks_of_the_last_line_and_of_nothing_behind_it() {
+    let mut pen = Recorder::with_outlets(
+        0,
+        1 << 20,
+        &[Plan { filter: only(Wish { events: Events::Denied, ..Wish::default() }), ..plan("denied") }],
+    );
+    let facts = facts("app");
+    assert_eq!(pen.outlet().mark(), Mark::default());
+    for record in [record("get"), record("get"), denied(), record("get")] {
+        pen.command(NOW, &facts, &record);
+    }
+    let expected = Mark { last_seq: 3, lines: 1, filtered: 2, dropped: 0 };
+    assert_eq!(pen.outlet().mark(), expected);
+    assert_eq!(pen.outlet().counters().filtered, 3);
+    pen.command(NOW, &facts, &denied());
+    assert_eq!(pen.outlet().mark(), Mark { last_seq: 5, lines: 2, filtered: 3, dropped: 0 });
 }

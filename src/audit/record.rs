@@ -1,12 +1,14 @@
 //! What is remembered, and the pen that writes it.
 
 use super::{
+    arguments::ArgumentList,
     counters::Counters,
     encode::{ConnectionFacts, MAX_LINE, command, command_front, reply},
     event::ProcessEvent,
     json::{number, number_field, text_field},
     outlet::{Front, OUTLETS_MAX, Outlet, Plan, Shape},
     stamp::Stamp,
+    watch::{Watch, Watches},
 };
 use crate::{command::CommandId, moment::Moment, resp::reply::Class};
 
@@ -148,6 +150,8 @@ pub struct KeyList<'a> {
     pub undeterminable: bool,
     /// The script that the command carries or names, if it does.
     pub script: Option<ScriptMark<'a>>,
+    /// The words behind its name, where they are kept.
+    pub arguments: Option<ArgumentList<'a>>,
 }
 
 /// A script, as records name it.
@@ -181,12 +185,18 @@ impl<'a> KeyList<'a> {
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], bool)> {
         let mut rest = self.bytes;
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_first_chunk::<2>()?;
-            let head = u16::from_le_bytes(*head);
-            let (key, tail) = tail.split_at_checked(usize::from(head & !Self::CUT))?;
+            let (key, cut, tail) = Self::split(rest)?;
             rest = tail;
-            Some((key, head & Self::CUT != 0))
+            Some((key, cut))
         })
+    }
+
+    /// The first key of an encoding, whether it was cut, and the rest.
+    pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], bool, &[u8])> {
+        let (head, tail) = bytes.split_first_chunk::<2>()?;
+        let head = u16::from_le_bytes(*head);
+        let (key, tail) = tail.split_at_checked(usize::from(head & !Self::CUT))?;
+        Some((key, head & Self::CUT != 0, tail))
     }
 }
 
@@ -200,6 +210,7 @@ pub struct Recorder {
     seq: u64,
     stamp: Stamp,
     counters: Counters,
+    watch: Watch,
     /// Most have one output, which is asked without a loop.
     first: Outlet,
     others: Box<[Outlet]>,
@@ -207,7 +218,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A pen for worker `worker` and one output that takes everything; at most `capacity` bytes may be rendered and not
-    /// yet written. A capacity below [`MAX_LINE`](super::encode::MAX_LINE) is raised to it.
+    /// yet written. A capacity below [`MAX_LINE`] is raised to it.
     #[must_use]
     pub fn new(worker: u16, capacity: usize) -> Self {
         Self::with_outlets(worker, capacity, &[])
@@ -230,9 +241,17 @@ impl Recorder {
             seq: 0,
             stamp: Stamp::new(),
             counters: Counters::default(),
+            watch: Watch::default(),
             first: outlets.next().unwrap_or_else(|| Outlet::new(Plan::default(), 0, worker, capacity)),
             others: outlets.collect(),
         }
+    }
+
+    /// The pen, which from now on watches for these.
+    #[must_use]
+    pub fn watching(mut self, watches: Watches) -> Self {
+        self.watch = Watch::new(watches);
+        self
     }
 
     /// Whether one more record of the greatest length fits everywhere: asked before a command is accepted and before a
@@ -280,18 +299,27 @@ impl Recorder {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
+        counters.unwatched = self.watch.unwatched;
         counters.outlets = std::iter::once(&self.first).chain(&self.others).map(Outlet::counters).collect();
         counters
     }
 
     /// A command's record, at the end of its slot.
     pub fn command(&mut self, now: Moment, facts: &ConnectionFacts, record: &CommandRecord<'_>) {
-        let wanted = |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_command(record);
+        let (notices, burst) = self.watch.look(now, facts, record);
+        let wanted =
+            |outlet: &mut Outlet| facts.is_for(outlet.bit) && outlet.takes_command(record, !notices.is_empty());
         self.line(now, "command", wanted, |out, plan| {
             out.extend_from_slice(facts.fragment_in(plan.shape));
-            command(out, record, plan);
+            command(out, record, notices, plan);
         });
         self.counters.command(record);
+        for notice in notices.iter() {
+            self.counters.notice(notice);
+        }
+        if let Some(burst) = burst {
+            self.connection(now, facts, &ConnectionEvent::Notice(burst));
+        }
     }
 
     /// A command's `begin` line, before its bytes go up. Same fields as far as they are known; the outcome, class,
@@ -352,6 +380,7 @@ impl Recorder {
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
             ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
+            ConnectionEvent::Notice(burst) => self.counters.notice(burst.notice),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
         }
     }

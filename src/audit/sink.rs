@@ -18,13 +18,16 @@
 //! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
 //! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
 
+mod port;
 pub mod proof;
+mod queue;
 mod writer;
 
-use super::{
-    outlet::{OnFull, Outlet, Plan},
-    record::Recorder,
-};
+pub use port::{Ports, SinkPort};
+
+use super::outlet::{OnFull, Plan};
+use proof::{Checkpoints, Proof};
+use queue::{Shared, lock};
 use rustix::fs::{FileType, OFlags, fstat};
 use std::{
     fs::{File, OpenOptions},
@@ -32,18 +35,13 @@ use std::{
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
 use writer::Writer;
-
-/// A buffer larger than this is given back to the system after a burst.
-const KEEP_MAX: usize = 4 * 1024 * 1024;
 
 /// Where the stream goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,15 +63,6 @@ pub struct SinkHandle {
     target: Target,
 }
 
-/// One pen's way into the sink.
-#[derive(Debug)]
-pub struct SinkPort {
-    shared: Arc<Shared>,
-    index: usize,
-    /// The buffer of the last block, empty again.
-    spent: Mutex<Vec<u8>>,
-}
-
 /// A look at the sink from elsewhere (readiness, metrics).
 #[derive(Clone, Debug)]
 pub struct SinkMonitor {
@@ -89,55 +78,6 @@ pub struct Recovery {
     pub us: u64,
 }
 
-#[derive(Debug)]
-struct Shared {
-    name: String,
-    on_full: OnFull,
-    queue: Mutex<Queue>,
-    /// Wakes the thread: it is idle or waits to try again.
-    work: Condvar,
-    /// Wakes [`SinkHandle::flush_and_close`].
-    closed: Condvar,
-    ports: Box<[PortState]>,
-    submitted: AtomicU64,
-    written: AtomicU64,
-    health: Mutex<Health>,
-}
-
-/// What the ports have given and the thread has not taken.
-#[derive(Debug, Default)]
-struct Queue {
-    pending: Batch,
-    /// The thread waits for work.
-    idle: bool,
-    /// A file to go over to once what is taken is written.
-    next: Option<File>,
-    closing: bool,
-    closed: bool,
-}
-
-/// Bytes of several ports in the stream's order. The lengths in `runs` add up to `bytes.len()`.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    runs: Vec<(usize, usize)>,
-}
-
-#[derive(Debug, Default)]
-struct PortState {
-    written: AtomicU64,
-    /// Somebody waits for `written` to advance.
-    awaited: AtomicBool,
-    advanced: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Health {
-    failing: Option<String>,
-    waited_us: u64,
-    recovery: Option<Recovery>,
-}
-
 impl Sink {
     /// Opens `target` and starts the thread; one port for each of `ports` pens.
     ///
@@ -145,24 +85,39 @@ impl Sink {
     /// The file cannot be opened for appending, is a pipe that nobody reads, or the thread cannot be started: all of
     /// them reasons not to start.
     pub fn open(target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
-        Self::open_as(&Plan::default(), target, ports)
+        Self::open_as(&Plan::default(), target, None, ports)
     }
 
-    fn open_as(plan: &Plan, target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
+    /// The same for an output of this plan, with checkpoints. Ports are numbered as the pens are.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or what the file holds already cannot be read, so that its chain cannot be taken up.
+    pub fn open_as(
+        plan: &Plan,
+        target: Target,
+        checkpoints: Option<&Checkpoints>,
+        ports: usize,
+    ) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
         let output = open(&target)?;
+        let path = match &target {
+            Target::File(path) => Some(path.as_path()),
+            Target::Stdout => None,
+        };
+        let proof = checkpoints.map(|wish| Proof::begin(&plan.name, wish, path)).transpose()?;
         let shared = Arc::new(Shared {
             name: plan.name.to_string(),
             on_full: plan.on_full,
             queue: Mutex::default(),
             work: Condvar::new(),
             closed: Condvar::new(),
-            ports: (0..ports).map(|_| PortState::default()).collect(),
+            ports: (0..ports).map(|_| queue::PortState::default()).collect(),
             submitted: AtomicU64::new(0),
             written: AtomicU64::new(0),
             health: Mutex::default(),
+            proof: proof.as_ref().map(Proof::progress),
         });
         let theirs = Arc::clone(&shared);
-        thread::Builder::new().name("audit-sink".into()).spawn(move || Writer { shared: theirs, output }.run())?;
+        thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output, proof).run())?;
         let ports =
             (0..ports).map(|index| SinkPort { shared: Arc::clone(&shared), index, spent: Mutex::default() }).collect();
         Ok((SinkHandle { shared, target }, ports))
@@ -194,75 +149,6 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
-impl SinkPort {
-    /// Hands a block of whole lines over. Never blocks on the output and never drops.
-    pub fn submit(&self, mut block: Vec<u8>) {
-        if block.is_empty() {
-            return;
-        }
-        let idle = {
-            let mut queue = lock(&self.shared.queue);
-            self.shared.submitted.fetch_add(block.len() as u64, Ordering::Relaxed);
-            queue.pending.push(self.index, &mut block);
-            std::mem::take(&mut queue.idle)
-        };
-        if idle {
-            // After the lock is let go, or the thread would wake up only to wait for it.
-            self.shared.work.notify_one();
-        }
-        block.clear();
-        if block.capacity() <= KEEP_MAX {
-            *lock(&self.spent) = block;
-        }
-    }
-
-    /// The buffer of the last block, empty, to render into again.
-    #[must_use]
-    pub fn recycled(&self) -> Option<Vec<u8>> {
-        let spent = std::mem::take(&mut *lock(&self.spent));
-        (spent.capacity() > 0).then_some(spent)
-    }
-
-    /// How many bytes of this port have been written since the start.
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.state().map_or(0, |state| state.written.load(Ordering::Acquire))
-    }
-
-    /// Hands over what was rendered, gives the buffer back and tells what has been written.
-    pub fn exchange(&self, outlet: &mut Outlet) {
-        if outlet.has_rendered() {
-            self.submit(outlet.take());
-            if let Some(spent) = self.recycled() {
-                outlet.recycle(spent);
-            }
-        }
-        outlet.set_written(self.written());
-    }
-
-    /// Waits until more than `seen` bytes of this port have been written, and returns how many. Any number of tasks
-    /// may wait; the thread spends a wake-up only when one does. May be dropped at any time.
-    pub async fn notified(&self, seen: u64) -> u64 {
-        let Some(state) = self.state() else { return 0 };
-        loop {
-            let mut advanced = std::pin::pin!(state.advanced.notified());
-            // In this order: listed as waiting, then marked, then looked. The thread stores, then looks at the mark:
-            // one of the two sees the other.
-            advanced.as_mut().enable();
-            state.awaited.store(true, Ordering::SeqCst);
-            let written = state.written.load(Ordering::SeqCst);
-            if written > seen {
-                return written;
-            }
-            advanced.await;
-        }
-    }
-
-    fn state(&self) -> Option<&PortState> {
-        self.shared.ports.get(self.index)
-    }
-}
-
 /// All sinks of the stream, in the order of the configuration.
 #[derive(Debug)]
 pub struct Sinks(Vec<SinkHandle>);
@@ -273,13 +159,13 @@ impl Sinks {
     /// # Errors
     /// One of them cannot be opened ([`Sink::open`]): its place in the order, and why.
     pub fn open<'p>(
-        outputs: impl Iterator<Item = (&'p Plan, Target)>,
+        outputs: impl Iterator<Item = (&'p Plan, Target, Option<&'p Checkpoints>)>,
         pens: usize,
     ) -> Result<(Self, Vec<Ports>), (usize, io::Error)> {
         let mut handles = Vec::new();
         let mut ports: Vec<Vec<SinkPort>> = std::iter::repeat_with(Vec::new).take(pens).collect();
-        for (at, (plan, target)) in outputs.enumerate() {
-            let (handle, opened) = Sink::open_as(plan, target, pens).map_err(|error| (at, error))?;
+        for (at, (plan, target, checkpoints)) in outputs.enumerate() {
+            let (handle, opened) = Sink::open_as(plan, target, checkpoints, pens).map_err(|error| (at, error))?;
             handles.push(handle);
             for (of_pen, port) in ports.iter_mut().zip(opened) {
                 of_pen.push(port);
@@ -332,52 +218,6 @@ impl Sinks {
             }
         }
         if lost == 0 { Ok(()) } else { Err(lost) }
-    }
-}
-
-/// One pen's ways into all sinks, in the order of its outlets.
-#[derive(Debug)]
-pub struct Ports(Box<[SinkPort]>);
-
-impl Ports {
-    /// These.
-    #[must_use]
-    pub fn new(ports: impl IntoIterator<Item = SinkPort>) -> Self {
-        Self(ports.into_iter().collect())
-    }
-
-    /// All that is to be done at the end of a turn: hands over what was rendered and tells the pen what has been
-    /// written. True if that was more than it knew.
-    pub fn exchange(&self, pen: &mut Recorder) -> bool {
-        let mut advanced = false;
-        for (port, outlet) in self.0.iter().zip(pen.outlets()) {
-            let before = outlet.written();
-            port.exchange(outlet);
-            advanced |= outlet.written() != before;
-        }
-        advanced
-    }
-
-    /// Tells the pen what has been written. True if that was more than it knew.
-    pub fn tell(&self, pen: &mut Recorder) -> bool {
-        let mut advanced = false;
-        for (port, outlet) in self.0.iter().zip(pen.outlets()) {
-            let before = outlet.written();
-            outlet.set_written(port.written());
-            advanced |= outlet.written() != before;
-        }
-        advanced
-    }
-
-    /// Waits until one of the sinks has written more than `seen` says of it (see [`Recorder::written`]). May be dropped at
-    /// any time.
-    pub async fn notified(&self, seen: &[u64]) {
-        let each = self.0.iter().zip(seen).map(|(port, seen)| port.notified(*seen));
-        let mut waits: Vec<_> = each.map(Box::pin).collect();
-        std::future::poll_fn(|cx| {
-            if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 }
 
@@ -453,47 +293,15 @@ impl SinkMonitor {
         self.shared.written.load(Ordering::Relaxed)
     }
 
+    /// The last checkpoint's number, and when it was written in microseconds since 1970; none for an output without.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<(u64, u64)> {
+        self.shared.proof.as_ref().map(|progress| progress.last().unwrap_or_default())
+    }
+
     /// The last failure that is over, once: for a `sink_recovered` record.
     #[must_use]
     pub fn take_recovery(&self) -> Option<Recovery> {
         lock(&self.shared.health).recovery.take()
     }
-}
-
-impl Shared {
-    fn queue_bytes(&self) -> u64 {
-        // In this order, so that what is written in between cannot make the difference negative.
-        let written = self.written.load(Ordering::Acquire);
-        self.submitted.load(Ordering::Acquire).saturating_sub(written)
-    }
-}
-
-impl Batch {
-    /// Takes the block's bytes; what is left in it is to be cleared.
-    fn push(&mut self, port: usize, block: &mut Vec<u8>) {
-        let added = block.len();
-        if self.bytes.is_empty() {
-            // The usual case: the thread has taken all there was, so nothing is copied.
-            std::mem::swap(&mut self.bytes, block);
-        } else {
-            self.bytes.extend_from_slice(block);
-        }
-        match self.runs.last_mut() {
-            Some((last, length)) if *last == port => *length = length.saturating_add(added),
-            _ => self.runs.push((port, added)),
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.bytes.capacity() > KEEP_MAX {
-            self.bytes = Vec::new();
-        }
-        self.bytes.clear();
-        self.runs.clear();
-    }
-}
-
-/// A panic while a lock was held leaves nothing half done here: every critical section is a few assignments.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

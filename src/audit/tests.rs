@@ -78,7 +78,7 @@ fn the_parts_of_a_command_that_are_not_always_there() {
     KeyList::push(&mut keys, b"a", 512);
     KeyList::push(&mut keys, b"bcd", 2);
     KeyList::push(&mut keys, b"\xff", 512);
-    let list = KeyList { bytes: &keys, total: 5, undeterminable: false, script: None };
+    let list = KeyList { bytes: &keys, total: 5, undeterminable: false, script: None, arguments: None };
     let exec = Some((&[Class::Status, Class::Error][..], 130));
     for (what, expected) in [
         (
@@ -137,7 +137,7 @@ fn the_documentation_names_every_field_and_event() {
     let mut pen = Recorder::new(0, 0);
     let cut = CommandRecord {
         name: Name::Unknown(&[0xff; 65], Some(&[0xff; 65])),
-        keys: KeyList { bytes: &[], total: 1, undeterminable: false, script: None },
+        keys: KeyList { bytes: &[], total: 1, undeterminable: false, script: None, arguments: None },
         tx: Some(1),
         rule: Some("r"),
         shadow: None,
@@ -421,7 +421,7 @@ proptest! {
             name: Name::Unknown(&name, sub.as_deref()),
             db: u32::MAX,
             argc: u32::MAX,
-            keys: KeyList { bytes: &encoded, total: u32::try_from(keys.len()).unwrap(), undeterminable: false, script: None },
+            keys: KeyList { bytes: &encoded, total: u32::try_from(keys.len()).unwrap(), undeterminable: false, script: None, arguments: None },
             context: Context::Multi,
             tx: Some(u32::MAX),
             rule: Some(&identity),
@@ -459,7 +459,7 @@ proptest! {
 
     #[test]
     fn any_key_encoding_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000), total in any::<u32>()) {
-        let list = KeyList { bytes: &bytes, total, undeterminable: false, script: None };
+        let list = KeyList { bytes: &bytes, total, undeterminable: false, script: None, arguments: None };
         let line = line(|pen| pen.command(NOW, &facts(), &CommandRecord { keys: list, ..record() }));
         check(line.as_bytes());
     }

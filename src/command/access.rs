@@ -1,4 +1,4 @@
-//! What a command does to each of its keys, which of its words are channels, and which databases it uses.
+//! What a command does to each of its keys, and which of its words are channels.
 //!
 //! A key specification says whether the command looks at a value (*access*) and whether it changes one (*update*, *insert*,
 //! *delete*); of that Redis' ACLs make a need to read and a need to write (`ACLSelectorCheckKey`). What only asks whether a
@@ -189,58 +189,6 @@ pub fn channels(entry: &Entry) -> Channels {
         "psubscribe" => Channels::Patterns,
         _ => Channels::None,
     }
-}
-
-/// Which databases a command uses, as Valkey 9.1 counts them for its `db=` rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Databases {
-    /// The one that is selected: whatever has keys, or reads or writes the key space.
-    pub selected: bool,
-    /// Those it names.
-    pub named: Named,
-}
-
-/// The databases that words of a command name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// None.
-    Nothing,
-    /// The words from here up to there, both included: SELECT, SWAPDB, MOVE.
-    Words(usize, usize),
-    /// What stands behind each DB among the options from here on: COPY.
-    Options(usize),
-    /// None, and it changes all of them: FLUSHALL.
-    All,
-}
-
-impl Databases {
-    /// Whether it uses none at all.
-    #[must_use]
-    pub fn is_none(self) -> bool {
-        !self.selected && self.named == Named::Nothing
-    }
-}
-
-/// Which databases this command uses.
-#[must_use]
-pub fn databases(entry: &Entry) -> Databases {
-    use super::bits::categories::{KEYSPACE, READ, WRITE};
-    let named = match entry.full_name {
-        "select" => Named::Words(1, 1),
-        "swapdb" => Named::Words(1, 2),
-        "move" => Named::Words(2, 2),
-        "copy" => Named::Options(3),
-        "flushall"
-        | "trimslots"
-        | "cluster|cancelslotmigrations"
-        | "cluster|flushslot"
-        | "cluster|migrateslots"
-        | "cluster|migration" => Named::All,
-        _ => Named::Nothing,
-    };
-    let keys = has_keys(entry) || entry.categories.any(KEYSPACE | READ | WRITE);
-    // SWAPDB exchanges what it names, whichever is selected.
-    Databases { selected: keys && !matches!(named, Named::Words(1, _)), named }
 }
 
 /// Whether the command has keys that an ACL asks about (channels of a cluster have key specifications too).

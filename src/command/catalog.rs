@@ -4,6 +4,7 @@
 //! later; [`super::facts`] is what was read in their sources. The two are joined here at compile time: a command without
 //! a hand-written row is a compile error, not a gap.
 
+use super::databases;
 use super::facts::{FACTS, Fact};
 use super::keys::{self, KeySpec};
 use super::strict;
@@ -83,6 +84,7 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
         effect: fact.effect,
         begin: fact.begin,
         secrets: fact.secrets,
+        reach: databases::reach(row.full_name, fact.effect, fact.layout, row.keys, row.categories),
         rules,
         deciding: !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys),
         since: row.since,

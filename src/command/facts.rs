@@ -73,7 +73,7 @@ pub(super) static FACTS: [Fact; 426] = [
     fact("acl|whoami", OwnAccess(Name), "aclCommand"),
     fact("append", Plain, "appendCommand"),
     fact("asking", State, "askingCommand"),
-    fact("auth", Auth, "authCommand").hide(AuthArgs),
+    fact("auth", Auth, "authCommand").hide(All),
     fact("bgrewriteaof", Plain, "bgrewriteaofCommand").begin(),
     fact("bgsave", Plain, "bgsaveCommand").begin(),
     fact("bitcount", Plain, "bitcountCommand"),

@@ -58,6 +58,8 @@ pub struct Entry {
     pub begin: bool,
     /// Which arguments are secrets.
     pub secrets: secrets::Secrets,
+    /// Which databases the command touches, as far as its name says it.
+    pub reach: databases::Reach,
     /// What must hold for words that decide a database, the connection's state or the server's.
     pub rules: &'static [strict::Rule],
     /// Whether words of this command decide something, so that [`strict::fault`] has to be asked.

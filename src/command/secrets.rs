@@ -1,7 +1,8 @@
 //! Which words of a request are secrets and are never rendered.
 //!
 //! Redis itself redacts the same words from MONITOR and SLOWLOG (`redactClientCommandArgument`); we redact more, and
-//! on any doubt (a word that has not arrived, an option nobody knows, a pair that does not close) say "secret".
+//! on any doubt (a word that has not arrived, an option nobody knows, a pair that does not close) say "secret". A user's
+//! name is one too where a password follows: who forgets the user puts the password in its place.
 
 use super::Entry;
 use super::keys::word_is;
@@ -18,15 +19,13 @@ pub enum Secrets {
     Word(u8),
     /// The word at this index and all behind it are.
     From(u8),
-    /// AUTH: the only word, or all but the user's name.
-    AuthArgs,
-    /// HELLO: the password behind AUTH, and whatever is not understood.
+    /// HELLO: the user and password behind AUTH, and whatever is not understood.
     HelloAuth,
     /// CONFIG SET: every value but those of parameters known to be harmless.
     ConfigSet,
     /// ACL SETUSER: passwords and their hashes (`>` `<` `#` `!`), and whatever is not understood.
     AclSetuser,
-    /// MIGRATE: the password behind AUTH and AUTH2, and whatever is not understood.
+    /// MIGRATE: the words behind AUTH and AUTH2, and whatever is not understood.
     MigrateAuth,
 }
 
@@ -42,10 +41,13 @@ pub fn is_secret(entry: &Entry, words: &Words<'_>, index: usize) -> bool {
         Secrets::All => true,
         Secrets::Word(at) => index == usize::from(at),
         Secrets::From(at) => index >= usize::from(at),
-        Secrets::AuthArgs => !(words.declared() == 3 && index == 1),
         Secrets::HelloAuth => hello(words, index),
         Secrets::ConfigSet => config_set(words, index),
-        Secrets::AclSetuser => index != 2 && words.get(index).is_none_or(|word| !acl_rule_is_public(word)),
+        // The user's name, unless it looks like a password whose user was forgotten.
+        Secrets::AclSetuser if index == 2 => {
+            words.get(2).is_none_or(|name| matches!(name.first(), Some(b'>' | b'<' | b'#' | b'!')))
+        }
+        Secrets::AclSetuser => words.get(index).is_none_or(|word| !acl_rule_is_public(word)),
         Secrets::MigrateAuth => migrate(words, index),
     }
 }
@@ -63,7 +65,7 @@ fn hello(words: &Words<'_>, index: usize) -> bool {
             _ => return true,
         };
         if index < at + width {
-            return width == 3 && index > at && (index == at + 2 || words.declared() < at + width);
+            return width == 3 && index > at;
         }
         at += width;
     }
@@ -85,8 +87,7 @@ fn migrate(words: &Words<'_>, index: usize) -> bool {
             _ => return true,
         };
         if index < at + width {
-            let password = width > 1 && index == at + width - 1;
-            return password || (index > at && words.declared() < at + width);
+            return index > at;
         }
         at += width;
     }

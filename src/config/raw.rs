@@ -183,7 +183,8 @@ tables! {
         /// What becomes of its clients' own AUTH and HELLO AUTH, as in `upstream.client_auth` of the service, whose value
         /// is the default.
         client_auth: String,
-        /// The databases it may use, 0 to 2147483647, at most 1024. Its connections begin in the first. Default: all, beginning in 0.
+        /// The databases it may use, 0 to 2147483647, at most 1024. Its connections begin in the first. Scripts run only if
+        /// `scripts` pins or allows them. Default: all, beginning in 0.
         databases: List<i64>,
         /// Bounds of its own, in place of those in `limits`.
         limits: RawRoleLimits,
@@ -312,6 +313,9 @@ tables! {
         max_connections_per_address: i64,
         /// From accept to an authenticated client, "100ms" to "5m". Default "5s".
         handshake_timeout: String,
+        /// From the handshake (or RESET) to the client's first right password, where `client_auth = "verify"`, "1s" to "1h"; a
+        /// look-up that is under way may end. Default "1m".
+        login_timeout: String,
         /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
         /// subscription or stream is live. Default "0s".
         idle_timeout: String,
@@ -360,8 +364,12 @@ tables! {
     RawAudit {
         /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
         output: List<RawOutput>,
-        /// What of a command's arguments records show: "keys" (default) or "none". Never values.
+        /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that audit.values names) or "none". Never a secret.
         arguments: String,
+        /// A file with at least 32 random characters (openssl rand -hex 32) that nobody else can read: keys are hashed with them, HMAC-SHA-256 cut to 16 bytes.
+        hash_key_file: String,
+        /// Whose and which commands' words outputs with arguments = "values" show.
+        values: RawValues,
         /// How lines look: "full" (default), or "compact": what is the same in a connection's records stands only in its connection_open, and what most commands have in common is left out.
         shape: String,
         /// Which records are written: "all" (default), "writes" (commands that can change something, and denials) or "denied".
@@ -373,6 +381,8 @@ tables! {
         /// Whether the stream proves that nobody edits it: "off" (default), or a table: lines with a chain of SHA-256 over all that was
         /// written, which `ravelin audit verify` checks (see deploy/docs/audit.md).
         checkpoint: TextOr<RawCheckpoint>,
+        /// What is worth a second look. Nothing that is not said here.
+        watch: RawWatch,
     }
     planned ["begin"]
 
@@ -388,7 +398,44 @@ tables! {
     }
     planned []
 
-    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as [audit] says it.
+    /// Whose and which commands' words are shown. What the command table knows for a secret never is.
+    RawValues {
+        /// Only of these roles.
+        roles: List<String>,
+        /// Only of these commands, as in policy.deny: ["@write", "CONFIG|SET"].
+        commands: List<String>,
+        /// Most bytes of a word, 1 to 1024; what is longer is cut. At most 64 words are shown. Default 128.
+        max_bytes: i64,
+    }
+    planned []
+
+    /// What is worth a second look: a word in the record's `notable` or a `notice` record, and a counter.
+    RawWatch {
+        /// Commands that Redis took so long to answer, "1ms" to "1h"; what waits by its nature (BLPOP) is left out.
+        slow: String,
+        /// Commands of at least so many bytes, "1KiB" to "1GiB".
+        large_request: NumberOrText,
+        /// Replies of at least so many bytes, "1KiB" to "1GiB".
+        large_reply: NumberOrText,
+        /// true: the first time since the start (and at each worker) that an identity says a command.
+        first_seen: bool,
+        /// So many denials of one identity: { amount = 20, within = "10s" }.
+        denial_burst: RawWithin,
+        /// So many bytes to one connection: { amount = "100MiB", within = "10s" }.
+        bulk_read: RawWithin,
+    }
+    planned []
+
+    /// An amount within a time.
+    RawWithin {
+        /// How much. Required.
+        amount: NumberOrText,
+        /// In how long, "1s" to "1h". Default "10s".
+        within: String,
+    }
+    planned []
+
+    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as the table audit says it.
     RawOutput {
         /// Standard output.
         stdout: RawStdout,

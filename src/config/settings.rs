@@ -19,8 +19,10 @@ pub use self::{
 };
 use crate::{
     audit::{
+        arguments::Values,
         outlet::{Arguments, Plan},
         sink::proof::Checkpoints,
+        watch::Watches,
     },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
@@ -87,6 +89,8 @@ pub struct Service {
     pub floor_shadow: Vec<String>,
     /// What becomes of scripts where a role does not say.
     pub scripts: Option<Scripts>,
+    /// Where that was written.
+    pub scripts_place: Option<RulePlace>,
     /// The files of pinned scripts that were read for its roles.
     pub pin_files: Vec<PathBuf>,
     /// The files of secret command names that were read for its roles.
@@ -186,6 +190,10 @@ pub struct Audit {
     pub outputs: Vec<AuditOutput>,
     /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// Whose values are kept, for outputs that show them.
+    pub values: Option<Arc<Values>>,
+    /// What is worth a second look.
+    pub watches: Watches,
 }
 
 impl Default for Audit {
@@ -195,7 +203,7 @@ impl Default for Audit {
             target: AuditTarget::Stdout,
             checkpoint: None,
         };
-        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024 }
+        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
     }
 }
 
@@ -203,7 +211,13 @@ impl Audit {
     /// Whether some output shows keys.
     #[must_use]
     pub fn show_keys(&self) -> bool {
-        self.outputs.iter().any(|output| output.plan.arguments >= Arguments::Keys)
+        self.outputs.iter().any(|output| output.plan.arguments != Arguments::None)
+    }
+
+    /// What sessions of a role keep of their commands' words.
+    #[must_use]
+    pub fn values_of(&self, role: &str) -> Option<Arc<Values>> {
+        self.values.clone().filter(|values| values.are_kept_of(role))
     }
 
     /// What the outputs ask of the pens.
@@ -362,6 +376,7 @@ impl Service {
     #[must_use]
     pub fn session_config_of(&self, role: &str, listener: &Listener, limits: &Limits, audit: &Audit) -> SessionConfig {
         let mut config = self.session_config(listener, limits, audit);
+        config.values = audit.values_of(role);
         let Some(terms) = self.terms_of(role) else { return config };
         config.request.words_max = terms.limits.max_words.get();
         config.request.bulk_max = terms.limits.max_bulk;
@@ -391,9 +406,11 @@ impl Service {
             stream_from: STREAM_FROM,
             held_command_max: limits.held_command,
             unanswered_max: limits.unanswered,
+            login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
+            values: None,
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),
         }

@@ -140,6 +140,7 @@ fn every_key_means_something() {
             "Some(9)",
         ),
         ("limits.handshake_timeout=250ms", |s| format!("{:?}", s.limits.handshake_timeout), "250ms"),
+        ("limits.login_timeout=10s", |s| format!("{:?}", s.limits.login_timeout), "10s"),
         ("limits.idle_timeout=2m", |s| format!("{:?}", s.limits.idle_timeout), "Some(120s)"),
         ("limits.idle_timeout=0s", |s| format!("{:?}", s.limits.idle_timeout), "None"),
         ("limits.upstream_connect_timeout=1s", |s| format!("{:?}", s.services[0].upstream.connect_timeout), "1s"),

@@ -195,6 +195,18 @@ impl Lane {
         self.scanner.frame()
     }
 
+    /// Says whether every error in a reply is to be the last line of its piece ([`ReplyScanner::stop_at_errors`]).
+    #[inline]
+    pub const fn stop_at_errors(&mut self, stops: bool) {
+        self.scanner.stop_at_errors(stops);
+    }
+
+    /// Whether the last line of the last arrival is an error ([`ReplyScanner::ends_with_error`]).
+    #[must_use]
+    pub const fn ends_with_error(&self) -> bool {
+        self.scanner.ends_with_error()
+    }
+
     /// Gives memory back while nothing is owed.
     pub fn shrink(&mut self) {
         if self.tickets.is_empty() && self.tickets.capacity() > 8 {

@@ -7,6 +7,7 @@ use crate::{
         counters::{CommandCounters, Counters, LATENCY_BOUNDS_US, Latency, OutletCounters, ServiceCounters, Tally},
         record::Outcome,
         sink::SinkMonitor,
+        watch::Notice,
     },
     command::CommandId,
 };
@@ -74,6 +75,11 @@ impl Collector for Collected {
             outcomes(&sum.upstream_commands).map(|(of, count)| counter(&[("outcome", of)], count)).collect(),
             vec![counter(&[], sum.records)],
             vec![counter(&[], sum.begins)],
+            Notice::ALL
+                .map(|notice| (notice.word(), sum.notices.get(notice.index()).copied().unwrap_or(0)))
+                .map(|(word, count)| counter(&[("notice", word)], count))
+                .into(),
+            vec![counter(&[], sum.unwatched)],
             self.taken(&sum, |of| of.lines),
             self.taken(&sum, |of| of.filtered),
             self.taken(&sum, |of| of.dropped),

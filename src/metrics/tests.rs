@@ -152,12 +152,15 @@ fn states_that_the_shell_sets_are_exposed() {
     metrics.set_certificate_not_after("cache", "server", 1_800_000_000);
     metrics.count_reload("config", false);
     metrics.set_draining();
+    metrics.set_bans(7, 2);
     let text = metrics.render().unwrap();
     for line in [
         "ravelin_upstream_up{service=\"cache\"} 1",
         "ravelin_certificate_not_after_seconds{certificate=\"server\",service=\"cache\"} 1800000000",
         "ravelin_reloads_total{result=\"kept\",what=\"config\"} 1",
         "ravelin_draining 1",
+        "ravelin_bans{of=\"address\"} 7",
+        "ravelin_bans{of=\"certificate\"} 2",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }

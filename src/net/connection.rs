@@ -187,7 +187,7 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
             return Err(Refusal::new(full.word(), detail));
         }
     };
-    seat.stand(Standing { peer: peer.clone(), place, chain: pipe.peer_chain().to_vec() });
+    seat.stand(Standing { peer: peer.clone(), place, grant: None, chain: pipe.peer_chain().to_vec() });
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
     let name = house.connection_name();

@@ -17,7 +17,7 @@ use crate::{
     moment::Moment,
     policy::{
         bans::{Banned, Bans, Origin},
-        credentials::Users,
+        credentials::{Grant, Granted, Users},
         identity::AuthenticatedPeer,
     },
     session::inquiry::{Answer, Ask, Selected},
@@ -47,13 +47,20 @@ impl Lookup {
         }
     }
 
-    async fn find(&self, house: &House, ask: &Ask) -> Finding {
+    async fn find(&self, house: &House, ask: &Ask) -> (Finding, Option<Grant>) {
         match self {
-            Self::Users(users) => users
-                .check(ask.user.expose(), ask.password.expose())
-                .map_or(Finding::Wrong, |granted| Finding::Right(granted.role)),
-            Self::Helper(helpers) => helpers.find(house, ask).await,
+            Self::Users(users) => match users.check(ask.user.expose(), ask.password.expose()) {
+                Some(Granted { role, grant }) => (Finding::Right(role), Some(grant)),
+                None => (Finding::Wrong, None),
+            },
+            Self::Helper(helpers) => (helpers.find(house, ask).await, None),
         }
+    }
+
+    /// Whether what a connection was let in by still stands.
+    #[must_use]
+    pub fn upholds(&self, grant: &Grant) -> bool {
+        matches!(self, Self::Users(users) if users.uphold(grant))
     }
 }
 
@@ -84,6 +91,12 @@ impl BanBook {
     fn failed(&self, origins: &[Origin], now: Moment) -> u64 {
         let mut bans = self.open();
         origins.iter().map(|origin| bans.failed(origin.clone(), now)).max().unwrap_or(0)
+    }
+
+    /// How many are banned now: addresses, certificates.
+    #[must_use]
+    pub fn count(&self, now: Moment) -> (u64, u64) {
+        self.open().count(now)
     }
 
     /// Everybody who is banned now.
@@ -120,10 +133,12 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
         let (house, door) = (Arc::clone(&house), Rc::clone(&door));
         Box::pin(async move {
             let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
-            let granted = match look_up(&house, door.service, &peer, &ask).await {
+            let (granted, grant) = match look_up(&house, door.service, &peer, &ask).await {
                 Ok(granted) => granted,
                 Err(answer) => return only(answer),
             };
+            // A reload that came meanwhile asks again on this thread, and so after this.
+            door.chair.vouch(grant);
             if ask.selects {
                 let user = std::str::from_utf8(ask.user.expose()).ok();
                 return match granted.as_deref().or(user) {
@@ -164,13 +179,13 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
     Found { answer: Answer::Selected(Box::new(selected)), upstream: Some(upstream) }
 }
 
-/// The role that a right password names, if it names one; or what is answered.
+/// The role that a right password names, if it names one, and by what of the file it was right; or what is answered.
 async fn look_up(
     house: &House,
     service: usize,
     peer: &AuthenticatedPeer,
     ask: &Ask,
-) -> Result<Option<Arc<str>>, Answer> {
+) -> Result<(Option<Arc<str>>, Option<Grant>), Answer> {
     let origins = origins(peer);
     if house.bans.bans(&origins, house.clock.now()) {
         return Err(Answer::Banned);
@@ -179,13 +194,13 @@ async fn look_up(
         return Err(Answer::Unavailable);
     };
     let Some(lookup) = &live.lookup else { return Err(Answer::Unavailable) };
-    let finding = lookup.find(house, ask).await;
+    let (finding, grant) = lookup.find(house, ask).await;
     let now = house.clock.now();
     match finding {
         Finding::Unknown => Err(Answer::Unavailable),
         // Of many guesses at once one may have been right, and others wrong often enough.
         Finding::Right(_) if house.bans.bans(&origins, now) => Err(Answer::Banned),
-        Finding::Right(role) => Ok(role),
+        Finding::Right(role) => Ok((role, grant)),
         Finding::Wrong => match house.bans.failed(&origins, now) {
             0 => Err(Answer::Denied),
             ban_us => {

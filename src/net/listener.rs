@@ -17,7 +17,7 @@ use super::{
     worker::{Ending, Phase, answer_scrapes, flush, watch_sinks},
 };
 use crate::{
-    audit::{event::ProcessEvent, record::Recorder, sink::Ports},
+    audit::{event::ProcessEvent, sink::Ports},
     metrics::WorkerStats,
     policy::bans::Origin,
 };
@@ -86,7 +86,7 @@ fn run(plan: Plan) -> io::Result<()> {
     let Plan { index, house, doors, workers, pen_bytes, ports, stats, mut phase, ended } = plan;
     let _ending = Ending(ended, "the acceptor");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let desk = Desk::new(Tools::new(Recorder::with_outlets(index, pen_bytes, &house.outlets), 0, house.clock));
+    let desk = Desk::new(Tools::new(house.pen(index, pen_bytes), 0, house.clock));
     let ports = Rc::new(ports);
     let workers: Rc<[_]> = workers.into();
     runtime.block_on(async {

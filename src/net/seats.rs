@@ -5,7 +5,12 @@ use super::{
     permits::{Permit, RolePermit},
     service::House,
 };
-use crate::{metrics::WorkerStats, moment::Moment, policy::identity::AuthenticatedPeer, session::error::CloseReason};
+use crate::{
+    metrics::WorkerStats,
+    moment::Moment,
+    policy::{credentials::Grant, identity::AuthenticatedPeer},
+    session::error::CloseReason,
+};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use std::{
     cell::{Cell, RefCell},
@@ -58,6 +63,8 @@ pub(super) struct Standing {
     pub(super) peer: AuthenticatedPeer,
     /// Its place among the connections of its role, where the role has a cap.
     pub(super) place: Option<RolePermit>,
+    /// The stored password it gave last, if it gave one.
+    pub(super) grant: Option<Grant>,
     /// Kept because a CRL that comes tomorrow may name any of its certificates.
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
@@ -122,6 +129,9 @@ impl Seats {
             if let Err(error) = service.tls.current().recheck_at(&standing.chain, unix) {
                 return Some(error.to_string());
             }
+            if standing.grant.as_ref().is_some_and(|grant| !live.upholds(grant)) {
+                return Some("its user, password or role is not in the file of users any more".to_owned());
+            }
             control.renew(peer);
             None
         })
@@ -155,6 +165,13 @@ impl Chair {
         if let Some(standing) = &mut *self.0.standing.borrow_mut() {
             standing.peer = peer;
             standing.place = place;
+        }
+    }
+
+    /// From here on it is here by this password; by none of the file's, if a helper let it in.
+    pub(super) fn vouch(&self, grant: Option<Grant>) {
+        if let Some(standing) = &mut *self.0.standing.borrow_mut() {
+            standing.grant = grant;
         }
     }
 

@@ -8,10 +8,11 @@ use super::{
     upstream::{ConnectError, Upstream},
 };
 use crate::{
-    audit::{encode::ConnectionFacts, outlet::Plan},
+    audit::{encode::ConnectionFacts, outlet::Plan, record::Recorder, watch::Watches},
     config::settings::{self, Audit, Limits},
     policy::{
         bans::Bans,
+        credentials::Grant,
         identity::{AuthenticatedPeer, Role},
         network::Admission,
     },
@@ -42,6 +43,8 @@ pub struct House {
     pub bans: BanBook,
     /// What the audit outputs take of the stream.
     pub outlets: Arc<[Plan]>,
+    /// What the pens watch for.
+    pub watches: Watches,
     /// First part of a connection's name: another one at every start.
     start: String,
     connections: AtomicU64,
@@ -128,6 +131,12 @@ impl Service {
 }
 
 impl Live {
+    /// Whether what a connection was let in by still stands. Not if passwords are looked up elsewhere now.
+    #[must_use]
+    pub fn upholds(&self, grant: &Grant) -> bool {
+        self.lookup.as_ref().is_some_and(|lookup| lookup.upholds(grant))
+    }
+
     /// What the settings say of this service.
     #[must_use]
     pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
@@ -158,11 +167,27 @@ impl Live {
 impl House {
     /// A house of these services, not yet open.
     #[must_use]
-    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans, outlets: Arc<[Plan]>) -> Self {
+    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans, audit: &Audit) -> Self {
+        let outlets = audit.plans().cloned().collect();
         // Unique enough to tell the records of two starts apart, and short enough for every line.
         let start = clock.now().wall_us ^ (u64::from(std::process::id()) << 40);
         let start = format!("{:08x}", (start ^ (start >> 32)) & 0xffff_ffff);
-        Self { services, clock, permits, bans: BanBook::new(bans), outlets, start, connections: AtomicU64::new(0) }
+        Self {
+            services,
+            clock,
+            permits,
+            bans: BanBook::new(bans),
+            outlets,
+            watches: audit.watches,
+            start,
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// A pen for all outputs.
+    #[must_use]
+    pub fn pen(&self, worker: u16, capacity: usize) -> Recorder {
+        Recorder::with_outlets(worker, capacity, &self.outlets).watching(self.watches)
     }
 
     /// A name for the next connection.

@@ -14,7 +14,7 @@ use super::{
     service::House,
 };
 use crate::{
-    audit::{event::ProcessEvent, record::Recorder, sink::Ports},
+    audit::{event::ProcessEvent, sink::Ports},
     metrics::WorkerStats,
     session::error::CloseReason,
 };
@@ -101,7 +101,7 @@ impl Worker {
 fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
     let _ending = Ending(plan.ended, "a worker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let recorder = Recorder::with_outlets(plan.index, plan.pen_bytes, &plan.house.outlets);
+    let recorder = plan.house.pen(plan.index, plan.pen_bytes);
     let desk = Desk::new(Tools::new(recorder, plan.memory_max, plan.house.clock));
     let ports = Rc::new(plan.ports);
     let aborted = runtime.block_on(async {

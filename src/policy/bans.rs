@@ -190,6 +190,16 @@ impl Bans {
         found
     }
 
+    /// How many are banned now: addresses, certificates.
+    #[must_use]
+    pub fn count(&self, now: Moment) -> (u64, u64) {
+        let banned = self.entries.iter().filter(|(_, entry)| entry.until_us > now.mono_us);
+        banned.fold((0, 0), |(addresses, certificates), (origin, _)| match origin {
+            Origin::Address(_) => (addresses.saturating_add(1), certificates),
+            Origin::Certificate(_) => (addresses, certificates.saturating_add(1)),
+        })
+    }
+
     /// Forgets one origin, written as [`Origin`] is shown or as an address in its network; whether it was known.
     pub fn clear(&mut self, shown: &str) -> bool {
         let origin = match shown.strip_prefix("sha256:") {
@@ -289,6 +299,7 @@ mod tests {
         assert_eq!(listed(&bans), ["10.0.0.9", "10.0.0.10", "fd00::/64", "sha256:ab12"]);
         assert_eq!((bans.list(at(10))[0].left_us, bans.list(at(10))[0].failures), (20 * SECOND, 1));
         assert!(bans.list(at(30)).is_empty());
+        assert_eq!((bans.count(at(10)), bans.count(at(30))), ((3, 1), (0, 0)));
         assert!(!bans.clear("10.0.0.1") && !bans.clear("x") && !bans.clear("") && !bans.clear("sha256:"));
         assert!(bans.clear("fd00::9") && bans.clear("sha256:AB12") && bans.clear("10.0.0.9"));
         assert_eq!(listed(&bans), ["10.0.0.10"]);

@@ -86,6 +86,22 @@ pub enum Fault {
 pub struct Granted {
     /// The role that the user is to have, if one was named.
     pub role: Option<Arc<str>>,
+    /// What it was right by.
+    pub grant: Grant,
+}
+
+/// What somebody was let in by, so that it can be asked later whether that still stands. As secret as its hash.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Grant {
+    user: Box<[u8]>,
+    hash: Zeroizing<[u8; 32]>,
+    role: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grant")
+    }
 }
 
 impl Users {
@@ -178,8 +194,22 @@ impl Users {
         let nobody = [[0_u8; 32]];
         let hashes = found.map_or(&nobody[..], |user| user.hashes.as_slice());
         let right = hashes.iter().fold(Choice::from(0), |right, hash| right | hash.ct_eq(&*given));
+        let name = user;
         let user = found.filter(|_| bool::from(right))?;
-        Some(Granted { role: user.role.clone() })
+        let role = user.role.clone();
+        let grant = Grant { user: name.into(), hash: given, role: role.clone() };
+        Some(Granted { role, grant })
+    }
+
+    /// Whether who was let in by that would be let in still, as the same: with a user that is there, a hash that is its, and
+    /// the same role.
+    #[must_use]
+    pub fn uphold(&self, grant: &Grant) -> bool {
+        self.entries.get(&grant.user[..]).is_some_and(|user| {
+            let hashes = user.hashes.iter();
+            let known = hashes.fold(Choice::from(0), |known, hash| known | hash.ct_eq(&*grant.hash));
+            bool::from(known) && user.role == grant.role
+        })
     }
 }
 
@@ -242,6 +272,24 @@ mod tests {
         }
         assert_eq!((users.len(), users.roles().collect::<Vec<_>>()), (4, vec!["app"]));
         assert_eq!(format!("{users:?}"), "Users(4)");
+    }
+
+    #[test]
+    fn who_was_let_in_is_upheld_as_long_as_the_line_is_the_same() {
+        let grant = users(&format!("a role=r #{PASSWORD} #{HUNTER2}")).check(b"a", b"hunter2").unwrap().grant;
+        assert_eq!(format!("{grant:?}"), "Grant");
+        for (text, upheld) in [
+            (format!("b #{PASSWORD}\na role=r #{HUNTER2}"), true),
+            (format!("user a on #{HUNTER2} role=r #{PASSWORD}"), true),
+            (format!("a role=r #{PASSWORD}"), false),
+            (format!("a role=s #{HUNTER2}"), false),
+            (format!("a #{HUNTER2}"), false),
+            (format!("a off role=r #{HUNTER2}"), false),
+            (format!("b role=r #{HUNTER2}"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(users(&text).uphold(&grant), upheld, "{text}");
+        }
     }
 
     #[test]

@@ -1,50 +1,54 @@
-//! The databases a role may use.
+//! The databases a role may use, and how a role's list and the rules' `db=` judge a command by them.
 //!
-//! A connection begins in one of them and is told no way into another: SELECT, SWAPDB, MOVE, COPY's `DB` and MIGRATE's
-//! fourth word are judged by the number they name (which [`crate::command::strict`] has let through in one form only), and
-//! what reaches into every database at once is denied: FLUSHALL, MONITOR, and the replication streams, which carry all of
-//! them. Valkey's `db=` denies the same and leaves MIGRATE, MONITOR and PSYNC open.
+//! Both judge by one table, [`crate::command::databases`]: what names databases is judged by the numbers it names, what
+//! reaches all of them needs all of them. A list of a role's is judged by [`Databases`]: a connection begins in one of them
+//! and is told no way into another.
 //!
-//! A script can SELECT for itself, and a keyspace notification is a channel that names another database: where a role has
-//! databases and scripts, `check` warns.
+//! # Scripts
+//!
+//! A script can SELECT, and nobody outside sees it. Where databases are limited a script is denied like whatever reaches all
+//! of them, unless it is one that the configuration vouches for ([`scripts_keep_to_theirs`]): `scripts = { pinned = … }`, for
+//! somebody has read what is pinned, or `scripts = "allow"`, which says that anything may run (`check` warns).
+//! `"read-only"` vouches for nothing here: such a script cannot write, but it reads every database.
+//!
+//! A keyspace notification is a channel that names another database: rules about channels are for those.
 
-use crate::{
-    command::CommandId,
-    resp::{Words, number},
+use super::{guards::Guards, rules::Question, scripts::Scripts};
+use crate::command::{
+    CommandId,
+    databases::{Reach, Touched, each},
 };
 
 /// Most that may be named; Redis has 16 by default.
 pub const DATABASES_MAX: usize = 1024;
 
-/// What of a command names a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Names {
-    /// The word at this place.
-    Word(usize),
-    /// Both of these words.
-    Words(usize, usize),
-    /// The word behind this option, sought from this place on.
-    Option(usize, &'static [u8]),
-    /// All of them.
-    All,
+/// Whether scripts that may run are taken to stay in the database they were called in. Where none may, databases have nothing
+/// to add, and `scripts:deny` is the rule that records name.
+#[must_use]
+pub const fn scripts_keep_to_theirs(guards: &Guards) -> bool {
+    match guards.scripts {
+        Some(Scripts::Pinned(_) | Scripts::Allow | Scripts::Deny) => true,
+        Some(Scripts::ReadOnly) | None => false,
+    }
 }
 
-/// By the name of the catalog's row. Aliases have rows of their own.
-const ROWS: &[(&str, Names)] = &[
-    ("copy", Names::Option(3, b"db")),
-    ("flushall", Names::All),
-    ("migrate", Names::Word(4)),
-    ("monitor", Names::All),
-    ("move", Names::Word(2)),
-    ("psync", Names::All),
-    ("select", Names::Word(1)),
-    ("swapdb", Names::Words(1, 2)),
-    ("sync", Names::All),
-];
+/// Whether a command reaches every database, or any of them, whatever its words are. `trusted` is whether scripts are
+/// vouched for.
+pub(super) fn reaches_all(id: CommandId, trusted: bool) -> bool {
+    match id.entry().reach {
+        Reach::All => true,
+        Reach::Script => !trusted,
+        Reach::None | Reach::Own | Reach::Named => false,
+    }
+}
 
-fn names(id: CommandId) -> Option<Names> {
-    let name = id.entry().full_name;
-    ROWS.iter().find(|(row, _)| *row == name).map(|(_, names)| *names)
+/// Whether a command touches none but databases that are `allowed`. `trusted` as in [`reaches_all`].
+pub(super) fn keeps_to(question: &Question<'_>, trusted: bool, allowed: impl Fn(u32) -> bool) -> bool {
+    let entry = question.id.entry();
+    if trusted && entry.reach == Reach::Script {
+        return allowed(question.db);
+    }
+    each(entry, question.words, question.db, allowed) == Touched::Visited
 }
 
 /// A list of databases, the first of which a connection begins in.
@@ -83,47 +87,18 @@ impl Databases {
         self.sorted.binary_search(&db).is_ok()
     }
 
-    /// Whether a command can name a database, so that it is to be asked about whole.
+    /// Whether a command can name a database, so that it is to be asked about whole. What stays in the connection's own is
+    /// not: it began in one of these, and nothing leads out.
     #[must_use]
     pub fn ask(id: CommandId) -> bool {
-        names(id).is_some()
+        id.entry().reach == Reach::Named
     }
 
-    /// Whether a command reaches into all databases, whatever its words are.
+    /// Whether the words of a whole command that [`Self::ask`] is true of lead into a database that may not be used, or could.
+    /// What names none as every server reads it (`SELECT -1`) is let through to its error.
     #[must_use]
-    pub fn reaches_all(id: CommandId) -> bool {
-        names(id) == Some(Names::All)
-    }
-
-    /// Whether a command reaches a database that may not be used. Asked of a whole command; what names no database as it
-    /// should (no number, too large a one) is let through where every server refuses it, which is for others to judge.
-    #[must_use]
-    pub fn deny(&self, id: CommandId, words: &Words<'_>) -> bool {
-        let denies = |at: usize| words.get(at).is_some_and(|word| self.denies_word(word));
-        match names(id) {
-            None => false,
-            Some(Names::All) => true,
-            Some(Names::Word(at)) => denies(at),
-            Some(Names::Words(one, other)) => denies(one) || denies(other),
-            Some(Names::Option(from, option)) => (from..words.declared()).any(|at| {
-                // Every word that reads so, whether it stands where the option may or not: a destination is never guessed.
-                let reads = words.get(at).is_some_and(|word| {
-                    word.split(|byte| *byte == 0).next().is_some_and(|word| word.eq_ignore_ascii_case(option))
-                });
-                reads && denies(at.saturating_add(1))
-            }),
-        }
-    }
-
-    /// A number that some server could take for one of a database that is not allowed.
-    fn denies_word(&self, word: &[u8]) -> bool {
-        match number::canonical_i64(word) {
-            // `SELECT -1` and its like fail everywhere.
-            Some(number) if (i64::from(i32::MIN)..0).contains(&number) => false,
-            Some(number) => u32::try_from(number).map_or(true, |db| !self.allow(db)),
-            // Old servers read `+1` and `01`; what holds no digit names nothing.
-            None => word.iter().any(u8::is_ascii_digit),
-        }
+    pub fn deny(&self, question: &Question<'_>) -> bool {
+        Self::ask(question.id) && !keeps_to(question, false, |db| self.allow(db))
     }
 }
 
@@ -137,15 +112,20 @@ impl std::fmt::Display for Databases {
 
 #[cfg(test)]
 mod tests {
-    use super::{Databases, ROWS};
+    use super::{super::guards::Guards, Databases, Reach, reaches_all, scripts_keep_to_theirs};
     use crate::{
         command::{self, Resolved, catalog},
+        policy::{
+            rules::Question,
+            scripts::{ByName, Pins, Scripts},
+        },
         resp::{
             encode,
             request::{RequestLimits, RequestParser},
         },
     };
 
+    /// In the first of the list.
     fn denied(list: &[u32], line: &str) -> bool {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let mut bytes = Vec::new();
@@ -156,9 +136,8 @@ mod tests {
         let words = parser.words(&bytes);
         let Resolved::Known(id) = command::resolve(&words) else { panic!("{line}") };
         let databases = Databases::new(list).unwrap();
-        let denied = databases.deny(id, &words);
-        assert!(!denied || Databases::ask(id), "{line}");
-        denied
+        let question = Question { id, words: &words, db: databases.first(), own_id: None };
+        reaches_all(id, false) || databases.deny(&question)
     }
 
     #[test]
@@ -167,12 +146,16 @@ mod tests {
             "SELECT 1",
             "select 16",
             "SELECT 4294967296",
+            "SELECT -4294967296",
             "SELECT 99999999999999999999",
             "SELECT +1",
             "SELECT 01",
             "SELECT 1\0",
+            // Before Redis 3.2 this is 0.
+            "SELECT ",
             "SWAPDB 0 1",
             "SWAPDB 1 0",
+            "SWAPDB 0 4294967297",
             "MOVE k 1",
             "COPY a b DB 1",
             "COPY a b REPLACE db 1",
@@ -182,9 +165,24 @@ mod tests {
             "MIGRATE h 1 k 1 10 COPY",
             "FLUSHALL",
             "FLUSHALL ASYNC",
+            "TRIMSLOTS RANGES 1 0 1",
+            "CLUSTER FLUSHSLOT 1",
+            "DEBUG OBJECT k",
             "MONITOR",
             "SYNC",
             "PSYNC ? -1",
+            "REPLICAOF h 1",
+            "SLAVEOF h 1",
+            "FAILOVER",
+            "CLIENT TRACKING ON",
+            "SLOWLOG GET",
+            "COMMANDLOG GET 1 slow",
+            "HOTKEYS GET",
+            "ACL LOG",
+            "EVAL s 0",
+            "EVALSHA s 0",
+            "EVAL_RO s 0",
+            "FCALL f 0",
         ] {
             assert!(denied(&[0, 2], line), "{line}");
         }
@@ -197,6 +195,7 @@ mod tests {
             "SELECT 2",
             "SELECT",
             "SELECT x",
+            "SELECT 1x",
             "SELECT -1",
             "SWAPDB 0 2",
             "MOVE k 2",
@@ -208,9 +207,27 @@ mod tests {
             "FLUSHDB",
             "GET 1",
             "SET db 1",
+            "SLOWLOG LEN",
+            "SCRIPT LOAD s",
+            "CLIENT CACHING yes",
         ] {
             assert!(!denied(&[0, 2], line), "{line}");
         }
+    }
+
+    #[test]
+    fn scripts_are_vouched_for_by_pins_and_by_the_word_allow_only() {
+        let with = |scripts| scripts_keep_to_theirs(&Guards { scripts, ..Guards::default() });
+        assert!(with(Some(Scripts::Allow)) && with(Some(Scripts::Pinned(Pins::default()))));
+        assert!(!with(None) && !with(Some(Scripts::ReadOnly)));
+        // None runs there: every command that could is denied by its name.
+        assert!(with(Some(Scripts::Deny)));
+        for (_, row) in catalog::iter().filter(|(_, row)| row.reach == Reach::Script) {
+            assert_eq!(Scripts::Deny.by_name(row), ByName::Denied, "{}", row.full_name);
+        }
+        let of = |name| catalog::by_full_name(name).unwrap();
+        assert!(!reaches_all(of("eval"), true) && !reaches_all(of("fcall_ro"), true));
+        assert!(reaches_all(of("flushall"), true) && !reaches_all(of("get"), false));
     }
 
     #[test]
@@ -220,12 +237,5 @@ mod tests {
         assert_eq!(databases.to_string(), "3, 0, 1");
         assert!(databases.allow(0) && !databases.allow(2) && !databases.allow(u32::MAX));
         assert_eq!(Databases::new(&[]), None);
-    }
-
-    #[test]
-    fn every_row_that_names_a_database_is_in_the_catalog() {
-        for (name, _) in ROWS {
-            assert!(catalog::by_full_name(name).is_some(), "{name}");
-        }
     }
 }

@@ -8,21 +8,24 @@
 //! An entry may be in *shadow mode*: what it would deny is let through and its record says so. What an entry that is in
 //! force denies is denied, whatever stands in shadow mode.
 
+mod entry;
 mod fault;
+mod warnings;
 
 pub use fault::{Place, RuleError, RuleErrors, RuleFault};
 pub(super) use fault::{nearest, shown};
 
+use entry::Target;
+
 use super::acl::{self, Acl};
-use super::databases::Databases;
+use super::databases::{Databases, reaches_all, scripts_keep_to_theirs};
 use super::guards::{self, Guards};
-use super::presets::{self, Preset};
-use super::rename::Renames;
+use super::presets;
+use super::rename::{Renames, shows_words};
 use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
-use crate::command::{Categories, CommandId, Effect, access, catalog, keys};
+use crate::command::{CommandId, Effect, access, catalog, keys};
 use crate::resp::Words;
-use std::borrow::Cow;
 
 /// What a policy is made of. Every part may be left out; what no part speaks of is allowed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,10 +157,12 @@ impl Policy {
                 errors.push(RuleError { place: Place::Deny(position), entry: (*entry).to_owned(), fault });
             }
         }
-        let databases = spec.databases.and_then(|databases| compiler.databases(databases, &mut errors));
+        let trusted = scripts_keep_to_theirs(&compiler.guards);
+        let databases = spec.databases.and_then(|databases| compiler.databases(databases, trusted, &mut errors));
         // What is in force speaks first.
         let rules = spec.rules.filter(|_| !spec.rules_in_shadow);
-        let mut rules = rules.and_then(|text| compiler.rules(text, &mut errors));
+        let trusted = scripts_keep_to_theirs(&guards);
+        let mut rules = rules.and_then(|text| compiler.rules(text, trusted, &mut errors));
         compiler.shadow = spec.rules_in_shadow;
         let guards = compiler.guard(guards, &mut errors);
         compiler.shadow = true;
@@ -168,15 +173,18 @@ impl Policy {
             }
         }
         if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
-            rules = compiler.rules(text, &mut errors);
+            rules = compiler.rules(text, trusted, &mut errors);
         }
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
         for (id, row) in catalog::iter() {
             match row.effect {
-                Effect::Unsupported => compiler.deny_whatever(id, RuleId::UNSUPPORTED),
-                Effect::AccessControl => compiler.deny_whatever(id, RuleId::ACCESS_CONTROL),
+                Effect::Unsupported => compiler.deny_whatever(id, Denial::command(RuleId::UNSUPPORTED)),
+                Effect::AccessControl => compiler.deny_whatever(id, Denial::command(RuleId::ACCESS_CONTROL)),
+                _ if !guards.guards.renames.is_empty() && shows_words(row) => {
+                    compiler.deny_whatever(id, Denial::command(RuleId::RENAMED));
+                }
                 _ => {}
             }
         }
@@ -213,7 +221,7 @@ impl Policy {
     #[must_use]
     pub fn judge_words(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Verdict {
         if let Some((databases, rule)) = &self.databases
-            && databases.deny(question.id, question.words)
+            && databases.deny(question)
         {
             return Verdict::Deny(Denial { rule: *rule, subject: Subject::Database });
         }
@@ -335,13 +343,16 @@ impl Policy {
 
     /// What is denied, for `check`: the name of each rule that denies something, with the commands it denies.
     pub fn denied(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.of(|rule| Verdict::Deny(Denial::command(rule)))
+        self.of(|verdict| match verdict {
+            Verdict::Deny(denial) => Some(denial.rule),
+            Verdict::Allow | Verdict::Shadow(_) => None,
+        })
     }
 
-    fn of(&self, verdict: fn(RuleId) -> Verdict) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
+    fn of(&self, rule_in: fn(Verdict) -> Option<RuleId>) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
         let rules = 0..u16::try_from(BUILTIN_NAMES.len() + self.names.len()).unwrap_or(u16::MAX);
         rules.map(RuleId).filter_map(move |rule| {
-            let of_rule = |(id, _): &(CommandId, _)| self.judge(*id) == verdict(rule);
+            let of_rule = |(id, _): &(CommandId, _)| rule_in(self.judge(*id)) == Some(rule);
             let commands: Vec<_> = catalog::iter().filter(of_rule).map(|(_, row)| row.full_name).collect();
             (!commands.is_empty()).then(|| (self.rule_name(rule), commands))
         })
@@ -349,128 +360,12 @@ impl Policy {
 
     /// What is let through that a rule in shadow mode would deny, likewise.
     pub fn shadowed(&self) -> impl Iterator<Item = (&str, Vec<&'static str>)> {
-        self.of(Verdict::Shadow)
-    }
-
-    /// Whether the command is denied because somebody named it, not because no rule allows it.
-    fn is_closed_by_name(&self, id: CommandId) -> bool {
-        let not_granted = self.rules.as_ref().map(|rules| rules.command);
-        matches!(self.judge(id), Verdict::Deny(denial) if Some(denial.rule) != not_granted)
-    }
-
-    /// What an operator should know of this policy before relying on it, one sentence each, for `check`.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let open = |id: CommandId| self.judge(id).lets_through();
-        let names = |wanted: &dyn Fn(CommandId, &crate::command::Entry) -> bool| {
-            catalog::iter()
-                .filter(|(id, row)| wanted(*id, row))
-                .map(|(_, row)| row.full_name.to_ascii_uppercase())
-                .collect::<Vec<_>>()
-        };
-        let mut warnings = self.rules.as_ref().map_or_else(Vec::new, |rules| rules.remarks.to_vec());
-        warnings.extend(self.guards.guards.parameters.warnings());
-        let telling = names(&|id, row| open(id) && TELL_NAMES.contains(&row.full_name));
-        if !self.renames().is_empty() && !telling.is_empty() {
-            warnings.push(format!(
-                "commands are renamed, and {} can show what to: deny them to who is not to learn it",
-                telling.join(", ")
-            ));
-        }
-        if self.denied().all(|(rule, _)| rule.starts_with("builtin/")) {
-            warnings.push("no command is denied: every client may do whatever the upstream user may".to_owned());
-            return warnings;
-        }
-        let tried = self.shadowed().map(|(_, commands)| commands.len()).sum::<usize>();
-        if tried > 0 {
-            warnings.push(format!("{tried} commands are let through that only rules in shadow mode would deny"));
-        }
-        let pinned = matches!(self.guards.guards.scripts, Some(Scripts::Pinned(_)))
-            && (!self.guards.in_shadow || self.guards.guards.scripts_of_floor);
-        let scripts = names(&|id, row| open(id) && row.effect == Effect::Script && !pinned);
-        if !scripts.is_empty() {
-            warnings.push(format!(
-                "scripts can run any command, so the denylist can be walked around by {}: deny them too, or rely on the \
-                 upstream user's own rights",
-                scripts.join(", ")
-            ));
-        }
-        if let Some((databases, _)) = &self.databases
-            && !scripts.is_empty()
-        {
-            warnings.push(format!(
-                "a script can SELECT any database, so the list of databases ({databases}) can be walked around by {}",
-                scripts.join(", ")
-            ));
-        }
-        let takeover = names(&|id, row| open(id) && TAKEOVER.contains(&row.full_name));
-        if !takeover.is_empty() {
-            warnings.push(format!(
-                "{} can take the server over or copy all of it away, and every known attack on an open Redis begins \
-                 with one of their kind: deny them, or add preset:hardened",
-                takeover.join(", ")
-            ));
-        }
-        for (denied, twin) in TWINS {
-            let (Some(denied_id), Some(twin_id)) = (catalog::by_full_name(denied), catalog::by_full_name(twin)) else {
-                continue;
-            };
-            for (closed, left_open) in [(denied_id, twin_id), (twin_id, denied_id)] {
-                if self.is_closed_by_name(closed) && open(left_open) {
-                    warnings.push(format!(
-                        "{} is denied, but {} does the same and is not",
-                        closed.entry().full_name.to_ascii_uppercase(),
-                        left_open.entry().full_name.to_ascii_uppercase(),
-                    ));
-                }
-            }
-        }
-        warnings
+        self.of(|verdict| match verdict {
+            Verdict::Shadow(rule) => Some(rule),
+            Verdict::Allow | Verdict::Deny(_) => None,
+        })
     }
 }
-
-/// Commands that by themselves run code, write files, or stream the data set to a stranger.
-const TAKEOVER: &[&str] = &[
-    "config|set",
-    "debug",
-    "function|load",
-    "migrate",
-    "module|load",
-    "module|loadex",
-    "psync",
-    "replicaof",
-    "slaveof",
-    "sync",
-];
-
-/// Commands whose replies show commands by the name that the server knows them by.
-const TELL_NAMES: &[&str] = &[
-    "acl|cat",
-    "acl|getuser",
-    "acl|list",
-    "acl|log",
-    "client|list",
-    "command",
-    "command|docs",
-    "command|info",
-    "command|list",
-    "commandlog|get",
-    "info",
-    "latency|histogram",
-    "monitor",
-    "slowlog|get",
-];
-
-/// Commands that do the same under another name.
-const TWINS: &[(&str, &str)] = &[
-    ("slaveof", "replicaof"),
-    ("substr", "getrange"),
-    ("restore-asking", "restore"),
-    ("cluster|slaves", "cluster|replicas"),
-    ("sync", "psync"),
-    ("hmset", "hset"),
-    ("slowlog|get", "commandlog|get"),
-];
 
 struct Compiler {
     rows: Vec<Row>,
@@ -519,26 +414,35 @@ impl Compiler {
 
     /// Denies one row unless an earlier rule does.
     fn deny(&mut self, id: CommandId, rule: RuleId) {
+        self.deny_for(id, Denial::command(rule));
+    }
+
+    fn deny_for(&mut self, id: CommandId, denial: Denial) {
         if let Some(row @ Row { verdict: Verdict::Allow, .. }) = self.rows.get_mut(id.index()) {
-            row.verdict = if self.shadow { Verdict::Shadow(rule) } else { Verdict::Deny(Denial::command(rule)) };
+            row.verdict = if self.shadow { Verdict::Shadow(denial.rule) } else { Verdict::Deny(denial) };
         }
     }
 
     /// Denies one row unless a rule that is in force does.
-    fn deny_whatever(&mut self, id: CommandId, rule: RuleId) {
+    fn deny_whatever(&mut self, id: CommandId, denial: Denial) {
         if let Some(row) = self.rows.get_mut(id.index()).filter(|row| row.verdict.lets_through()) {
-            row.verdict = Verdict::Deny(Denial::command(rule));
+            row.verdict = Verdict::Deny(denial);
         }
     }
 
     /// Denies what reaches into all databases at once, and lets the words of what names one take part.
-    fn databases(&mut self, databases: &Databases, errors: &mut Vec<RuleError>) -> Option<(Databases, RuleId)> {
+    fn databases(
+        &mut self,
+        databases: &Databases,
+        trusted: bool,
+        errors: &mut Vec<RuleError>,
+    ) -> Option<(Databases, RuleId)> {
         let rule = self.named("databases".to_owned(), Place::Deny(0), &databases.to_string(), errors)?;
-        for (id, _) in catalog::iter().filter(|(id, _)| Databases::ask(*id)) {
-            if Databases::reaches_all(id) {
-                self.deny_whatever(id, rule);
+        for (id, _) in catalog::iter() {
+            if reaches_all(id, trusted) {
+                self.deny_whatever(id, Denial { rule, subject: Subject::Database });
             } else if let Some(row) = self.rows.get_mut(id.index()) {
-                row.asks_words = true;
+                row.asks_words |= Databases::ask(id);
             }
         }
         Some((databases.clone(), rule))
@@ -568,9 +472,9 @@ impl Compiler {
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.
-    fn rules(&mut self, text: &str, errors: &mut Vec<RuleError>) -> Option<Rules> {
-        let acl::parse::Compiled { acl, remarks, taken } = match acl::parse::compile(text) {
-            Ok(compiled) => compiled,
+    fn rules(&mut self, text: &str, trusted: bool, errors: &mut Vec<RuleError>) -> Option<Rules> {
+        let (acl, remarks, taken) = match acl::parse::compile(text) {
+            Ok(acl::parse::Compiled { acl, remarks, taken }) => (acl.trusting(trusted), remarks, taken),
             Err(faults) => {
                 errors.extend(faults.into_iter().map(|error| RuleError {
                     place: Place::Rules(error.offset),
@@ -584,12 +488,18 @@ impl Compiler {
         let (command, key) = (name("command")?, name("key")?);
         let (channel, database) = (name("channel")?, name("database")?);
         for ((id, _), taken) in catalog::iter().zip(taken) {
-            if !acl.may(id) {
-                // The term that took it away speaks, if one did.
-                let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
-                self.deny(id, rule);
-            } else if let Some(row) = self.rows.get_mut(id.index()) {
-                row.asks_words |= acl.asks_words(id);
+            match acl.may(id) {
+                Ok(()) => {
+                    if let Some(row) = self.rows.get_mut(id.index()) {
+                        row.asks_words |= acl.asks_words(id);
+                    }
+                }
+                Err(subject @ Subject::Database) => self.deny_for(id, Denial { rule: database, subject }),
+                Err(_) => {
+                    // The term that took it away speaks, if one did.
+                    let rule = taken.and_then(|term| self.rule(format!("rules:{term}")).ok()).unwrap_or(command);
+                    self.deny(id, rule);
+                }
             }
         }
         Some(Rules {
@@ -611,85 +521,6 @@ impl Compiler {
 /// The entry names nothing that is known.
 pub fn rows(entry: &str) -> Result<Vec<CommandId>, RuleFault> {
     Ok(Target::parse(entry)?.rows())
-}
-
-/// What an entry speaks of.
-enum Target {
-    Command(CommandId),
-    Category(Categories),
-    All,
-    Preset(&'static Preset),
-}
-
-impl Target {
-    fn parse(entry: &str) -> Result<Self, RuleFault> {
-        if let Some(category) = entry.strip_prefix('@') {
-            return Self::category(category);
-        }
-        if let Some((kind, name)) = entry.split_once(':')
-            && kind.eq_ignore_ascii_case("preset")
-        {
-            return presets::by_name(name).map(Target::Preset).ok_or_else(|| RuleFault::UnknownPreset {
-                nearest: nearest(name, presets::PRESETS.iter().map(|preset| preset.name)),
-            });
-        }
-        if entry.is_empty() {
-            return Err(RuleFault::Empty);
-        }
-        let (command, sub) = entry.split_once('|').map_or((entry, None), |(command, sub)| (command, Some(sub)));
-        if !catalog::is_name(command.as_bytes()) || !sub.is_none_or(|sub| catalog::is_name(sub.as_bytes())) {
-            let spaced = entry.trim().replacen(' ', "|", 1);
-            let nearest = catalog::by_full_name(&spaced).map(|id| id.entry().full_name);
-            return Err(RuleFault::NotAName { nearest });
-        }
-        match catalog::by_full_name(entry) {
-            Some(id) => Ok(Target::Command(id)),
-            None => Err(Self::unknown(entry, command, sub)),
-        }
-    }
-
-    /// The rows it speaks of.
-    fn rows(&self) -> Vec<CommandId> {
-        let ids = |wanted: &dyn Fn(&crate::command::Entry) -> bool| {
-            catalog::iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect()
-        };
-        match self {
-            Self::Command(id) => catalog::family(*id).map(|(id, _)| id).collect(),
-            Self::Category(wanted) => ids(&|row| row.categories.any(wanted.0)),
-            Self::All => ids(&|_| true),
-            Self::Preset(preset) => preset.denied().map(|(id, _)| id).collect(),
-        }
-    }
-
-    fn category(name: &str) -> Result<Self, RuleFault> {
-        if name.eq_ignore_ascii_case("all") {
-            return Ok(Target::All);
-        }
-        Categories::by_name(name).map(Target::Category).ok_or_else(|| RuleFault::UnknownCategory {
-            nearest: nearest(name, crate::command::bits::categories::NAMES.iter().map(|(name, _)| *name)),
-        })
-    }
-
-    fn unknown(entry: &str, command: &str, sub: Option<&str>) -> RuleFault {
-        let all = || catalog::iter().map(|(_, row)| row.full_name);
-        match (catalog::by_full_name(command), sub) {
-            (Some(id), Some(_)) if !id.entry().container => RuleFault::NoSubcommands { command: id.entry().full_name },
-            (Some(id), Some(_)) => RuleFault::UnknownSubcommand {
-                nearest: nearest(entry, catalog::family(id).map(|(_, row)| row.full_name)),
-            },
-            _ => RuleFault::UnknownCommand { nearest: nearest(entry, all()) },
-        }
-    }
-
-    /// The entry as rule names write it: in one spelling, whatever the configuration's.
-    fn written(&self) -> Cow<'static, str> {
-        match self {
-            Target::Command(id) => Cow::Owned(id.entry().full_name.to_ascii_uppercase()),
-            Target::Category(category) => Cow::Owned(format!("@{}", category.names().collect::<Vec<_>>().join("|"))),
-            Target::All => Cow::Borrowed("@all"),
-            Target::Preset(preset) => Cow::Borrowed(preset.name),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What denylists mean, and what is said of wrong ones.
 
 use super::fault::edits;
+use super::warnings::{TAKEOVER, TWINS};
 use super::*;
 
 fn policy(deny: &[&str]) -> Policy {
@@ -178,7 +179,7 @@ fn scripts_left_open_and_twins_left_open_are_warned_of() {
     assert!(warnings.contains("SLAVEOF is denied, but REPLICAOF does the same and is not"), "{warnings}");
     assert!(warnings.contains("CONFIG|SET, DEBUG") && warnings.contains("can take the server over"), "{warnings}");
     assert_eq!(policy(&["preset:hardened"]).warnings(), Vec::<String>::new());
-    for name in TAKEOVER.iter().chain(TELL_NAMES).chain(TWINS.iter().flat_map(|(one, other)| [one, other])) {
+    for name in TAKEOVER.iter().chain(TWINS.iter().flat_map(|(one, other)| [one, other])) {
         assert!(catalog::by_full_name(name).is_some(), "{name} is no command");
     }
 }

@@ -46,6 +46,14 @@ pub fn bounded_u64(word: &[u8], max: u64) -> Option<u64> {
     canonical_u64(word).filter(|value| *value <= max)
 }
 
+/// Whether no server takes this word for a number: a byte in it that neither `string2ll` (Redis 3.2 on) nor `strtoll` (before)
+/// reads, and no NUL, at which the latter would stop.
+#[must_use]
+pub fn is_no_number(word: &[u8]) -> bool {
+    let is_lenient = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b' ' | b'\t'..=b'\r');
+    !word.contains(&0) && !word.iter().all(is_lenient)
+}
+
 /// `value` with one more decimal digit; nothing if `byte` is no digit or the result does not fit.
 #[inline]
 fn append_digit(value: u64, byte: u8) -> Option<u64> {

@@ -113,6 +113,10 @@ pub struct ReplyScanner {
     held: usize,
     /// Bytes of the unfinished line behind them that are known to hold neither CR nor LF.
     scanned: usize,
+    /// Whether a piece ends behind every error inside a frame too.
+    stops_at_errors: bool,
+    /// Whether the last piece's last line is an error.
+    at_error: bool,
     frame: Frame,
 }
 
@@ -154,6 +158,8 @@ impl ReplyScanner {
             begun: false,
             held: 0,
             scanned: 0,
+            stops_at_errors: false,
+            at_error: false,
             frame: Frame::new(),
         }
     }
@@ -169,6 +175,19 @@ impl ReplyScanner {
         if self.outstanding == 0 {
             self.inspect = inspect;
         }
+    }
+
+    /// Says whether every error is to be the last line of its piece, however deep in a frame it stands, so that a caller
+    /// can change it ([`Self::ends_with_error`]). Not one inside an attribute: no server says one there.
+    #[inline]
+    pub const fn stop_at_errors(&mut self, stops: bool) {
+        self.stops_at_errors = stops;
+    }
+
+    /// Whether the last line of the piece that [`Self::next`] gave last is an error. Always false unless it was asked for.
+    #[must_use]
+    pub const fn ends_with_error(&self) -> bool {
+        self.at_error
     }
 
     /// Whether the scanner stands between two frames: everything that was let go is whole frames.
@@ -204,6 +223,8 @@ impl ReplyScanner {
         let mut len = self.held;
         let last = loop {
             let rest = input.get(len..).unwrap_or_default();
+            // That of the piece that was let go, or of an attribute that is still held.
+            self.at_error = false;
             let passed = match self.stage {
                 Stage::Item => self.item(rest)?,
                 Stage::Payload(left) => Some(self.payload(rest, left)),
@@ -220,6 +241,9 @@ impl ReplyScanner {
             }
             if self.outstanding == 0 && self.stage == Stage::Item {
                 break true;
+            }
+            if self.at_error && self.known && self.word == WordState::Settled {
+                break false;
             }
         };
         let waits = !last && (!self.known || self.word != WordState::Settled);
@@ -267,6 +291,7 @@ impl ReplyScanner {
         let Some(text) = self.line(line)? else { return Ok(None) };
         check_value(class, text)?;
         self.enter(class, 0, Some(text))?;
+        self.at_error = self.stops_at_errors && class == Class::Error;
         // Sigil and CRLF.
         Ok(Some(text.len().saturating_add(3)))
     }

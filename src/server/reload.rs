@@ -117,6 +117,8 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("limits.memory", *memory != limits.memory),
         ("limits.max_connections", *max_connections != limits.max_connections),
         ("audit.output", old.audit.outputs != new.audit.outputs),
+        ("audit.values", old.audit.values != new.audit.values),
+        ("audit.watch", old.audit.watches != new.audit.watches),
         ("audit.queue", old.audit.queue != new.audit.queue),
         ("admin.address", old.admin.map(|admin| admin.address) != new.admin.map(|admin| admin.address)),
         ("log", old.log != new.log),

@@ -120,7 +120,7 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
             AuditTarget::Stdout => Target::Stdout,
             AuditTarget::File(path) => Target::File(path.clone()),
         };
-        (&output.plan, target)
+        (&output.plan, target, output.checkpoint.as_ref())
     });
     let (sinks, ports) = Sinks::open(outputs, pens)
         .map_err(|(at, error)| StartError::Sink { output: describe(settings.audit.outputs.get(at)), error })?;
@@ -136,9 +136,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
-    let outlets = settings.audit.plans().cloned().collect();
     let permits = Permits::new(settings.limits.max_connections);
-    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), outlets));
+    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
 
@@ -216,6 +215,10 @@ pub(super) fn start_threads(
 fn answer_about_bans(book: &BanBook, clock: Clock, order: &BanOrder<'_>) -> BanAnswer {
     match order {
         BanOrder::List => BanAnswer::Listed(book.list(clock.now())),
+        BanOrder::Count => {
+            let (addresses, certificates) = book.count(clock.now());
+            BanAnswer::Counted { addresses, certificates }
+        }
         BanOrder::Clear(None) => {
             let cleared = book.open().clear_all();
             tracing::warn!(cleared, "all bans were cleared from the admin side");

@@ -37,6 +37,8 @@ impl Core {
     ) -> usize {
         let mut at = 0;
         loop {
+            // Here, because a reply may bring another policy into force.
+            self.lane.stop_at_errors(!self.peer.policy().renames().is_empty());
             if !matches!(self.phase, Phase::Greeting | Phase::Open) {
                 return input.len();
             }
@@ -100,8 +102,8 @@ impl Core {
                     if first && self.lost_authentication(turn) {
                         return input.len();
                     }
-                    if self.holds_error(first, rest) {
-                        self.pass_error(rest.get(..len).unwrap_or_default(), last, down);
+                    if self.lane.ends_with_error() {
+                        self.pass_error(at, rest.get(..len).unwrap_or_default(), down);
                     } else {
                         self.pass_reply(at, len, down);
                     }
@@ -156,25 +158,16 @@ impl Core {
         }
     }
 
-    /// Whether what comes is (more of) an error that may say a secret name.
-    fn holds_error(&mut self, first: bool, rest: &[u8]) -> bool {
-        if first && rest.first() == Some(&b'-') && !self.peer.policy().renames().is_empty() {
-            self.held_error = Some(Vec::new());
-        }
-        self.held_error.is_some()
-    }
-
-    /// Holds an error until it is whole, and passes it on with usual names in the place of secret ones.
-    fn pass_error(&mut self, piece: &[u8], last: bool, down: &mut Gather<'_>) {
-        let Some(mut error) = self.held_error.take() else { return };
-        error.extend_from_slice(piece);
-        if !last {
-            self.held_error = Some(error);
-            return;
-        }
+    /// Passes a piece of the front slot's reply on whose last line is an error, at whatever depth, with usual names in the
+    /// place of secret ones. Lines come whole, so nothing is kept for it.
+    fn pass_error(&mut self, at: usize, piece: &[u8], down: &mut Gather<'_>) {
+        let text = piece.strip_suffix(b"\r\n").unwrap_or(piece);
+        let begins = memchr::memrchr(b'\n', text).map_or(0, |newline| newline.saturating_add(1));
+        let Some((before, error)) = piece.split_at_checked(begins) else { return };
+        self.pass_reply(at, before.len(), down);
         if self.shows_reply() {
             let mut shown = Vec::new();
-            self.peer.policy().renames().show(&error, &mut shown);
+            self.peer.policy().renames().show(error, &mut shown);
             down.push(&shown);
             self.bytes_out = self.bytes_out.saturating_add(shown.len() as u64);
             self.reply_out = self.reply_out.saturating_add(shown.len() as u64);
@@ -447,6 +440,7 @@ impl Core {
                     self.has_subscribed = false;
                     self.replies = Replies::Sent;
                     self.authenticated = self.config.client_auth != ClientAuth::Verify;
+                    self.stranger_since = turn.now.mono_us;
                     self.regreeting = true;
                     self.greet(false, turn, up);
                 }

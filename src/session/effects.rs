@@ -16,7 +16,9 @@ use super::{
 use crate::{
     audit::event::AuthVerdict,
     command::{
-        self, CommandId, Effect, Resolved, keys,
+        self, CommandId, Effect, Resolved,
+        databases::{self, Number},
+        keys,
         strict::{self, Fault},
     },
     lane::{Closes, Ticket, machine::Protocol},
@@ -197,7 +199,10 @@ impl Core {
                 self.forward(id, words, source, reply, may_block, turn, up)
             }
             Effect::Select => {
-                if arity && !source.is_stream() && words.get(1).is_some_and(options::is_no_database) {
+                if arity
+                    && !source.is_stream()
+                    && words.get(1).is_some_and(|word| databases::read(word) == Number::Refused)
+                {
                     return self.send_to_refusal(id, argc, source, turn, up);
                 }
                 let Some(db) = words.get(1).and_then(number::canonical_u64).and_then(|db| u32::try_from(db).ok())
@@ -218,6 +223,7 @@ impl Core {
                 }
                 let slot = self.open_slot(id, argc, &source, Kind::Upstream, turn);
                 self.slots.push_with_number(slot, db);
+                self.keep_values(id, words);
                 if self.tx.intended {
                     self.tx.queued = self.tx.queued.saturating_add(1);
                     self.tx.selects_queued = true;
@@ -662,6 +668,21 @@ impl Core {
         {
             let bytes = bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
             self.slots.mark_script(digest.bytes(), bytes);
+        }
+        self.keep_values(id, words);
+    }
+
+    /// Keeps the words that the record will show, in the newest slot; of secrets nothing but that they were there.
+    fn keep_values(&mut self, id: CommandId, words: &Words<'_>) {
+        if let Some(values) = &self.config.values
+            && values.are_kept_in(id)
+        {
+            let entry = id.entry();
+            let first = if entry.sub.is_some() { 2 } else { 1 };
+            let shown = (first..words.declared())
+                .map_while(|index| words.get(index).map(|word| (index, word)))
+                .map(|(index, word)| (!command::secrets::is_secret(entry, words, index)).then_some(word));
+            self.slots.mark_arguments(shown, values.bytes_max);
         }
     }
 

@@ -21,6 +21,8 @@ pub enum CloseReason {
     UpstreamUnreachable,
     /// The budget for unanswered commands or unread replies is spent.
     UnansweredBudget,
+    /// No right password came within `limits.login_timeout`.
+    Login,
     /// Nothing came within `limits.idle_timeout`.
     Idle,
     /// The process is draining.
@@ -47,6 +49,7 @@ impl CloseReason {
             Self::UpstreamAuth => "upstream-auth",
             Self::UpstreamUnreachable => "upstream-unreachable",
             Self::UnansweredBudget => "unanswered-budget",
+            Self::Login => "login-timeout",
             Self::Idle => "idle",
             Self::Drain => "drain",
             Self::Revoked => "revoked",

@@ -108,6 +108,11 @@ impl Inquiry {
         matches!(self, Self::Answered(_))
     }
 
+    /// Whether nothing is asked, and no answer waits to be taken.
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     pub(super) const fn is_pending(&self) -> bool {
         matches!(self, Self::Pending)
     }
@@ -242,6 +247,7 @@ impl Core {
         self.renewed = None;
         self.lane = Lane::new(self.config.reply);
         self.db = 0;
+        self.own_id = None;
         self.selects_open = 0;
         self.has_subscribed = false;
         self.barrier = true;

@@ -92,6 +92,53 @@ fn reset_ends_the_authentication_and_a_large_command_is_not_held_before_it() {
     assert_eq!(script.memory.held, 0);
 }
 
+const MINUTE_US: u64 = 60_000_000;
+
+#[test]
+fn who_gives_no_right_password_within_a_minute_is_sent_away_whatever_else_it_says() {
+    // Saying nothing, or what is denied, or guessing: none of it buys time.
+    script(ClientAuth::Verify).wait_us(MINUTE_US - 1).say("PING").wait_us(1).closed("login-timeout", End::Flush);
+    let mut guesser = script(ClientAuth::Verify);
+    for _ in 0..6 {
+        guesser.wait_us(MINUTE_US / 6 - 1).say("AUTH p").asks("default", "p").answer(Answer::Denied);
+    }
+    assert!(!guesser.wants().done);
+    guesser.wait_us(6).closed("login-timeout", End::Flush);
+    // Nor does keeping back the end of a command, nor not reading.
+    let mut slow = script(ClientAuth::Verify);
+    slow.client(b"*2\r\n$4\r\nAUTH\r\n").wait_us(MINUTE_US).closed("login-timeout", End::Flush);
+    let mut deaf = script(ClientAuth::Verify);
+    deaf.down_pending = 1 << 30;
+    deaf.say("PING").wait_us(MINUTE_US);
+    assert!(!deaf.wants().read_down, "nothing of it is taken any more");
+}
+
+#[test]
+fn a_look_up_that_is_under_way_may_end_after_the_deadline() {
+    let mut granted = script(ClientAuth::Verify);
+    granted.wait_us(MINUTE_US - 1).say("AUTH p").asks("default", "p").wait_us(MINUTE_US).answer(Answer::Granted);
+    granted.wait_us(100 * MINUTE_US).say("GET a").sent(&["GET a"]);
+    let mut denied = script(ClientAuth::Verify);
+    denied.wait_us(MINUTE_US - 1).say("AUTH p").asks("default", "p").wait_us(MINUTE_US).answer(Answer::Denied);
+    denied.wait_us(0);
+    assert_eq!(told(&mut denied), ["-WRONGPASS"]);
+    denied.closed("login-timeout", End::Flush);
+}
+
+#[test]
+fn only_who_must_give_a_password_has_a_deadline_and_reset_begins_it_again() {
+    for mode in [ClientAuth::Refuse, ClientAuth::Ignore, ClientAuth::Select] {
+        let mut other = script(mode);
+        assert_eq!(other.wants().wake_at_us, None, "{mode:?}");
+        other.wait_us(100 * MINUTE_US).say("GET a").sent(&["GET a"]);
+    }
+    let mut script = script(ClientAuth::Verify);
+    script.say("AUTH p").asks("default", "p").answer(Answer::Granted).wait_us(10 * MINUTE_US).say("RESET");
+    script.redis(b"+RESET\r\n").redis(b"+OK\r\n").wait_us(MINUTE_US - 1);
+    assert!(!script.wants().done);
+    script.wait_us(1).closed("login-timeout", End::Flush);
+}
+
 /// Another role's peer, records and configuration.
 fn selected(deny: &[&str]) -> Answer {
     let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "inner", Some("one"));

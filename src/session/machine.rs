@@ -18,7 +18,7 @@ use super::{
     state::{Core, Phase, Streaming},
 };
 use crate::{
-    audit::{encode::ConnectionFacts, record::ConnectionEvent},
+    audit::{arguments::Values, encode::ConnectionFacts, record::ConnectionEvent},
     lane::greeting::Greeting,
     policy::identity::AuthenticatedPeer,
     resp::{
@@ -55,6 +55,9 @@ pub struct SessionConfig {
     pub held_command_max: usize,
     /// Most bytes that unanswered commands and unread local replies of one session may take (`limits.unanswered`).
     pub unanswered_max: usize,
+    /// A client that must give a password has this long for the first right one, in microseconds, from the start or from
+    /// RESET. What it is waiting to be told is waited for.
+    pub login_timeout_us: u64,
     /// The session ends after this long without a byte from the client, in microseconds; 0 for never. Never applies
     /// while a command is blocking or a subscription or stream is live.
     pub idle_timeout_us: u64,
@@ -62,6 +65,8 @@ pub struct SessionConfig {
     pub client_auth: ClientAuth,
     /// Whether records show keys.
     pub show_keys: bool,
+    /// Whether records show the words of some commands too, and of which.
+    pub values: Option<Arc<Values>>,
     /// How the lane greets Redis: AUTH, the connection's name.
     pub greeting: Greeting,
     /// How long Redis may take to answer the greeting, in microseconds. AUTH is answered even while Redis loads its data.

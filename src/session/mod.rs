@@ -17,6 +17,8 @@ mod answer;
 mod effects;
 pub mod error;
 pub mod gather;
+#[cfg(test)]
+mod guards_tests;
 pub mod inquiry;
 #[cfg(test)]
 mod inquiry_tests;

@@ -13,10 +13,11 @@ use crate::{
     lane::greeting::{Credential, Greeting},
     moment::Moment,
     policy::{
+        guards::Guards,
         identity::{AuthenticatedPeer, Identity, Match, Role},
         network::Admission,
         pattern::Pattern,
-        rules::Policy,
+        rules::{Policy, Spec},
     },
     resp::{reply::ReplyLimits, request::RequestLimits},
     secret::Secret,
@@ -25,6 +26,8 @@ use std::sync::Arc;
 
 pub(crate) struct Setup {
     pub(super) deny: Vec<&'static str>,
+    /// What looks at arguments besides.
+    pub(super) guards: Guards,
     pub(crate) config: SessionConfig,
     /// Whether the greeting is answered before the script begins.
     pub(super) greeted: bool,
@@ -36,15 +39,18 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             deny: vec!["FLUSHALL", "CONFIG", "KEYS"],
+            guards: Guards::default(),
             config: SessionConfig {
                 request: RequestLimits { words_max: 1024 * 1024, bulk_max: 512 << 20, blanks_max: 16, inline: false },
                 reply: ReplyLimits { line_max: 64 << 10, bulk_max: 512 << 20, elements_max: 1 << 32 },
                 stream_from: 64 << 10,
                 held_command_max: 1 << 20,
                 unanswered_max: 1 << 20,
+                login_timeout_us: 60_000_000,
                 idle_timeout_us: 0,
                 client_auth: crate::session::machine::ClientAuth::Refuse,
                 show_keys: true,
+                values: None,
                 greeting: Greeting {
                     credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
                     database: None,
@@ -80,6 +86,10 @@ pub(super) struct Script {
 pub(super) const GREETING_UP: &[u8] = b"*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nAUTH\r\n$6\r\ns3cret\r\n";
 
 pub(crate) fn peer(deny: &[&str]) -> AuthenticatedPeer {
+    peer_under(Policy::compile(deny).unwrap())
+}
+
+fn peer_under(policy: Policy) -> AuthenticatedPeer {
     let admitted =
         Admission::new(&["127.0.0.0/8".parse().unwrap()], &[]).admit("127.0.0.1:4711".parse().unwrap()).unwrap();
     let identity = Identity { cn: Some("app".to_owned()), not_after: i64::MAX / 2, ..Identity::default() };
@@ -91,7 +101,7 @@ pub(crate) fn peer(deny: &[&str]) -> AuthenticatedPeer {
         }],
         from: None,
         priority: 0,
-        policy: Arc::new(Policy::compile(deny).unwrap()),
+        policy: Arc::new(policy),
     };
     let service: Arc<str> = Arc::from("cache");
     AuthenticatedPeer::authenticate(admitted, Arc::new(identity), &[Arc::new(role)], &service, Moment::default())
@@ -109,7 +119,9 @@ impl Script {
         let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
         let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
         let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
-        let session = Session::new(Arc::new(setup.config), peer(&setup.deny), facts, &turn);
+        let spec = Spec { deny: &setup.deny, guards: Some(&setup.guards), ..Spec::default() };
+        let peer = peer_under(Policy::build(&spec).unwrap());
+        let session = Session::new(Arc::new(setup.config), peer, facts, &turn);
         let mut script = Self {
             session,
             recorder,

@@ -2,7 +2,10 @@
 
 use super::local::Local;
 use crate::{
-    audit::record::{KeyList, ScriptMark},
+    audit::{
+        arguments::{ArgumentList, WORDS_MAX},
+        record::{KeyList, ScriptMark},
+    },
     command::CommandId,
     policy::RuleId,
 };
@@ -45,6 +48,10 @@ const _: () = assert!(size_of::<Slot>() <= 32);
 
 /// In the number of a slot's keys: behind them stands a script's mark. No record shows as many keys.
 const HAS_SCRIPT: u16 = 1 << 15;
+/// Likewise: behind that stand the words that its record shows.
+const HAS_ARGUMENTS: u16 = 1 << 14;
+/// Most keys that are counted.
+const KEYS_COUNTED: u16 = HAS_ARGUMENTS - 1;
 const UNKNOWN: u16 = u16::MAX;
 /// No rule: the command was allowed by all.
 pub(super) const NO_RULE: u16 = u16::MAX;
@@ -214,7 +221,7 @@ impl Queue {
             KeyList::push(&mut self.words, key, KEY_BYTES_MAX);
         }
         slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
-        slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX).min(!HAS_SCRIPT);
+        slot.keys_total = u16::try_from(total).unwrap_or(u16::MAX).min(KEYS_COUNTED);
         self.add(slot);
     }
 
@@ -226,6 +233,20 @@ impl Queue {
             slot.words = slot.words.saturating_add(SCRIPT_MARK);
             slot.keys_total |= HAS_SCRIPT;
         }
+    }
+
+    /// Puts the words that a record shows behind the others of the newest slot, for [`keys_of`]: the first
+    /// [`WORDS_MAX`], each at most `max` bytes; `None` for a secret.
+    pub(super) fn mark_arguments<'w>(&mut self, words: impl Iterator<Item = Option<&'w [u8]>>, max: u16) {
+        let Some(slot) = self.slots.back_mut() else { return };
+        let before = self.words.len();
+        for word in words.take(WORDS_MAX) {
+            ArgumentList::push(&mut self.words, word, max);
+        }
+        let length = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
+        self.words.extend_from_slice(&length.to_le_bytes());
+        slot.words = slot.words.saturating_add(length).saturating_add(4);
+        slot.keys_total |= HAS_ARGUMENTS;
     }
 
     /// Adds a slot that must remember a number (SELECT's database; that an EXEC runs a SELECT).
@@ -314,15 +335,26 @@ pub(super) fn number_of(words: &[u8]) -> Option<u32> {
 
 /// The keys among a slot's words, and the script it names.
 pub(super) fn keys_of<'w>(slot: &Slot, words: &'w [u8]) -> KeyList<'w> {
+    let said = if slot.keys_total & HAS_ARGUMENTS == 0 { None } else { arguments_of(words) };
+    let (words, said) = said.map_or((words, None), |(words, said)| (words, Some(said)));
+    let names = slot.command().map_or(1, |id| if id.entry().sub.is_some() { 2 } else { 1 });
+    let arguments = said.map(|bytes| ArgumentList { bytes, total: slot.argc.saturating_sub(names) });
     let marked = if slot.keys_total & HAS_SCRIPT == 0 { None } else { script_of(words) };
     let (words, script) = marked.map_or((words, None), |(words, script)| (words, Some(script)));
-    let total = slot.keys_total & !HAS_SCRIPT;
+    let total = slot.keys_total & KEYS_COUNTED;
     KeyList {
         bytes: if total > 0 { words } else { &[] },
         total: u32::from(total),
         undeterminable: slot.marks.has(Marks::KEYS_UNKNOWN),
         script,
+        arguments,
     }
+}
+
+/// The words that a record shows at the end of a slot's, and those before them.
+fn arguments_of(words: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (rest, length) = words.split_last_chunk::<4>()?;
+    rest.split_at_checked(rest.len().checked_sub(u32::from_le_bytes(*length) as usize)?)
 }
 
 /// The name among the words of a slot whose command is not in the catalog.

@@ -114,12 +114,12 @@ pub(super) struct Core {
     pub(super) db: u32,
     /// The number of the upstream connection, once the server has told it to the client (CLIENT ID).
     pub(super) own_id: Option<u64>,
-    /// What has come of an error that may say a secret name.
-    pub(super) held_error: Option<Vec<u8>>,
     pub(super) tx: Transaction,
     pub(super) replies: Replies,
     /// The client has said who it is, or need not.
     pub(super) authenticated: bool,
+    /// Since when it could have: the start, or the last RESET.
+    pub(super) stranger_since: u64,
     /// Keys may be watched (WATCH has gone up, and nothing that ends it).
     pub(super) watching: bool,
     /// An AUTH that the shell looks up.
@@ -182,6 +182,7 @@ impl Core {
         Self {
             lane: Lane::new(config.reply),
             authenticated: config.client_auth != ClientAuth::Verify,
+            stranger_since: now.mono_us,
             watching: false,
             inquiry: Inquiry::None,
             config,
@@ -196,7 +197,6 @@ impl Core {
             has_subscribed: false,
             db: 0,
             own_id: None,
-            held_error: None,
             tx: Transaction::default(),
             replies: Replies::Sent,
             begun: None,
@@ -512,6 +512,7 @@ impl Core {
                 if self.config.idle_timeout_us == 0
                     && self.over_budget_since.is_none()
                     && self.winding_down.is_none()
+                    && self.authenticated
                     && !self.regreeting =>
             {
                 None
@@ -521,10 +522,17 @@ impl Core {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
                     (self.regreeting).then(|| self.greeted_at.saturating_add(self.config.greeting_timeout_us));
-                [unread, regreet, idle()].into_iter().flatten().min()
+                [unread, regreet, self.login_deadline(), idle()].into_iter().flatten().min()
             }
             Phase::Connecting | Phase::Closing | Phase::Done => None,
         }
+    }
+
+    /// When a client that has not authenticated must have. Not while an answer to its AUTH is coming: that takes as long as
+    /// whoever looks it up may.
+    fn login_deadline(&self) -> Option<u64> {
+        let waits = !self.authenticated && self.inquiry.is_none() && self.winding_down.is_none() && !self.regreeting;
+        waits.then(|| self.stranger_since.saturating_add(self.config.login_timeout_us))
     }
 
     /// Whether a reload took away the right to the stream that is open, or to the database of a connection at rest. That is due at once: a reload itself gives no
@@ -541,6 +549,8 @@ impl Core {
             self.greeting_failed("timeout", "Redis did not answer AUTH in time", turn, down);
         } else if self.stream_is_revoked() {
             // `settle`, which follows, ends it.
+        } else if self.login_deadline().is_some_and(|at| turn.now.mono_us >= at) {
+            self.wind_down(CloseReason::Login);
         } else if let Some(since) = self.over_budget_since {
             let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
             if turn.down_pending > 0 && taken <= self.taken {

@@ -21,11 +21,13 @@ use ravelin::{
     policy::{
         Subject, Verdict,
         acl::glob,
+        guards::Guards,
         rules::{Policy, Question, Spec},
+        scripts::Scripts,
     },
     resp::{Span, Words},
 };
-use reasons::reason;
+use reasons::{reason, reason_of_databases};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -67,7 +69,7 @@ fn with_words<T>(line: &[String], then: impl FnOnce(&Words<'_>) -> T) -> T {
 }
 
 /// As the session does it.
-fn ours(policy: &Policy, question: &Question<'_>) -> Said {
+fn judged(policy: &Policy, question: &Question<'_>) -> Said {
     let Question { id, words, .. } = *question;
     let mut scratch = Vec::new();
     if let Verdict::Deny(denial) = policy.judge(id) {
@@ -197,6 +199,10 @@ impl Oracle {
                 return self.differing.push(format!("seed {seed}: rules {text:?}: only we refuse them: {error}"));
             }
         };
+        // The same where scripts are vouched for: then they are judged as Redis judges them.
+        let guards = Guards { scripts: Some(Scripts::Allow), ..Guards::default() };
+        let vouch = || Policy::build(&Spec { rules: Some(&text), guards: Some(&guards), ..Spec::default() });
+        let vouching = policy.minds_databases().then(vouch).map(|policy| policy.expect("the rules are the same"));
         for (line, reply) in lines.iter().zip(&replies) {
             let Some(theirs) = theirs_or_ours(reply) else { continue };
             with_words(line, |words| {
@@ -207,17 +213,24 @@ impl Oracle {
                     return *self.counts.reasons.entry(reasons::NAME_WITH_NUL).or_default() += 1;
                 };
                 let question = Question { id, words, db, own_id: None };
-                self.compare(&policy, &text, &question, line, theirs);
+                self.compare((&policy, vouching.as_ref()), &text, &question, line, theirs);
             });
         }
     }
 
-    fn compare(&mut self, policy: &Policy, rules: &str, question: &Question<'_>, line: &[String], theirs: Said) {
+    fn compare(
+        &mut self,
+        (policy, vouching): (&Policy, Option<&Policy>),
+        rules: &str,
+        question: &Question<'_>,
+        line: &[String],
+        theirs: Said,
+    ) {
         let (entry, words) = (question.id.entry(), question.words);
         if !self.known.contains(entry.full_name) || !entry.accepts_arity(line.len()) {
             return;
         }
-        let ours = ours(policy, question);
+        let mut ours = judged(policy, question);
         self.counts.pairs += 1;
         self.counts.rows.insert(entry.full_name);
         let kind = match theirs {
@@ -239,6 +252,15 @@ impl Oracle {
         let first = ours == Said::Denied(Subject::Command) && theirs == Said::Denied(Subject::Database);
         if ours == theirs || first {
             return;
+        }
+        if let Some(vouching) = vouching
+            && let Some(reason) = reason_of_databases(entry, words, ours)
+        {
+            *self.counts.reasons.entry(reason).or_default() += 1;
+            ours = judged(vouching, question);
+            if reason != reasons::SCRIPT || ours == theirs {
+                return;
+            }
         }
         match reason(entry, words, ours, theirs) {
             Some(reason) => *self.counts.reasons.entry(reason).or_default() += 1,
@@ -313,6 +335,9 @@ fn random_rules_are_judged_as_acl_dryrun_judges_them() {
     assert!(*bad_rules * 50 > *rules && *bad_rules * 3 < *rules, "{bad_rules} of {rules} sets of rules are none");
     for reason in reasons::ALL.into_iter().filter(|_| Release::of_server().is_reference()) {
         assert!(reasons.contains_key(reason), "no longer needed: {reason}");
+    }
+    for reason in reasons::OF_DATABASES {
+        assert_eq!(reasons.contains_key(reason), has_databases(), "no longer needed, or needed without db=: {reason}");
     }
 }
 

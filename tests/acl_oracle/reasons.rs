@@ -5,6 +5,7 @@ use ravelin::{
     command::{
         Effect, Entry,
         access::{Seen, each_key},
+        databases::Reach,
         keys::Layout,
     },
     policy::Subject,
@@ -26,14 +27,43 @@ pub(crate) const PFMERGE: &str = "PFMERGE with nothing but a destination makes i
 
 pub(crate) const NAME_WITH_NUL: &str =
     "a name with a NUL is no name (builtin/not-a-name); Redis may or may not find the command by it";
-pub(crate) const DATABASE: &str =
-    "a number that is no database is not among those that are allowed, and Valkey leaves it to its error";
+pub(crate) const DATABASE: &str = "a number that releases read differently could be any database, and one that is none excuses no other (SWAPDB 2 -1); Valkey leaves both to their error";
+pub(crate) const EVERY: &str =
+    "it shows, streams or replaces keys of every database, and Valkey's db= lets it pass whatever it lists";
+pub(crate) const SCRIPT: &str = "a script may SELECT, and Valkey judges each of its commands; here none is seen";
+pub(crate) const MIGRATE: &str =
+    "the database of MIGRATE may be one of this very server, and Valkey asks about the selected one only";
+pub(crate) const SLOTS: &str =
+    "CLUSTER GETKEYSINSLOT and COUNTKEYSINSLOT tell of keys, and Valkey's db= lets them pass";
 
-/// Every reason there is before the reference, which has no rules about databases; but for [`NAME_WITH_NUL`], which is
+/// Every reason there is before the reference, which has no rules about databases ([`OF_DATABASES`]); but for [`NAME_WITH_NUL`], which is
 /// needed by chance.
 pub(crate) const ALL: [&str; 8] = [AMBIGUOUS, UNSUPPORTED, CONTROL, REFUSED, SORT, SET, NO_KEYS, PFMERGE];
 
-/// The reason for a difference, if there is one. That Redis denies what we allow has none.
+/// Those that rules about databases need, before a Valkey that knows such rules.
+pub(crate) const OF_DATABASES: [&str; 5] = [DATABASE, EVERY, SCRIPT, MIGRATE, SLOTS];
+
+/// What reaches all databases for Valkey too.
+const EVERY_TO_VALKEY: [&str; 4] =
+    ["flushall", "cluster|flushslot", "cluster|cancelslotmigrations", "cluster|migrateslots"];
+
+/// The reason for a denial of ours that rests on `db=`, where some of the rules has one. Which word of the denial speaks
+/// may differ then: another selector may have come further.
+pub(crate) fn reason_of_databases(entry: &Entry, words: &Words<'_>, ours: Said) -> Option<&'static str> {
+    let differs =
+        |word: &[u8]| matches!(word, b"-1" | b"01" | b"+1" | b"-" | b"" | b"99999999999") || word.contains(&0);
+    match (ours, entry.reach) {
+        (Said::Allowed | Said::Ambiguous, _) => None,
+        (_, Reach::All) if !EVERY_TO_VALKEY.contains(&entry.full_name) => Some(EVERY),
+        (_, Reach::Script) => Some(SCRIPT),
+        (_, Reach::Named) if entry.full_name == "migrate" => Some(MIGRATE),
+        (_, Reach::Named) if words.iter().skip(1).any(differs) => Some(DATABASE),
+        (_, Reach::Own) if matches!(entry.sub, Some("GETKEYSINSLOT" | "COUNTKEYSINSLOT")) => Some(SLOTS),
+        _ => None,
+    }
+}
+
+/// The reason for any other difference, if there is one. That Redis denies what we allow has none.
 pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said) -> Option<&'static str> {
     const KNOWN: [&[u8]; 8] = [b"NX", b"XX", b"GET", b"KEEPTTL", b"EX", b"PX", b"EXAT", b"PXAT"];
     if ours == Said::Allowed {
@@ -41,13 +71,7 @@ pub(crate) fn reason(entry: &Entry, words: &Words<'_>, ours: Said, theirs: Said)
     }
     let says = |option: &[u8]| words.iter().skip(2).any(|word| word.eq_ignore_ascii_case(option));
     let unknown = |word: &[u8]| !KNOWN.iter().any(|known| word.eq_ignore_ascii_case(known));
-    let beyond = |word: &[u8]| matches!(word, b"-1" | b"99999999999");
     match ours {
-        Said::Denied(Subject::Database | Subject::Command)
-            if matches!(entry.name, "SELECT" | "SWAPDB" | "MOVE" | "COPY") && words.iter().any(beyond) =>
-        {
-            Some(DATABASE)
-        }
         Said::Ambiguous => Some(AMBIGUOUS),
         Said::Denied(Subject::Command) if entry.effect == Effect::Unsupported => Some(UNSUPPORTED),
         Said::Denied(Subject::Command) if entry.effect == Effect::AccessControl => Some(CONTROL),

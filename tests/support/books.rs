@@ -18,13 +18,13 @@ const EVENTS: &[(&str, bool, &str)] = &[
     (
         "command",
         true,
-        "db cmd cmd_b64? cmd_cut? sub? sub_b64? sub_cut? argc keys keys_cut? keys_total? script_sha1? script_bytes? context tx? verdict rule? shadow? \
-         outcome reply elements? elements_total? bytes_in bytes_out us",
+        "db cmd cmd_b64? cmd_cut? sub? sub_b64? sub_cut? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict rule? shadow? \
+         outcome reply elements? elements_total? bytes_in bytes_out us notable?",
     ),
     (
         "begin",
         true,
-        "db cmd sub? argc keys keys_cut? keys_total? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
+        "db cmd sub? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
     ),
     ("upstream_command", true, "cmd sub? outcome reply us"),
     ("connection_open", true, "tls cipher resumed cert_sha256? cert_serial? cert_not_after?"),
@@ -32,6 +32,7 @@ const EVENTS: &[(&str, bool, &str)] = &[
     ("upstream_failed", true, "reason detail"),
     ("client_auth", true, "cmd verdict"),
     ("alarm", true, "reason"),
+    ("notice", true, "notice amount us"),
     ("start", false, "version pid config_sha256 services"),
     ("stop", false, "reason us"),
     ("reload", false, "what result detail? config_sha256"),
@@ -40,7 +41,7 @@ const EVENTS: &[(&str, bool, &str)] = &[
     ("refused", false, "service src listener reason"),
     ("handshake_failure", false, "service src reason detail hint? unverified unverified_cut? unverified_total?"),
     ("accept_error", false, "listener reason detail"),
-    ("sink_recovered", false, "reason us"),
+    ("sink_recovered", false, "output reason us"),
 ];
 
 /// One line as a value.

@@ -16,10 +16,14 @@
 //! behind each checkpoint, by renaming, with mode 0600; it is of use only while the file is, so that it cannot be written is
 //! logged and stops nobody. Tests: below and `tests/audit_proof.rs`.
 
-use crate::audit::{
-    chain::{Chain, ChainId, Checkpoint, FRONT, Mark, Reason, Unproven},
-    encode::MAX_LINE,
-    keys::SignKey,
+use super::queue::Run;
+use crate::{
+    audit::{
+        chain::{Chain, ChainId, Checkpoint, FRONT, Reason, Unproven},
+        encode::MAX_LINE,
+        keys::SignKey,
+    },
+    net::clock::Clock,
 };
 use aws_lc_rs::rand;
 use std::{
@@ -75,8 +79,10 @@ pub(super) struct Proof {
     wish: Checkpoints,
     chain: Chain,
     first: Option<Reason>,
-    /// The file's last line was torn: it is to be ended before anything else is written.
-    torn: bool,
+    /// Of the line that was rendered and is not sealed: why, and when.
+    rendered: Option<(Reason, u64)>,
+    /// Why the last one was written.
+    last: Option<Reason>,
     /// What was fed ends where the marks say.
     whole: bool,
     /// Bytes behind the last checkpoint.
@@ -93,7 +99,6 @@ pub(super) struct Proof {
 struct Beginning {
     chain: Chain,
     reason: Reason,
-    torn: bool,
 }
 
 impl Proof {
@@ -103,19 +108,19 @@ impl Proof {
     /// The file, or its head file, is there and cannot be read, or the system gives no random number.
     pub(super) fn begin(name: &str, wish: &Checkpoints, path: Option<&Path>) -> io::Result<Self> {
         let path = path.filter(|path| fs::metadata(path).map_or(true, |known| known.is_file()));
-        let Beginning { chain, reason, torn } = match path {
+        let Beginning { chain, reason } = match path {
             Some(path) => beginning(name, wish, path)?,
             None => Beginning {
                 chain: Chain::new(name, new_id()?, wish.key.clone()),
                 reason: Reason::Start { before: None, after: None },
-                torn: false,
             },
         };
         Ok(Self {
             wish: wish.clone(),
             chain,
             first: Some(reason),
-            torn,
+            rendered: None,
+            last: None,
             whole: true,
             bytes: 0,
             due_us: None,
@@ -130,18 +135,22 @@ impl Proof {
         Arc::clone(&self.progress)
     }
 
-    /// The first thing to write: the end of a torn line. It is fed like everything else.
-    pub(super) const fn mending(&self) -> &'static [u8] {
-        if self.torn { b"\n" } else { b"" }
-    }
-
     /// Why the first checkpoint is written; asked once.
     pub(super) fn first(&mut self) -> Option<Reason> {
         self.first.take()
     }
 
-    /// These bytes were written.
-    pub(super) fn append(&mut self, written: &[u8], now_us: u64) {
+    /// Why the last checkpoint was written; none before the first.
+    pub(super) const fn last(&self) -> Option<&Reason> {
+        self.last.as_ref()
+    }
+
+    /// These bytes were written. The clock is read only for the first behind a checkpoint.
+    pub(super) fn append(&mut self, written: &[u8], clock: &Clock) {
+        self.append_at(written, || clock.now().mono_us);
+    }
+
+    fn append_at(&mut self, written: &[u8], now_us: impl FnOnce() -> u64) {
         if self.chain.number() == 0 {
             // The end of a torn line: a chain covers nothing that stood before it.
             return;
@@ -151,17 +160,18 @@ impl Proof {
         self.bytes = self.bytes.saturating_add(written.len() as u64);
         if self.due_us.is_none() {
             let every = u64::try_from(self.wish.every.as_micros()).unwrap_or(u64::MAX);
-            self.due_us = Some(now_us.saturating_add(every));
+            self.due_us = Some(now_us().saturating_add(every));
         }
     }
 
-    /// A pen's block has been written whole.
-    pub(super) fn mark(&mut self, w: u16, mark: Mark) {
-        self.chain.mark(w, mark);
-    }
-
-    /// Nothing of any block is written only in part.
-    pub(super) const fn settle(&mut self) {
+    /// Everything has been written whole, and these blocks last: each says where its pen stands behind it.
+    pub(super) fn settle(&mut self, runs: &[Run]) {
+        for Run { port, mark, .. } in runs {
+            // Ports are numbered as the pens are.
+            if let Ok(w) = u16::try_from(*port) {
+                self.chain.mark(w, *mark);
+            }
+        }
         self.whole = true;
     }
 
@@ -172,16 +182,21 @@ impl Proof {
     }
 
     /// The next checkpoint's line. What is written of it is not to be fed; [`Self::seal`] or [`Self::abandon`] follows.
-    pub(super) fn render(&mut self, wall_us: u64, reason: &Reason) -> Vec<u8> {
-        self.chain.render(wall_us, reason, self.whole)
+    pub(super) fn render(&mut self, wall_us: u64, reason: Reason) -> Vec<u8> {
+        let line = self.chain.render(wall_us, &reason, self.whole);
+        self.rendered = Some((reason, wall_us));
+        line
     }
 
     /// The line was written whole.
-    pub(super) fn seal(&mut self, line: &[u8], wall_us: u64) {
+    pub(super) fn seal(&mut self, line: &[u8]) {
         self.chain.seal(line);
         self.bytes = 0;
         self.due_us = None;
-        self.progress.wall_us.store(wall_us, Ordering::Relaxed);
+        if let Some((reason, wall_us)) = self.rendered.take() {
+            self.last = Some(reason);
+            self.progress.wall_us.store(wall_us, Ordering::Relaxed);
+        }
         self.progress.n.store(self.chain.number(), Ordering::Release);
         self.keep(line);
     }
@@ -254,7 +269,6 @@ fn beginning(name: &str, wish: &Checkpoints, path: &Path) -> io::Result<Beginnin
         Ok(Beginning {
             chain: Chain::new(name, new_id()?, wish.key.clone()),
             reason: Reason::Start { before: Some(found.length.saturating_add(u64::from(found.torn))), after },
-            torn: found.torn,
         })
     };
     match (&found.last, head) {
@@ -262,7 +276,6 @@ fn beginning(name: &str, wish: &Checkpoints, path: &Path) -> io::Result<Beginnin
         (None, Some(head)) if found.length == 0 => Ok(Beginning {
             chain: Chain::behind(name, &head, wish.key.clone()),
             reason: Reason::Resume(Unproven::default()),
-            torn: false,
         }),
         (None, Some(head)) => anew(Some((head, "the file has no checkpoint"))),
         (Some((last, _)), Some(head)) if head.chain != last.chain => {
@@ -318,7 +331,7 @@ fn take_up(
             "the audit file goes on behind its last checkpoint: the process was killed; the new chain's first checkpoint says so"
         );
     }
-    Ok(Beginning { chain, reason: Reason::Resume(Unproven { bytes, lines, torn: found.torn }), torn: found.torn })
+    Ok(Beginning { chain, reason: Reason::Resume(Unproven { bytes, lines, torn: found.torn }) })
 }
 
 /// The checkpoint in a head file. One that cannot be read as one is as good as none, and said.
@@ -415,14 +428,16 @@ mod tests {
     fn live(path: &Path, lines: &[u8], stop: bool) -> Reason {
         let mut proof = Proof::begin("file", &wish(), Some(path)).unwrap();
         let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
-        file.write_all(proof.mending()).unwrap();
-        proof.append(proof.mending(), 0);
-        proof.settle();
+        // What the writer does for every file that ends in half a line.
+        if fs::read(path).unwrap().last().is_some_and(|last| *last != b'\n') {
+            file.write_all(b"\n").unwrap();
+            proof.append_at(b"\n", || 0);
+        }
         let reason = proof.first().unwrap();
         checkpoint(&mut proof, &mut file, &reason);
         file.write_all(lines).unwrap();
-        proof.append(lines, 0);
-        proof.settle();
+        proof.append_at(lines, || 0);
+        proof.settle(&[]);
         if stop {
             checkpoint(&mut proof, &mut file, &Reason::Stop);
         }
@@ -430,9 +445,9 @@ mod tests {
     }
 
     fn checkpoint(proof: &mut Proof, file: &mut File, reason: &Reason) {
-        let line = proof.render(7, reason);
+        let line = proof.render(7, reason.clone());
         file.write_all(&line).unwrap();
-        proof.seal(&line, 7);
+        proof.seal(&line);
     }
 
     fn verdict(files: &[&Path]) -> Verdict {
@@ -576,18 +591,18 @@ mod tests {
         let mut proof = Proof::begin("stdout", &wish(), None).unwrap();
         assert_eq!(proof.first(), Some(Reason::Start { before: None, after: None }));
         assert_eq!((proof.due_us(), proof.progress().last()), (None, None));
-        let line = proof.render(1, &Reason::Start { before: None, after: None });
-        proof.seal(&line, 16);
-        proof.append(b"one\n", 5_000_000);
-        proof.append(b"two\n", 9_000_000);
+        let line = proof.render(1, Reason::Start { before: None, after: None });
+        proof.seal(&line);
+        proof.append_at(b"one\n", || 5_000_000);
+        proof.append_at(b"two\n", || 9_000_000);
         assert_eq!(proof.due_us(), Some(15_000_000));
-        proof.append(&b"x\n".repeat(98), 9_000_000);
+        proof.append_at(&b"x\n".repeat(98), || 9_000_000);
         assert_eq!(proof.due_us(), Some(0));
-        let line = proof.render(1, &Reason::Interval);
-        proof.seal(&line, 17);
+        let line = proof.render(17, Reason::Interval);
+        proof.seal(&line);
         assert_eq!((proof.due_us(), proof.progress().last()), (None, Some((2, 17))));
         for _ in 0..65 {
-            proof.append(&vec![b'x'; 1 << 20], 1);
+            proof.append_at(&vec![b'x'; 1 << 20], || 1);
         }
         assert_eq!(proof.due_us(), Some(0));
     }

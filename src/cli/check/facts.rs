@@ -299,8 +299,9 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
         (
             "timeouts",
             format!(
-                "handshake {}, idle {}, Redis {}, flush {}, drain {}",
+                "handshake {}, login {}, idle {}, Redis {}, flush {}, drain {}",
                 time(limits.handshake_timeout),
+                time(limits.login_timeout),
                 never(limits.idle_timeout),
                 time(limits.upstream_connect_timeout),
                 time(limits.flush_timeout),
@@ -341,7 +342,9 @@ fn audit_output(output: &AuditOutput) -> String {
     words.push(
         match plan.arguments {
             Arguments::None => "without keys and values",
+            Arguments::Hashed => "with hashed keys, without values",
             Arguments::Keys => "with keys, without values",
+            Arguments::Values => "with keys and some values",
         }
         .to_owned(),
     );

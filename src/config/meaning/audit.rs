@@ -1,33 +1,36 @@
 //! Where the audit stream goes, and what each place takes of it.
 
-use super::{Paths, choice, limits, network};
+use super::{Paths, checkpoint::checkpoint, choice, limits, network};
 use crate::{
     audit::{
+        arguments::{BYTES_MAX, HashKey, KEY_BYTES_MIN, Values},
         filter::{Commands, Events, Filter, Verdict, Wish},
-        keys::SignKey,
         outlet::{Arguments, OUTLETS_MAX, OnFull, Plan, Sample, Shape},
         sink::proof::Checkpoints,
+        watch::{Watches, Within},
     },
     config::{
-        decode::{Item, TextOr, nearest},
+        decode::{Item, nearest},
         error::Report,
-        password,
-        raw::{RawAudit, RawAuditFilter, RawCheckpoint, RawOutput},
+        raw::{RawAudit, RawAuditFilter, RawOutput, RawValues, RawWatch, RawWithin},
         settings::{Audit, AuditOutput, AuditTarget, Service},
     },
     policy::rules,
-    tls::pem,
 };
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-/// Bounds of a filter's `slower_than`.
-const SLOWER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
-/// Bounds of a checkpoint's `every`.
-const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-const EVERY_DEFAULT: Duration = Duration::from_secs(10);
-/// Longest file of a signing key.
-const KEY_FILE_MAX: usize = 64 * 1024;
-const ARGUMENTS: &[(&str, Arguments)] = &[("keys", Arguments::Keys), ("none", Arguments::None)];
+/// Bounds of `slower_than` and `slow`.
+const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Bounds of `large_request` and `large_reply`.
+const SIZE: RangeInclusive<u64> = 1 << 10..=1 << 30;
+/// Bounds of a `within`.
+const WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const ARGUMENTS: &[(&str, Arguments)] = &[
+    ("keys", Arguments::Keys),
+    ("hashed", Arguments::Hashed),
+    ("values", Arguments::Values),
+    ("none", Arguments::None),
+];
 const SHAPES: &[(&str, Shape)] = &[("full", Shape::Full), ("compact", Shape::Compact)];
 const EVENTS: &[(&str, Events)] = &[("all", Events::All), ("writes", Events::Writes), ("denied", Events::Denied)];
 const ON_FULL: &[(&str, OnFull)] = &[("stall", OnFull::Stall), ("drop", OnFull::Drop)];
@@ -44,7 +47,7 @@ struct Defaults {
 
 pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &Paths, report: &mut Report) -> Audit {
     let mut audit = Audit::default();
-    let Some(Item { value: raw, .. }) = item else { return audit };
+    let Some(Item { at, value: raw }) = item else { return audit };
     let defaults = Defaults {
         arguments: choice(raw.arguments.as_ref(), ARGUMENTS, Arguments::Keys, report),
         shape: choice(raw.shape.as_ref(), SHAPES, Shape::Full, report),
@@ -53,6 +56,12 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, paths, report)),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
+    let hash_key = raw.hash_key_file.as_ref().and_then(|item| hash_key(item, paths, report));
+    let values = raw.values.as_ref().map(|item| values(&item.value, services, report));
+    let said = (raw.hash_key_file.is_some(), raw.values.is_some());
+    if let Some(item) = raw.watch {
+        audit.watches = watches(&item.value, report);
+    }
     if let Some(Item { at, value: outputs }) = raw.output {
         if outputs.is_empty() {
             report.error(&at, "there is no output").hint("write [{ stdout = {} }] or [{ file = { path = \"…\" } }]");
@@ -72,6 +81,34 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         let filter = Filter::new(Wish { events, ..Wish::default() });
         output.plan =
             Plan { arguments, shape, on_full, filter: (!filter.is_open()).then_some(filter), ..output.plan.clone() };
+    }
+    let shows = |arguments| move |output: &AuditOutput| output.plan.arguments == arguments;
+    let (hashed, valued) =
+        (audit.outputs.iter().any(shows(Arguments::Hashed)), audit.outputs.iter().any(shows(Arguments::Values)));
+    if hashed && !said.0 {
+        report.missing(&at, "hash_key_file", "make one: (umask 077; openssl rand -hex 32 > audit-hash.key)");
+    }
+    if valued && !said.1 {
+        report.missing(
+            &at,
+            "values",
+            "say whose: values = { roles = [\"app\"], commands = [\"@write\"] }, or {} for all",
+        );
+    }
+    for (unused, key, word) in [(said.0 && !hashed, "hash_key_file", "hashed"), (said.1 && !valued, "values", "values")]
+    {
+        if unused {
+            report.warn(format!("audit.{key}: no output has arguments = \"{word}\", so it is not used"));
+        }
+    }
+    for output in audit.outputs.iter_mut().filter(|output| output.plan.arguments == Arguments::Hashed) {
+        output.plan.hash_key.clone_from(&hash_key);
+    }
+    audit.values = values.filter(|_| valued).map(Arc::new);
+    if audit.values.as_ref().is_some_and(|values| values.roles.is_empty() && values.commands.is_none()) {
+        report.warn(
+            "audit.values: the words of all commands of all roles are written down, whatever people store".to_owned(),
+        );
     }
     if !audit.outputs.is_empty() && audit.outputs.iter().all(|output| output.plan.on_full == OnFull::Drop) {
         report.warn(
@@ -131,6 +168,7 @@ fn output(
         name: name.into(),
         shape: choice(raw.shape.as_ref(), SHAPES, defaults.shape, report),
         arguments: choice(raw.arguments.as_ref(), ARGUMENTS, defaults.arguments, report),
+        hash_key: None,
         filter: (!filter.is_open()).then_some(filter),
         sample: raw.sample.as_ref().and_then(|item| sample(item, report)),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, defaults.on_full, report),
@@ -142,44 +180,10 @@ fn output(
     Some(AuditOutput { plan, target, checkpoint })
 }
 
-fn checkpoint(item: &Item<TextOr<RawCheckpoint>>, paths: &Paths, report: &mut Report) -> Option<Checkpoints> {
-    match &item.value {
-        TextOr::Text(word) => {
-            if word != "off" {
-                let hint = "write checkpoint = { every = \"10s\", sign_key = \"/etc/ravelin/audit.ed25519\" }";
-                report.error(&item.at, format!("expected \"off\" or a table, found {word:?}")).hint(hint);
-            }
-            None
-        }
-        TextOr::Table(raw) => Some(Checkpoints {
-            every: limits::time(raw.every.as_ref(), EVERY, EVERY_DEFAULT, report),
-            lines: limits::number(raw.lines.as_ref(), 100..=1_000_000_000, report),
-            key: raw.sign_key.as_ref().and_then(|item| sign_key(item, paths, report)),
-        }),
-    }
-}
-
-fn sign_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<SignKey> {
-    let path = paths.resolve(item, report);
-    let mut fault = |what: &dyn std::fmt::Display| {
-        let hint = format!("make one with `openssl genpkey -algorithm ed25519 -out {}`", path.display());
-        report.error(&item.at, format!("{}: {what}", path.display())).hint(hint);
-        None
-    };
-    let pem = match password::read_up_to(&path, KEY_FILE_MAX) {
-        Ok(pem) => pem,
-        Err(error) => return fault(&error),
-    };
-    match pem::private_key(pem.expose()) {
-        Ok(key) => SignKey::from_pkcs8(key.secret_der()).map_or_else(|error| fault(&error), Some),
-        Err(flaw) => fault(&flaw),
-    }
-}
-
-fn wish(item: Item<RawAuditFilter>, services: &[Service], report: &mut Report) -> Wish {
-    let raw = item.value;
-    let mut wish = Wish::default();
-    for item in raw.roles.iter().flat_map(|list| &list.value) {
+/// Names of roles, each of which there must be.
+fn roles(list: Option<&Item<Vec<Item<String>>>>, services: &[Service], report: &mut Report) -> Vec<String> {
+    let mut named = Vec::new();
+    for item in list.iter().flat_map(|list| &list.value) {
         let mut roles = services.iter().flat_map(|service| &service.roles).map(|role| role.name.as_str());
         if !roles.clone().any(|role| role == item.value) {
             let near = nearest(&item.value, &mut roles);
@@ -188,32 +192,84 @@ fn wish(item: Item<RawAuditFilter>, services: &[Service], report: &mut Report) -
                 error.hint(format!("did you mean {near:?}?"));
             }
         }
-        wish.roles.push(item.value.clone());
+        named.push(item.value.clone());
     }
-    wish.from = raw.from.iter().flat_map(|list| &list.value).filter_map(|item| network(item, report)).collect();
-    if let Some(list) = &raw.commands {
-        let mut named = Vec::new();
-        for item in &list.value {
-            match rules::rows(&item.value) {
-                Ok(rows) => named.extend(rows),
-                Err(fault) => {
-                    report.error(&item.at, format!("{:?}: {fault}", item.value));
-                }
+    named
+}
+
+/// Commands as a denylist names them.
+fn commands(list: &Item<Vec<Item<String>>>, report: &mut Report) -> Commands {
+    let mut named = Vec::new();
+    for item in &list.value {
+        match rules::rows(&item.value) {
+            Ok(rows) => named.extend(rows),
+            Err(fault) => {
+                report.error(&item.at, format!("{:?}: {fault}", item.value));
             }
         }
-        if list.value.is_empty() {
-            report.error(&list.at, "no command is named, so none would be taken").hint("leave the key out for all");
-        }
-        wish.commands = Some(Commands::new(named));
     }
+    if list.value.is_empty() {
+        report.error(&list.at, "no command is named, so none would be taken").hint("leave the key out for all");
+    }
+    Commands::new(named)
+}
+
+fn values(raw: &RawValues, services: &[Service], report: &mut Report) -> Values {
+    Values {
+        roles: roles(raw.roles.as_ref(), services, report),
+        commands: raw.commands.as_ref().map(|list| commands(list, report)),
+        bytes_max: limits::number(raw.max_bytes.as_ref(), 1..=BYTES_MAX, report).unwrap_or(128),
+    }
+}
+
+fn hash_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<Arc<HashKey>> {
+    let path = paths.resolve(item, report);
+    let secret = super::service::read_password(item, &path, report)?;
+    let key = HashKey::new(secret.expose());
+    if key.is_none() {
+        report
+            .error(&item.at, format!("{} holds fewer than {KEY_BYTES_MIN} bytes", path.display()))
+            .hint("make one: (umask 077; openssl rand -hex 32 > audit-hash.key)");
+    }
+    key.map(Arc::new)
+}
+
+fn wish(item: Item<RawAuditFilter>, services: &[Service], report: &mut Report) -> Wish {
+    let raw = item.value;
+    let mut wish = Wish { roles: roles(raw.roles.as_ref(), services, report), ..Wish::default() };
+    wish.from = raw.from.iter().flat_map(|list| &list.value).filter_map(|item| network(item, report)).collect();
+    wish.commands = raw.commands.as_ref().map(|list| commands(list, report));
     for item in raw.verdicts.iter().flat_map(|list| &list.value) {
         wish.verdicts.push(choice(Some(item), VERDICTS, Verdict::Deny, report));
     }
-    wish.slower_than_us = raw.slower_than.as_ref().map(|item| {
-        let time = limits::time(Some(item), SLOWER, *SLOWER.start(), report);
-        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-    });
+    let slower = raw.slower_than.as_ref();
+    wish.slower_than_us = slower.map(|item| micros(limits::time(Some(item), TIME, *TIME.start(), report)));
     wish
+}
+
+fn watches(raw: &RawWatch, report: &mut Report) -> Watches {
+    Watches {
+        slow_us: raw.slow.as_ref().map(|item| micros(limits::time(Some(item), TIME, *TIME.start(), report))),
+        large_request: raw.large_request.as_ref().map(|item| limits::bytes(Some(item), SIZE, *SIZE.start(), report)),
+        large_reply: raw.large_reply.as_ref().map(|item| limits::bytes(Some(item), SIZE, *SIZE.start(), report)),
+        first_seen: raw.first_seen.as_ref().is_some_and(|item| item.value),
+        denial_burst: raw.denial_burst.as_ref().and_then(|item| within(item, 1..=1_000_000_000, report)),
+        bulk_read: raw.bulk_read.as_ref().and_then(|item| within(item, *SIZE.start()..=1 << 40, report)),
+    }
+}
+
+fn within(item: &Item<RawWithin>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<Within> {
+    let Some(amount) = &item.value.amount else {
+        report.missing(&item.at, "amount", "write { amount = …, within = \"10s\" }");
+        return None;
+    };
+    let least = *bounds.start();
+    let us = micros(limits::time(item.value.within.as_ref(), WITHIN, Duration::from_secs(10), report));
+    Some(Within { amount: limits::bytes(Some(amount), bounds, least, report), us })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A part in percent, as a [`Sample`]; all of it is none.

@@ -1,12 +1,13 @@
 //! What a role's `config`, `client_kill` and `scripts` mean.
 
-use super::{Paths, choice};
+use super::{Paths, choice, places};
 use crate::{
     config::{
         decode::{Item, TextOr},
         error::Report,
         password,
         raw::{RawParameters, RawRole, RawScripts},
+        settings::RulePlace,
     },
     policy::{
         arguments::Parameters,
@@ -25,6 +26,8 @@ const PIN_FILE_MAX: u64 = 1024 * 1024;
 pub(super) struct ScriptRule {
     pub(super) scripts: Scripts,
     pub(super) file: Option<PathBuf>,
+    /// Where the rule that it makes was written.
+    pub(super) place: RulePlace,
 }
 
 /// The guards of a role; `scripts` is what it says of scripts, if anything.
@@ -91,15 +94,18 @@ pub(super) fn scripts(
     report: &mut Report,
 ) -> Option<ScriptRule> {
     let item = item?;
-    let rule = |scripts| Some(ScriptRule { scripts, file: None });
+    let rule = |scripts: Scripts, file, report: &Report| {
+        let place = places::at(&format!("scripts:{}", scripts.word()), &item.at, report);
+        Some(ScriptRule { scripts, file, place })
+    };
     match &item.value {
         TextOr::Text(word) => {
             let word = Item { at: item.at.clone(), value: word.clone() };
             let words = [("deny", 0), ("read-only", 1), ("allow", 2)];
             match choice(Some(&word), &words, 0, report) {
-                1 => rule(Scripts::ReadOnly),
-                2 => rule(Scripts::Allow),
-                _ => rule(Scripts::Deny),
+                1 => rule(Scripts::ReadOnly, None, report),
+                2 => rule(Scripts::Allow, None, report),
+                _ => rule(Scripts::Deny, None, report),
             }
         }
         TextOr::Table(raw) => {
@@ -124,7 +130,7 @@ pub(super) fn scripts(
                     if pins.counts() == (0, 0) {
                         report.warn(format!("{}: {} pins nothing, so no script may run", file.at.key, path.display()));
                     }
-                    Some(ScriptRule { scripts: Scripts::Pinned(pins), file: Some(path) })
+                    rule(Scripts::Pinned(pins), Some(path), report)
                 }
                 Err(faults) => {
                     for fault in faults {

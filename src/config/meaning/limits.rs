@@ -45,6 +45,7 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
             report,
         ),
         handshake_timeout: time(raw.handshake_timeout.as_ref(), short.clone(), defaults.handshake_timeout, report),
+        login_timeout: time(raw.login_timeout.as_ref(), seconds(1)..=seconds(3600), defaults.login_timeout, report),
         idle_timeout: time_or_never(
             raw.idle_timeout.as_ref(),
             seconds(1)..=seconds(30 * 86_400),

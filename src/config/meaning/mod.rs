@@ -2,6 +2,7 @@
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
 mod audit;
+mod checkpoint;
 mod credentials;
 mod guards;
 mod limits;

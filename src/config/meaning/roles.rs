@@ -117,7 +117,18 @@ pub(super) fn assign(
                 }
             };
             let of_rules = written.map(|item| places::of_kind("rules", &item.at, &policy, report));
-            let places = deny.places.iter().chain(&shadow.places).cloned().chain(of_rules.into_iter().flatten());
+            let of_databases = raw.databases.as_ref().map(|item| places::at("databases", &item.at, report));
+            let of_guards = [
+                ("config", raw.config.as_ref().map(|item| &item.at)),
+                ("client_kill", raw.client_kill.as_ref().map(|item| &item.at)),
+            ];
+            let of_guards =
+                of_guards.into_iter().filter_map(|(kind, at)| Some(places::of_kind(kind, at?, &policy, report)));
+            let of_scripts = scripts.as_ref().map(|rule| &rule.place).filter(|_| !guards.scripts_of_floor);
+            let of_scripts = of_scripts.or(service.scripts_place.as_ref().filter(|_| guards.scripts_of_floor)).cloned();
+            let of_own =
+                of_rules.into_iter().flatten().chain(of_databases).chain(of_guards.flatten()).chain(of_scripts);
+            let places = deny.places.iter().chain(&shadow.places).cloned().chain(of_own);
             service.rule_places.extend(places.map(|place| RulePlace { role: Some(name.clone()), ..place }));
             for warning in policy.warnings() {
                 report.warn(format!("service {}, role {name}: {warning}", service.name));

@@ -121,6 +121,7 @@ fn service(
         floor_shadow: floor.shadow,
         pin_files: floor.scripts.iter().filter_map(|rule| rule.file.clone()).collect(),
         rename_files: Vec::new(),
+        scripts_place: floor.scripts.as_ref().map(|rule| rule.place.clone()),
         scripts: floor.scripts.map(|rule| rule.scripts),
         rule_places: floor.places,
         roles: Vec::new(),

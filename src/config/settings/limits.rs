@@ -14,6 +14,8 @@ pub struct Limits {
     pub max_connections_per_address: Option<NonZeroU32>,
     /// From accept to an authenticated peer.
     pub handshake_timeout: Duration,
+    /// From the handshake to the first right password of a client that must give one.
+    pub login_timeout: Duration,
     /// Without a byte from the client; never applies while a command blocks or a subscription or stream is live.
     pub idle_timeout: Option<Duration>,
     /// Time for connecting to Redis and for its answer to AUTH (default for [`super::Upstream::connect_timeout`]).
@@ -49,6 +51,7 @@ impl Default for Limits {
             max_connections: NonZeroU32::new(10_000).unwrap_or(NonZeroU32::MIN),
             max_connections_per_address: NonZeroU32::new(1024),
             handshake_timeout: Duration::from_secs(5),
+            login_timeout: Duration::from_secs(60),
             idle_timeout: None,
             upstream_connect_timeout: Duration::from_secs(5),
             flush_timeout: Duration::from_secs(10),

@@ -152,8 +152,23 @@ fn a_user_whose_role_nobody_has_and_credentials_nobody_asks_are_told() {
 }
 
 #[test]
-fn a_role_with_databases_and_scripts_is_warned_of() {
-    let text = role("databases = [1]", "[policy]\ndeny = [\"FLUSHALL\"]");
-    let warnings = load(&text).unwrap().warnings;
-    assert!(warnings.iter().any(|said| said.contains("a script can SELECT any database")), "{warnings:?}");
+fn a_role_with_limited_databases_runs_no_scripts_unless_it_is_told_to_and_is_warned_of_then() {
+    let policy = "[policy]\ndeny = [\"FLUSHALL\"]";
+    for limits in ["databases = [1]", "rules = \"+@all ~* db=1\""] {
+        let with = |scripts: &str| {
+            let loaded = load(&role(&format!("{limits}\n{scripts}"), policy)).unwrap();
+            let eval = crate::command::catalog::by_full_name("eval").unwrap();
+            let verdict = loaded.services[0].roles[0].policy.judge(eval);
+            (verdict.lets_through(), loaded.warnings.join("\n"))
+        };
+        let (runs, warnings) = with("");
+        assert!(!runs && !warnings.contains("a script can"), "{limits}: {warnings}");
+        let (runs, warnings) = with("scripts = \"read-only\"");
+        assert!(
+            !runs && warnings.contains("scripts = \"read-only\" runs none where databases are limited"),
+            "{warnings}"
+        );
+        let (runs, warnings) = with("scripts = \"allow\"");
+        assert!(runs && warnings.contains("a script can SELECT any database"), "{limits}: {warnings}");
+    }
 }

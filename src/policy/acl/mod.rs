@@ -15,6 +15,7 @@ mod selector;
 
 use super::{
     Subject,
+    databases::reaches_all,
     rules::{Described, Question},
 };
 use crate::command::CommandId;
@@ -24,13 +25,28 @@ use selector::Selector;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acl {
     selectors: Box<[Selector]>,
+    /// Whether scripts are vouched for ([`super::databases`]).
+    trusted: bool,
 }
 
 impl Acl {
-    /// Whether some selector could allow the command by its name.
+    /// The same rules where scripts are vouched for, or not: as they are when compiled.
     #[must_use]
-    pub fn may(&self, id: CommandId) -> bool {
-        self.selectors.iter().any(|selector| selector.may(id))
+    pub(super) fn trusting(self, trusted: bool) -> Self {
+        Self { trusted, ..self }
+    }
+
+    /// Whether some selector could allow the command by its name.
+    ///
+    /// # Errors
+    /// What is denied: what [`Self::judge`] would say of it, whatever its words are.
+    pub fn may(&self, id: CommandId) -> Result<(), Subject> {
+        let everywhere = |selector: &Selector| selector.databases.is_all() || !reaches_all(id, self.trusted);
+        if self.selectors.iter().any(|selector| selector.may(id) && everywhere(selector)) {
+            return Ok(());
+        }
+        let limited = self.selectors.iter().any(|selector| selector.may(id)) && !self.selectors.iter().any(everywhere);
+        Err(if limited { Subject::Database } else { Subject::Command })
     }
 
     /// The rules as `ACL GETUSER` shows them, without what `closed` says.
@@ -57,7 +73,7 @@ impl Acl {
     pub fn judge(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Result<(), Subject> {
         let mut furthest = Subject::Database;
         for selector in &self.selectors {
-            match selector.judge(question, scratch) {
+            match selector.judge(question, self.trusted, scratch) {
                 Ok(()) => return Ok(()),
                 Err(subject) => furthest = furthest.max(subject),
             }

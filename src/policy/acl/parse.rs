@@ -203,7 +203,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<TermError>> {
             selector
         })
         .collect();
-    Ok(Compiled { acl: Acl { selectors }, remarks, taken })
+    Ok(Compiled { acl: Acl { selectors, trusted: false }, remarks, taken })
 }
 
 /// A term within parentheses.

@@ -4,12 +4,14 @@ use super::glob;
 use crate::{
     command::{
         CommandId, Entry,
-        access::{self, Access, Channels, Named, Seen, has_keys},
+        access::{self, Access, Channels, Seen, has_keys},
         bits::flags,
-        catalog, keys,
+        catalog,
+        databases::Reach,
+        keys,
     },
-    policy::{Subject, rules::Question},
-    resp::{Words, number},
+    policy::{Subject, databases::keeps_to, rules::Question},
+    resp::Words,
 };
 
 /// All of something, or what is listed.
@@ -117,14 +119,15 @@ impl Selector {
         self.names(id)
             && (self.keys.is_all() || !has_keys(entry))
             && (self.channels.is_all() || access::channels(entry) == Channels::None)
-            && (self.databases.is_all() || access::databases(entry).is_none())
+            && (self.databases.is_all() || entry.reach == Reach::None)
     }
 
-    pub(super) fn judge(&self, question: &Question<'_>, scratch: &mut Vec<u32>) -> Result<(), Subject> {
+    /// `trusted`: whether scripts are vouched for ([`crate::policy::databases`]).
+    pub(super) fn judge(&self, question: &Question<'_>, trusted: bool, scratch: &mut Vec<u32>) -> Result<(), Subject> {
         let Question { id, words, .. } = *question;
         let entry = id.entry();
         if let Scope::Listed(allowed) = &self.databases
-            && !uses_only(allowed, question)
+            && !keeps_to(question, trusted, |db| allowed.contains(&db))
         {
             return Err(Subject::Database);
         }
@@ -185,30 +188,4 @@ impl Selector {
         }
         !patterns.iter().any(|known| known.access.covers(Access::READ) && *known.pattern.text == *b"*")
     }
-}
-
-/// Whether a command uses none but `allowed` databases. A word that names no database is none: [`strict`](crate::command::strict)
-/// has denied what could be read as one, and the session what SELECT could.
-fn uses_only(allowed: &[u32], question: &Question<'_>) -> bool {
-    let words = question.words;
-    let used = access::databases(question.id.entry());
-    let listed = |word: &[u8]| match number::canonical_i64(word) {
-        Some(db) => u32::try_from(db).is_ok_and(|db| allowed.contains(&db)),
-        None => true,
-    };
-    (!used.selected || allowed.contains(&question.db))
-        && match used.named {
-            Named::Nothing => true,
-            Named::Words(first, last) => words.iter().take(last + 1).skip(first).all(listed),
-            Named::Options(from) => {
-                let mut rest = words.iter().skip(from);
-                while let Some(word) = rest.next() {
-                    if keys::word_is(word, "DB") && !rest.next().is_none_or(listed) {
-                        return false;
-                    }
-                }
-                true
-            }
-            Named::All => false,
-        }
 }

@@ -10,13 +10,20 @@ use crate::{
     },
     policy::{
         Subject, Verdict,
+        databases::Databases,
+        guards::Guards,
         rules::{Policy, Question, Spec},
+        scripts::Scripts,
     },
 };
 
 /// What `rules` make of a command line: nothing if it is allowed, else what is denied.
 fn denied(rules: &str, line: &str) -> Option<Subject> {
-    let policy = Policy::build(&Spec { rules: Some(rules), ..Spec::default() }).unwrap_or_else(|e| panic!("{e}"));
+    denied_by(&Spec { rules: Some(rules), ..Spec::default() }, line)
+}
+
+fn denied_by(spec: &Spec<'_>, line: &str) -> Option<Subject> {
+    let policy = Policy::build(spec).unwrap_or_else(|e| panic!("{e}"));
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     with_words(&words, words.len(), |words| {
         let Resolved::Known(id) = resolve(words) else { panic!("{line} is no command") };
@@ -149,7 +156,7 @@ fn a_first_word_may_be_all_that_is_allowed() {
 }
 
 #[test]
-fn databases_are_counted_as_valkey_counts_them() {
+fn databases_are_counted_as_valkey_counts_them_or_more_strictly() {
     const DATABASE: Option<Subject> = Some(Subject::Database);
     // Database 0 is selected.
     for (rules, line, expected) in [
@@ -171,9 +178,54 @@ fn databases_are_counted_as_valkey_counts_them() {
         ("+@all ~* db=1 alldbs", "GET k", None),
         ("+@all ~* resetdbs", "GET k", DATABASE),
         ("+@all ~* db=1 (+get ~k)", "GET k", None),
+        // Valkey allows these.
+        ("+@all ~* db=0", "MIGRATE h 1 k 0 10", None),
+        ("+@all ~* db=0", "MIGRATE h 1 k 1 10", DATABASE),
+        ("+@all ~* db=0", "SLOWLOG GET", DATABASE),
+        ("+@all ~* db=0", "SLOWLOG LEN", None),
+        ("+@all ~* db=0", "CLIENT TRACKING ON", DATABASE),
+        ("+@all ~* db=0", "MONITOR", DATABASE),
+        ("+@all ~* db=0", "EVAL s 0", DATABASE),
+        ("+@all ~* db=0", "MOVE a 4294967296", DATABASE),
+        ("+@all ~* db=0", "SELECT 01", DATABASE),
+        ("+@all ~* db=0", "SELECT -1", None),
+        // Enough that one selector has every database.
+        ("+@all ~* db=0 (+flushall)", "FLUSHALL", None),
+        ("+@all ~* db=0 (+eval ~a)", "EVAL s 1 a", None),
+        ("+@all ~* db=0 (+eval ~a)", "EVAL s 1 b", KEY),
+        ("+get db=0 (+get ~a)", "FLUSHALL", COMMAND),
+        ("+flushall db=0 (+get ~a)", "FLUSHALL", COMMAND),
     ] {
         assert_eq!(denied(rules, line), expected, "{rules}: {line}");
     }
+}
+
+#[test]
+fn a_script_that_is_vouched_for_is_judged_by_the_database_it_is_called_in() {
+    let allow = Guards { scripts: Some(Scripts::Allow), ..Guards::default() };
+    for (guards, rules, expected) in [
+        (None, "+@all ~* db=0", Some(Subject::Database)),
+        (Some(&allow), "+@all ~* db=0", None),
+        (Some(&allow), "+@all ~* db=1", Some(Subject::Database)),
+        (Some(&allow), "+@all ~a db=0", KEY),
+    ] {
+        assert_eq!(
+            denied_by(&Spec { rules: Some(rules), guards, ..Spec::default() }, "EVAL s 1 k"),
+            expected,
+            "{rules}"
+        );
+        let flush = denied_by(&Spec { rules: Some(rules), guards, ..Spec::default() }, "FLUSHALL");
+        assert_eq!(flush, Some(Subject::Database), "no script");
+    }
+    let list = Databases::new(&[0]).unwrap();
+    for (guards, expected) in [(None, Some(Subject::Database)), (Some(&allow), None)] {
+        assert_eq!(denied_by(&Spec { databases: Some(&list), guards, ..Spec::default() }, "EVAL s 1 k"), expected);
+    }
+    // What is only tried out vouches for nothing: the list is in force.
+    let tried = Spec { databases: Some(&list), guards: Some(&allow), rules_in_shadow: true, ..Spec::default() };
+    assert_eq!(denied_by(&tried, "EVAL s 1 k"), Some(Subject::Database));
+    let floor = Guards { scripts_of_floor: true, ..allow.clone() };
+    assert_eq!(denied_by(&Spec { guards: Some(&floor), ..tried }, "EVAL s 1 k"), None);
 }
 
 #[test]

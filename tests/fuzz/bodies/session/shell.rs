@@ -246,6 +246,7 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
         stream_from: 256,
         held_command_max: HELD,
         unanswered_max: if mode & 2 == 0 { 1 << 16 } else { 512 },
+        login_timeout_us: 60_000_000,
         idle_timeout_us: if mode & 4 == 0 { 0 } else { 3_000_000 },
         client_auth: if mode & 8 != 0 {
             ravelin::session::machine::ClientAuth::Ignore
@@ -253,6 +254,7 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
             ravelin::session::machine::ClientAuth::Refuse
         },
         show_keys: true,
+        values: None,
         greeting: Greeting {
             credential: (mode & 16 == 0)
                 .then(|| Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
