@@ -23,7 +23,7 @@ pub(super) fn all_plain(bytes: &[u8]) -> bool {
 }
 
 /// Whether a character must not be seen as itself by whoever reads the line.
-const fn hidden(c: char) -> bool {
+pub(crate) const fn hidden(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }

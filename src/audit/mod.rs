@@ -136,6 +136,8 @@ mod stamp;
 pub mod verify;
 pub mod watch;
 
+pub(crate) use json::hidden;
+
 #[cfg(test)]
 mod chain_tests;
 #[cfg(test)]

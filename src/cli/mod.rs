@@ -1,12 +1,15 @@
 //! The command line: one file per subcommand. The only place that reads arguments and environment.
 
 mod audit;
+mod bans;
 pub mod certs;
 mod check;
 mod explain;
 mod probe;
 mod run;
 mod scripts;
+mod socket;
+mod terminal;
 
 use crate::config::{Override, Source, settings::LogFormat};
 use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum as _, error::ErrorKind};
@@ -84,8 +87,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Say what would become of a command, and by which rule.
     Explain(explain::ExplainArgs),
-    /// Read the audit stream.
+    /// Read the audit stream: follow it, sum it up, prove it.
     Audit(audit::AuditArgs),
+    /// List and lift bans of the running proxy.
+    Bans(bans::BansArgs),
     /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
     Scripts(scripts::ScriptsArgs),
     /// Make a CA, server and client certificates to begin with.
@@ -162,7 +167,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(&args.source()),
         Command::Check(args) => check::main(&args, cli.color),
         Command::Explain(args) => explain::main(&args, cli.color),
-        Command::Audit(args) => audit::main(&args),
+        Command::Audit(args) => audit::main(&args, cli.color),
+        Command::Bans(args) => bans::main(&args, cli.color),
         Command::Scripts(args) => scripts::main(&args),
         Command::Certs(args) => certs::main(args),
     }

@@ -34,6 +34,12 @@ pub use self::{
     reference::reference,
     units::{show_duration, show_size},
 };
+
+/// A duration as the configuration writes it: `250ms`, `5s`, `2m`, `1h`, `7d`.
+pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    units::duration(text).ok()
+}
+
 use std::path::PathBuf;
 
 /// Where a configuration comes from; kept, so that a reload reads the same again.
@@ -57,6 +63,10 @@ impl Source {
     /// Reads the file and the password files it names, at start and again at each reload. Blocking; no TLS file is
     /// touched.
     pub fn load(&self) -> Result<Settings, ConfigErrors> {
+        self.interpret(self.text()?)
+    }
+
+    fn text(&self) -> Result<String, ConfigErrors> {
         let mut report = Report::new(&self.file, String::new());
         let bytes = match std::fs::read(&self.file) {
             Ok(bytes) => bytes,
@@ -67,33 +77,50 @@ impl Source {
                 return Err(report.into_errors());
             }
         };
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(text),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let line = error.as_bytes().iter().take(valid).filter(|&&byte| byte == b'\n').count();
                 let line = line.saturating_add(1);
                 report.file_error(format!("the configuration file is not UTF-8, line {line} on"));
-                return Err(report.into_errors());
+                Err(report.into_errors())
             }
-        };
-        self.interpret(text)
+        }
+    }
+
+    /// Where the admin socket is, and nothing else: no password is read, so that whoever may use the socket can find it.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or its `[admin]` is wrong.
+    pub fn admin_socket(&self) -> Result<Option<PathBuf>, ConfigErrors> {
+        let mut report = Report::new(&self.file, self.text()?);
+        let Some(raw) = self.raw(&mut report).map(|(raw, _)| raw) else { return Err(report.into_errors()) };
+        let path = meaning::admin_socket(raw, &self.file, &mut report);
+        report.finish()?;
+        Ok(path)
     }
 
     fn interpret(&self, text: String) -> Result<Settings, ConfigErrors> {
         let mut report = Report::new(&self.file, text);
-        let Some(mut tree) = tree::parse(&mut report) else { return Err(report.into_errors()) };
-        // Flags come last and win.
-        let (flags, variables): (Vec<_>, Vec<_>) = self.overrides.iter().partition(|each| each.is_flag());
-        for each in variables.into_iter().chain(flags) {
-            each.apply(&mut tree, &mut report);
-        }
-        let top = At { origin: tree.origin, key: String::new() };
-        let raw = RawConfig::decode(tree.value, &top, &mut report).unwrap_or_default();
+        let Some((raw, top)) = self.raw(&mut report) else { return Err(report.into_errors()) };
         let settings = meaning::settings(raw, &top, &self.file, &mut report);
         let mut warnings = self.warnings.clone();
         warnings.extend(report.finish()?);
         Ok(Settings { warnings, ..settings })
+    }
+
+    /// The tables as typed, with everything put over them.
+    fn raw(&self, report: &mut Report) -> Option<(RawConfig, At)> {
+        let mut tree = tree::parse(report)?;
+        // Flags come last and win.
+        let (flags, variables): (Vec<_>, Vec<_>) = self.overrides.iter().partition(|each| each.is_flag());
+        for each in variables.into_iter().chain(flags) {
+            each.apply(&mut tree, report);
+        }
+        let top = At { origin: tree.origin, key: String::new() };
+        let raw = RawConfig::decode(tree.value, &top, report).unwrap_or_default();
+        Some((raw, top))
     }
 }
 

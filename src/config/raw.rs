@@ -488,8 +488,22 @@ tables! {
 
     /// The admin endpoint.
     RawAdmin {
-        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required.
+        /// IP address and port of /metrics, /livez, /readyz and /bans, in plain HTTP: "127.0.0.1:9180". Required without `socket`.
         address: String,
+        /// A Unix socket with the same pages, and with what only an operator may do: see and close connections, read the live
+        /// stream, lift bans. Default: none.
+        socket: RawAdminSocket,
+    }
+    planned []
+
+    /// The admin socket. Whoever may write to the file may do all of it.
+    RawAdminSocket {
+        /// Where it is: "/run/ravelin/admin.sock". Required; at most 107 bytes.
+        path: String,
+        /// Its permission bits, octal: "0600" (default), "0660" with a group. Others get none.
+        mode: String,
+        /// The group it belongs to, by name (in /etc/group) or number. Default: the process' own.
+        group: NumberOrText,
     }
     planned []
 

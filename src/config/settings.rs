@@ -255,11 +255,29 @@ impl std::fmt::Display for AuditTarget {
     }
 }
 
-/// The admin endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The admin endpoint: at least one of the two.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where `/metrics`, `/livez` and `/readyz` are served, in plain HTTP.
-    pub address: SocketAddr,
+    pub address: Option<SocketAddr>,
+    /// Where an operator is served besides.
+    pub socket: Option<AdminSocket>,
+}
+
+/// The admin socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSocket {
+    /// The file.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its group's number; the process' own without one.
+    pub group: Option<u32>,
+}
+
+impl AdminSocket {
+    /// Nobody but the process' user.
+    pub const MODE: u32 = 0o600;
 }
 
 /// The operational log.

@@ -165,7 +165,22 @@ fn every_key_means_something() {
         ("audit.arguments=none", |s| s.audit.show_keys().to_string(), "false"),
         ("audit.on_full=stall", |_| String::new(), ""),
         ("audit.queue=64KiB", |s| s.audit.queue.to_string(), "65536"),
-        ("admin.address=127.0.0.1:9180", |s| format!("{:?}", s.admin.unwrap().address), "127.0.0.1:9180"),
+        (
+            "admin.address=127.0.0.1:9180",
+            |s| format!("{:?}", s.admin.clone().unwrap().address.unwrap()),
+            "127.0.0.1:9180",
+        ),
+        ("admin.socket.path=/run/a", |s| s.admin.clone().unwrap().socket.unwrap().path.display().to_string(), "/run/a"),
+        (
+            "admin.socket={ path = '/run/a', mode = '0660', group = 7 }",
+            |s| format!("{:?}", s.admin.clone().unwrap().socket.map(|socket| (socket.mode, socket.group))),
+            "Some((432, Some(7)))",
+        ),
+        (
+            "admin.socket={ path = '/run/a', mode = '0660', group = 'root' }",
+            |s| format!("{:?}", s.admin.clone().unwrap().socket.unwrap().group),
+            "Some(0)",
+        ),
         ("log.format=json", |s| format!("{:?}", s.log.format), "Json"),
         ("log.level=debug", |s| s.log.level.name().to_owned(), "debug"),
         ("tls.crl=[\"/a.crl\", \"/b.crl\"]", |s| format!("{:?}", s.services[0].tls.crl), "[\"/a.crl\", \"/b.crl\"]"),

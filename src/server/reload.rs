@@ -5,7 +5,7 @@
 //! stand, and drained if not; until then they keep the policy they came in with.
 //!
 //! Not swapped, because threads and sockets were made from them: services and their names, listeners, the admin
-//! address, the audit output, the number of workers, connection caps, memory shares. A file that changes one of these
+//! endpoint, the audit output, the number of workers, connection caps, memory shares. A file that changes one of these
 //! is refused whole: a configuration that is half in force is one nobody has written.
 
 use super::start::{files, unix};
@@ -120,7 +120,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("audit.values", old.audit.values != new.audit.values),
         ("audit.watch", old.audit.watches != new.audit.watches),
         ("audit.queue", old.audit.queue != new.audit.queue),
-        ("admin.address", old.admin.map(|admin| admin.address) != new.admin.map(|admin| admin.address)),
+        ("admin", old.admin != new.admin),
         ("log", old.log != new.log),
     ];
     fixed.into_iter().find(|(_, changed)| *changed).map(|(key, _)| key.to_owned())

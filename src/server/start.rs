@@ -132,8 +132,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
             doors.push(Door { socket, address, service: index, listener });
         }
     }
-    let admin = match settings.admin {
-        Some(admin) => Some(bind(admin.address, 128, || "the admin endpoint".to_owned())?),
+    let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {
+        Some(address) => Some(bind(address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
     let permits = Permits::new(settings.limits.max_connections);

@@ -7,7 +7,7 @@ use crate::{
         sink::proof::Checkpoints,
     },
     command::catalog,
-    config::settings::{AuditOutput, AuditTarget, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{Admin, AuditOutput, AuditTarget, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::identity::Role,
     tls::{Description, server::Tls},
@@ -330,9 +330,19 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
             ),
         ),
         ("audit", settings.audit.outputs.iter().map(audit_output).collect::<Vec<_>>().join("; ")),
-        ("admin", settings.admin.map_or("none".to_owned(), |admin| format!("http://{}", admin.address))),
+        ("admin", settings.admin.as_ref().map_or("none".to_owned(), admin)),
         ("log", format!("{:?}, {}, to standard error", settings.log.format, settings.log.level.name()).to_lowercase()),
     ]
+}
+
+/// The admin endpoint, in words.
+fn admin(admin: &Admin) -> String {
+    let address = admin.address.map(|address| format!("http://{address}"));
+    let socket = admin.socket.as_ref().map(|socket| {
+        let group = socket.group.map_or_else(String::new, |group| format!(", group {group}"));
+        format!("{} (mode {:04o}{group}): connections, live records and bans", socket.path.display(), socket.mode)
+    });
+    [address, socket].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// One of the audit stream's outputs, in words.

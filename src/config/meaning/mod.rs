@@ -1,6 +1,7 @@
 //! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
+mod admin;
 mod audit;
 mod checkpoint;
 mod credentials;
@@ -14,8 +15,8 @@ mod terms;
 use super::{
     decode::{Item, nearest},
     error::{At, Report},
-    raw::{RawAdmin, RawAdmission, RawConfig, RawLog, RawPolicy, RawTls},
-    settings::{Admin, Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
+    raw::{RawAdmission, RawConfig, RawLog, RawPolicy, RawTls},
+    settings::{Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -52,9 +53,16 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
         report,
     );
     let bans = credentials::bans(raw.bans, report);
-    let admin = raw.admin.map(|item| admin(&item, &services, report));
+    let admin = raw.admin.map(|item| admin::admin(&item, &services, &paths, report));
     let (audit, log) = (audit::audit(raw.audit, &services, &paths, report), log(raw.log, report));
     Settings { file: file.to_path_buf(), services, limits, bans, audit, admin, log, warnings: Vec::new() }
+}
+
+/// Where the admin socket of a file is, whatever else is in it: whoever asks a running process need not be able to read
+/// its passwords.
+pub(super) fn admin_socket(raw: RawConfig, file: &Path, report: &mut Report) -> Option<PathBuf> {
+    let paths = Paths { base: folder(file) };
+    Some(admin::admin(&raw.admin?, &[], &paths, report).socket?.path)
 }
 
 /// The folder of the configuration file. Where even the current folder cannot be told, paths stay relative to it.
@@ -265,23 +273,6 @@ fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
         ));
     }
     Floor { deny: list, shadow: shadow.list, scripts, places }
-}
-
-fn admin(item: &Item<RawAdmin>, services: &[super::settings::Service], report: &mut Report) -> Admin {
-    let Some(address) = item.value.address.as_ref() else {
-        report.missing(&item.at, "address", "write address = \"127.0.0.1:9180\", or leave the table out");
-        return Admin { address: NOWHERE };
-    };
-    let Some(found) = socket_address(address, report) else { return Admin { address: NOWHERE } };
-    for service in services {
-        for listener in service.listeners.iter().filter(|listener| service::overlap(listener.address, found)) {
-            report.error(&address.at, format!("{found} is taken by service {} ({})", service.name, listener.address));
-        }
-    }
-    if !found.ip().to_canonical().is_loopback() {
-        report.warn(format!("admin.address: {found} can be reached from other hosts; its HTTP has no access control"));
-    }
-    Admin { address: found }
 }
 
 fn log(item: Option<Item<RawLog>>, report: &mut Report) -> Log {

@@ -388,6 +388,22 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (with("[audit]\nqueue = 5"), "ravelin.toml:20:9", &["audit.queue: expected 64KiB to 1GiB, found 5B"]),
         (with("[admin]"), "ravelin.toml:19:", &["admin.address: is missing"]),
         (with("[admin]\naddress = \"127.0.0.1:6380\""), "ravelin.toml:20:11", &["taken by service cache"]),
+        (with("[admin]\nsocket = {}"), "ravelin.toml:20:10", &["admin.socket.path: is missing"]),
+        (
+            with("[admin]\nsocket = { path = \"/a\", mode = \"0666\" }"),
+            "ravelin.toml:20:32",
+            &["admin.socket.mode: expected \"0600\" or \"0660\", found \"0666\""],
+        ),
+        (
+            with("[admin]\nsocket = { path = \"/a\", mode = \"0660\", group = \"no such group\" }"),
+            "ravelin.toml:20:48",
+            &["admin.socket.group: there is no group \"no such group\""],
+        ),
+        (
+            with(&format!("[admin]\nsocket = {{ path = \"/{}\" }}", "a".repeat(107))),
+            "ravelin.toml:20:19",
+            &["admin.socket.path: a Unix socket's path has at most 107 bytes, and this one 108"],
+        ),
         (with("[log]\nlevel = \"verbose\""), "ravelin.toml:20:9", &["log.level: expected \"error\" or \"warn\""]),
     ];
     let mut wrong = Vec::new();

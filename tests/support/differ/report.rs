@@ -5,6 +5,7 @@ use super::{
     normalise::NORMALISERS,
     play::{Difference, Table},
 };
+use crate::support::redis::Release;
 use ravelin::command::catalog;
 use std::{collections::BTreeMap, fmt::Write as _, panic::AssertUnwindSafe};
 
@@ -64,7 +65,9 @@ impl Counts {
             // Containers alone are sent as they come; what is denied stands in a quarter of the cases only.
             let denied = super::generate::denied_text(name).is_some();
             let container = catalog::by_full_name(name).is_some_and(|id| id.entry().container);
-            let floor = if container {
+            // Before a Redis that has none it is the proxy's own, so there is nothing to compare.
+            let ours_alone = name == "client|reply" && !Release::of_server().since(3, 2);
+            let floor = if container || ours_alone {
                 0
             } else if denied {
                 each / 4
