@@ -67,7 +67,7 @@ struct Stream {
 impl Stream {
     fn begin(dir: TempDir, wish: &Checkpoints) -> Self {
         let plan = Plan { name: "file".into(), ..Plan::default() };
-        let target = Target::File(dir.path().join("audit.jsonl"));
+        let target = Target::File(dir.path().join("audit.jsonl").into());
         let (sink, ports) = Sink::open_as(&plan, target, Some(wish), 3).unwrap();
         let pens = (0..3).map(|w| Recorder::new(w, 1 << 20)).collect();
         Self { dir, sink, ports, pens, rotated: 0 }

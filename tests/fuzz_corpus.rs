@@ -101,6 +101,49 @@ fn lane() {
 }
 
 #[test]
+fn acl() {
+    let words = [
+        "k\n",
+        "user a ",
+        "\n",
+        " on ",
+        "off ",
+        ">p ",
+        "#f ",
+        "reset ",
+        "+get ",
+        "-get ",
+        "+set",
+        "+@all ",
+        "-@write ",
+        "~k",
+        "~",
+        "%R~",
+        "%W~k ",
+        "&c ",
+        "&",
+        "*",
+        "?",
+        "[a-",
+        "]",
+        "\\",
+        "(",
+        ")",
+        " ",
+        "db=0,1 ",
+        "resetdbs ",
+        "allkeys ",
+        "resetkeys ",
+        "+select|0",
+        "+config|get",
+        "resetchannels ",
+        "preset:app ",
+        "|",
+    ];
+    replay("acl", 200, &words, bodies::acl::run);
+}
+
+#[test]
 fn session() {
     replay("session", 5_000, &["\0\0\0\0", "~~~~", "\u{3}\u{3}\u{3}"], bodies::session::run);
 }

@@ -87,7 +87,7 @@ impl Reason {
 }
 
 /// The writing side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     output: Box<str>,
     id: String,

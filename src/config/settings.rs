@@ -22,6 +22,7 @@ use crate::{
         arguments::Values,
         outlet::{Arguments, Plan},
         sink::proof::Checkpoints,
+        target::Target,
         watch::Watches,
     },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
@@ -200,7 +201,7 @@ impl Default for Audit {
     fn default() -> Self {
         let stdout = AuditOutput {
             plan: Plan { name: "stdout".into(), ..Plan::default() },
-            target: AuditTarget::Stdout,
+            target: Target::Stdout,
             checkpoint: None,
         };
         Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
@@ -232,27 +233,9 @@ pub struct AuditOutput {
     /// Its name, and what it takes of the stream.
     pub plan: Plan,
     /// Where it goes.
-    pub target: AuditTarget,
+    pub target: Target,
     /// What it is proven by, if it is.
     pub checkpoint: Option<Checkpoints>,
-}
-
-/// Where an output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTarget {
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-impl std::fmt::Display for AuditTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("standard output"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
 }
 
 /// The admin endpoint: at least one of the two.

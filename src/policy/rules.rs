@@ -53,7 +53,7 @@ pub struct Described {
     pub keys: String,
     /// `&events:*`.
     pub channels: String,
-    /// `db=1,2` where not every database is allowed: Valkey's field.
+    /// `db=1,2` where not every database is allowed, empty where none is: Valkey's field.
     pub databases: Option<String>,
 }
 

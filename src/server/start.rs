@@ -4,9 +4,9 @@ use crate::{
     admin::{self, AdminState, BanAnswer, BanOrder},
     audit::{
         outlet::OnFull,
-        sink::{Ports, SinkMonitor, Sinks, Target},
+        sink::{Ports, SinkMonitor, Sinks},
     },
-    config::settings::{AuditOutput, AuditTarget, Service as ServiceSettings, Settings},
+    config::settings::{AuditOutput, Service as ServiceSettings, Settings},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
@@ -115,13 +115,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
-    let outputs = settings.audit.outputs.iter().map(|output| {
-        let target = match &output.target {
-            AuditTarget::Stdout => Target::Stdout,
-            AuditTarget::File(path) => Target::File(path.clone()),
-        };
-        (&output.plan, target, output.checkpoint.as_ref())
-    });
+    let outputs =
+        settings.audit.outputs.iter().map(|output| (&output.plan, output.target.clone(), output.checkpoint.as_ref()));
     let (sinks, ports) = Sinks::open(outputs, pens)
         .map_err(|(at, error)| StartError::Sink { output: describe(settings.audit.outputs.get(at)), error })?;
     let mut doors = Vec::new();

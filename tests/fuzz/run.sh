@@ -16,7 +16,7 @@ seconds=${2:-60}
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$here/../../target}/fuzz
 FUZZ_DIR=${FUZZ_DIR:-$build/runs}
-targets=(request inline reply lane session)
+targets=(request inline reply lane session acl)
 if [ "$which" != all ]; then
     targets=("$which")
 fi
@@ -41,7 +41,7 @@ if [ "${COVERAGE:-}" = 1 ]; then
         echo "=== $target"
         "$bin/llvm-cov" report "$program" -instr-profile="$profile" \
             -ignore-filename-regex='registry|rustc|tests/fuzz|/src/(net|tls|config|server|cli|metrics|admin)' |
-            awk '/resp|lane|session/ && $10 != "0.00%" { print $1, "lines", $8, "missed", $9, "covered", $10 }'
+            awk '/resp|lane|session|policy/ && $10 != "0.00%" { print $1, "lines", $8, "missed", $9, "covered", $10 }'
     done
     exit
 fi

@@ -16,14 +16,11 @@
 //! behind each checkpoint, by renaming, with mode 0600; it is of use only while the file is, so that it cannot be written is
 //! logged and stops nobody. Tests: below and `tests/audit_proof.rs`.
 
-use super::queue::Run;
-use crate::{
-    audit::{
-        chain::{Chain, ChainId, Checkpoint, FRONT, Reason, Unproven},
-        encode::MAX_LINE,
-        keys::SignKey,
-    },
-    net::clock::Clock,
+use super::{clock, queue::Run};
+use crate::audit::{
+    chain::{Chain, ChainId, Checkpoint, FRONT, Reason, Unproven},
+    encode::MAX_LINE,
+    keys::SignKey,
 };
 use aws_lc_rs::rand;
 use std::{
@@ -35,7 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The last checkpoint of a file is looked for so far from its end. One is written before so much has gathered, unless it
@@ -74,7 +71,7 @@ impl Progress {
 }
 
 /// The chain of an output.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Proof {
     wish: Checkpoints,
     chain: Chain,
@@ -87,8 +84,10 @@ pub(super) struct Proof {
     whole: bool,
     /// Bytes behind the last checkpoint.
     bytes: u64,
-    /// The monotonic microsecond at which the next one is due; none while nothing stands behind the last.
-    due_us: Option<u64>,
+    /// When the next one is due; none while nothing stands behind the last.
+    due: Option<Instant>,
+    /// The last line, until it is in the head file.
+    fresh: Vec<u8>,
     head_file: Option<PathBuf>,
     /// The head file could not be written the last time.
     headless: bool,
@@ -123,7 +122,8 @@ impl Proof {
             last: None,
             whole: true,
             bytes: 0,
-            due_us: None,
+            due: None,
+            fresh: Vec::new(),
             head_file: path.map(head_file),
             headless: false,
             progress: Arc::default(),
@@ -146,21 +146,20 @@ impl Proof {
     }
 
     /// These bytes were written. The clock is read only for the first behind a checkpoint.
-    pub(super) fn append(&mut self, written: &[u8], clock: &Clock) {
-        self.append_at(written, || clock.now().mono_us);
+    pub(super) fn append(&mut self, written: &[u8]) {
+        self.append_at(written, clock::now);
     }
 
-    fn append_at(&mut self, written: &[u8], now_us: impl FnOnce() -> u64) {
-        if self.chain.number() == 0 {
-            // The end of a torn line: a chain covers nothing that stood before it.
+    fn append_at(&mut self, written: &[u8], now: impl FnOnce() -> Instant) {
+        if self.chain.number() == 0 || written.is_empty() {
+            // What stood before it, such as the end of a torn line, a chain does not cover.
             return;
         }
         self.chain.append(written);
         self.whole = false;
         self.bytes = self.bytes.saturating_add(written.len() as u64);
-        if self.due_us.is_none() {
-            let every = u64::try_from(self.wish.every.as_micros()).unwrap_or(u64::MAX);
-            self.due_us = Some(now_us().saturating_add(every));
+        if self.due.is_none() {
+            self.due = now().checked_add(self.wish.every);
         }
     }
 
@@ -173,15 +172,20 @@ impl Proof {
             }
         }
         self.whole = true;
+        self.keep();
     }
 
-    /// When the next checkpoint is due, in monotonic microseconds; none while there is nothing to cover.
-    pub(super) fn due_us(&self) -> Option<u64> {
+    /// How long until the next checkpoint is due; none while there is nothing to cover.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.due_at(clock::now)
+    }
+
+    fn due_at(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         let enough = self.wish.lines.is_some_and(|most| self.chain.uncovered() >= most) || self.bytes >= BYTES_MAX;
-        if enough { Some(0) } else { self.due_us }
+        if enough { Some(Duration::ZERO) } else { self.due.map(|due| due.saturating_duration_since(now())) }
     }
 
-    /// The next checkpoint's line. What is written of it is not to be fed; [`Self::seal`] or [`Self::abandon`] follows.
+    /// The next checkpoint's line. What is written of it is not to be fed, unless it is given up: then that much is.
     pub(super) fn render(&mut self, wall_us: u64, reason: Reason) -> Vec<u8> {
         let line = self.chain.render(wall_us, &reason, self.whole);
         self.rendered = Some((reason, wall_us));
@@ -192,24 +196,23 @@ impl Proof {
     pub(super) fn seal(&mut self, line: &[u8]) {
         self.chain.seal(line);
         self.bytes = 0;
-        self.due_us = None;
+        self.due = None;
         if let Some((reason, wall_us)) = self.rendered.take() {
             self.last = Some(reason);
             self.progress.wall_us.store(wall_us, Ordering::Relaxed);
         }
+        self.fresh = line.to_vec();
+    }
+
+    /// Tells what is sealed: it is in the file, and on its disk where that matters.
+    fn keep(&mut self) {
+        let line = std::mem::take(&mut self.fresh);
+        if line.is_empty() {
+            return;
+        }
         self.progress.n.store(self.chain.number(), Ordering::Release);
-        self.keep(line);
-    }
-
-    /// Only this much of the line was written.
-    pub(super) fn abandon(&mut self, part: &[u8]) {
-        self.chain.append(part);
-    }
-
-    /// Writes the head file.
-    fn keep(&mut self, line: &[u8]) {
         let Some(path) = &self.head_file else { return };
-        let done = replace(path, line);
+        let done = replace(path, &line);
         match (&done, self.headless) {
             (Err(error), false) => tracing::error!(
                 file = %path.display(), %error,
@@ -431,12 +434,12 @@ mod tests {
         // What the writer does for every file that ends in half a line.
         if fs::read(path).unwrap().last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n").unwrap();
-            proof.append_at(b"\n", || 0);
+            proof.append(b"\n");
         }
         let reason = proof.first().unwrap();
         checkpoint(&mut proof, &mut file, &reason);
         file.write_all(lines).unwrap();
-        proof.append_at(lines, || 0);
+        proof.append(lines);
         proof.settle(&[]);
         if stop {
             checkpoint(&mut proof, &mut file, &Reason::Stop);
@@ -448,6 +451,7 @@ mod tests {
         let line = proof.render(7, reason.clone());
         file.write_all(&line).unwrap();
         proof.seal(&line);
+        proof.settle(&[]);
     }
 
     fn verdict(files: &[&Path]) -> Verdict {
@@ -590,20 +594,26 @@ mod tests {
     fn a_checkpoint_is_due_by_time_by_lines_and_by_bytes() {
         let mut proof = Proof::begin("stdout", &wish(), None).unwrap();
         assert_eq!(proof.first(), Some(Reason::Start { before: None, after: None }));
-        assert_eq!((proof.due_us(), proof.progress().last()), (None, None));
-        let line = proof.render(1, Reason::Start { before: None, after: None });
+        let begun = clock::now();
+        let later = |seconds| begun + Duration::from_secs(seconds);
+        let due = |proof: &Proof| proof.due_at(|| later(9));
+        assert_eq!((due(&proof), proof.progress().last()), (None, None));
+        let line = proof.render(16, Reason::Start { before: None, after: None });
         proof.seal(&line);
-        proof.append_at(b"one\n", || 5_000_000);
-        proof.append_at(b"two\n", || 9_000_000);
-        assert_eq!(proof.due_us(), Some(15_000_000));
-        proof.append_at(&b"x\n".repeat(98), || 9_000_000);
-        assert_eq!(proof.due_us(), Some(0));
+        proof.append_at(b"one\n", || later(5));
+        proof.append_at(b"two\n", || later(9));
+        assert_eq!(due(&proof), Some(Duration::from_secs(6)), "ten seconds from the first line");
+        assert_eq!(proof.due_at(|| later(15)), Some(Duration::ZERO));
+        proof.append_at(&b"x\n".repeat(98), || later(9));
+        assert_eq!(due(&proof), Some(Duration::ZERO), "a hundred lines");
         let line = proof.render(17, Reason::Interval);
         proof.seal(&line);
-        assert_eq!((proof.due_us(), proof.progress().last()), (None, Some((2, 17))));
+        assert_eq!((due(&proof), proof.progress().last()), (None, None), "not told before the block is done");
+        proof.settle(&[]);
+        assert_eq!(proof.progress().last(), Some((2, 17)));
         for _ in 0..65 {
-            proof.append_at(&vec![b'x'; 1 << 20], || 1);
+            proof.append_at(&vec![b'x'; 1 << 20], || later(1));
         }
-        assert_eq!(proof.due_us(), Some(0));
+        assert_eq!(due(&proof), Some(Duration::ZERO), "more than 64 MiB");
     }
 }

@@ -4,27 +4,24 @@
 //! reopening, a rotation, the close. All bytes go through [`Writer::write`], in the order in which they stand in the
 //! output: first what the thread itself has to say (the end of a torn line, then a checkpoint if one is due), then the
 //! lines of the pens. When it returns, they have all been taken, and [`Writer::marks`] says where each pen stands behind
-//! them. The chain ([`Proof`]) is fed what the output has taken, piece by piece, so that it knows what a file holds that
-//! was given up in the middle of a line.
+//! them.
+//!
+//! The chain ([`Proof`]) is fed what a file has taken, byte by byte, so that it knows what a file holds that was given up
+//! in the middle of a line; of what goes to a receiver it is fed whole lines, because one that a lost connection has cut
+//! is sent anew. Where a block counts only once it is on the disk, the chain goes back with the file.
 
 use super::{
     Recovery,
+    output::Output,
     proof::Proof,
-    queue::{Batch, Queue, Run, Shared, lock},
+    queue::{Batch, Run, Shared, lock},
 };
-use crate::{
-    audit::{chain::Reason, counters::Mark},
-    net::clock::Clock,
-};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::{FileType, fstat},
-};
+use crate::audit::{chain::Reason, counters::Mark};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs::File,
-    io::{self, ErrorKind, Write},
-    os::unix::fs::FileExt,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    io::{self, ErrorKind},
+    sync::{Arc, PoisonError, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -35,20 +32,29 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A full pipe that nobody reads for so long counts as failing.
 const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
+/// Runs whose bytes have not been told to their pens, and what is left of the one before them.
+struct Uncounted<'r> {
+    runs: std::slice::Iter<'r, Run>,
+    left: usize,
+    port: usize,
+}
+
 /// The thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    output: File,
+    output: Output,
     /// What ends a torn line and stands before everything else.
     own: Vec<u8>,
-    /// A checkpoint that is due, behind `own` and before what is written next.
+    /// A checkpoint that is due behind it, before the lines that are written next.
     due: Option<Reason>,
     /// Its line, once all that it covers has been written.
     checkpoint: Vec<u8>,
-    /// The chain, if the output has one, and what it is told of time.
-    proof: Option<(Proof, Clock)>,
+    /// The chain, if the output has one.
+    proof: Option<Proof>,
     /// Where each pen stands behind all that has been written, by port.
     marks: Box<[Mark]>,
+    /// Where pauses get their length from.
+    chance: u64,
 }
 
 /// How much of a block the output has taken. `position` goes back to the start of a line when the file is changed in
@@ -58,7 +64,16 @@ struct Progress {
     own: usize,
     checkpoint: usize,
     position: usize,
+    /// What the chain has been fed of the lines.
+    fed: usize,
     counted: usize,
+}
+
+impl Progress {
+    /// All that is in the file of it.
+    fn bytes(&self) -> u64 {
+        self.own.saturating_add(self.checkpoint).saturating_add(self.position) as u64
+    }
 }
 
 /// What is written next.
@@ -70,10 +85,11 @@ enum Part {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, output: File, proof: Option<Proof>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, output: Output, proof: Option<Proof>) -> Self {
         let marks = vec![Mark::default(); shared.ports.len()].into_boxed_slice();
-        let proof = proof.map(|proof| (proof, Clock::start()));
-        Self { shared, output, own: Vec::new(), due: None, checkpoint: Vec::new(), proof, marks }
+        // Never zero; no two processes begin alike.
+        let chance = super::clock::wall_us() << 16 | u64::from(std::process::id()) | 1;
+        Self { shared, output, own: Vec::new(), due: None, checkpoint: Vec::new(), proof, marks, chance }
     }
 
     pub(super) fn run(mut self) {
@@ -81,46 +97,18 @@ impl Writer {
         self.begin_file();
         self.write(&[], &[]);
         loop {
-            let mut queue = lock(&self.shared.queue);
-            let mut woken = false;
-            while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing && !self.is_due() {
-                queue.idle = true;
-                queue = self.sleep(queue);
-                woken = true;
-            }
-            queue.idle = false;
-            if woken {
-                // Whoever woke us may share our processor and have more: on a busy one this lets a worker finish its
-                // round, so that one write carries more lines; on an idle one it returns at once.
-                drop(queue);
-                thread::yield_now();
-                queue = lock(&self.shared.queue);
-            }
-            std::mem::swap(&mut queue.pending, &mut batch);
-            let next = queue.next.take();
-            let last = queue.closing && batch.bytes.is_empty();
-            drop(queue);
-
-            if !batch.bytes.is_empty() {
-                self.write(&batch.bytes, &batch.runs);
-                batch.clear();
-            }
-            if self.is_due() {
-                self.due = Some(Reason::Interval);
-                self.write(&[], &[]);
-            }
+            let (next, last) = self.take(&mut batch);
+            self.append(&batch);
+            batch.clear();
             if let Some(next) = next {
                 self.end_file(&Reason::Reopen);
-                self.output = next;
+                self.output.go_over(next);
                 self.begin_file();
                 self.write(&[], &[]);
             }
             if last {
                 self.end_file(&Reason::Stop);
-                // Pipes and terminals cannot be synchronised; that is no loss.
-                if let Err(error) = self.output.sync_data()
-                    && error.kind() != ErrorKind::InvalidInput
-                {
+                if let Some(Err(error)) = self.output.file().map(|file| file.sync()) {
                     tracing::error!(%error, "the audit file could not be synchronised to its disk");
                 }
                 lock(&self.shared.queue).closed = true;
@@ -130,131 +118,279 @@ impl Writer {
         }
     }
 
+    /// Waits for lines, for another file, for the end, or until something is due, and takes what there is. With it comes a
+    /// file to go over to, and whether this is the end.
+    fn take(&mut self, batch: &mut Batch) -> (Option<File>, bool) {
+        let due = self.output.due_in().into_iter().chain(self.proof.as_ref().and_then(Proof::due_in)).min();
+        let mut queue = lock(&self.shared.queue);
+        let mut woken = false;
+        while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
+            queue.idle = true;
+            queue = match due {
+                None => self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let waited = self.shared.work.wait_timeout(queue, due);
+                    let (queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() {
+                        drop(queue);
+                        return (None, false);
+                    }
+                    queue
+                }
+            };
+            woken = true;
+        }
+        queue.idle = false;
+        if woken {
+            // Whoever woke us may share our processor and have more: on a busy one this lets a worker finish its round, so
+            // that one write carries more lines; on an idle one it returns at once.
+            drop(queue);
+            thread::yield_now();
+            queue = lock(&self.shared.queue);
+        }
+        std::mem::swap(&mut queue.pending, batch);
+        (queue.next.take(), queue.closing && batch.bytes.is_empty())
+    }
+
+    /// Writes all of a batch, into as many files as it takes, and does what is due.
+    fn append(&mut self, batch: &Batch) {
+        let (mut bytes, mut runs) = (batch.bytes.as_slice(), batch.runs.as_slice());
+        if runs.is_empty() && self.output.file().is_some_and(|file| file.is_due()) {
+            self.rotate();
+        }
+        while !runs.is_empty() {
+            let mut count = self.output.takes(runs);
+            if count == 0 {
+                self.rotate();
+                // Of a file that is new, or could not be rotated, at least one.
+                count = self.output.takes(runs).max(1);
+            }
+            let (first, rest) = runs.split_at_checked(count).unwrap_or((runs, &[]));
+            let length = first.iter().fold(0_usize, |sum, run| sum.saturating_add(run.length));
+            let (lines, left) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+            self.output.look();
+            self.write(lines, first);
+            (bytes, runs) = (left, rest);
+        }
+        if self.proof.as_ref().is_some_and(|proof| proof.due_in() == Some(Duration::ZERO)) {
+            self.due = Some(Reason::Interval);
+            self.write(&[], &[]);
+        }
+        if let Some(file) = self.output.file() {
+            file.sync_due(false);
+        }
+    }
+
+    /// Puts the file aside for a new one; if that cannot be done, the old one goes on.
+    fn rotate(&mut self) {
+        let Some(next) = self.output.file().and_then(|file| file.prepare()) else { return };
+        self.end_file(&Reason::Rotate);
+        let Some(aside) = self.output.file().and_then(|file| file.rotate(next)) else {
+            // The file has not ended after all.
+            self.due = self.proof.as_ref().map(|_| Reason::Open);
+            return;
+        };
+        tracing::info!(output = %self.shared.name, file = %aside.display(), "an audit file was put aside");
+        self.begin_file();
+    }
+
     /// The output is a new one, or the first. Nothing of ours has been written to it.
     fn begin_file(&mut self) {
         self.own.clear();
-        if ends_in_half_a_line(&self.output) {
+        if self.output.file().is_some_and(|file| file.ends_in_half_a_line()) {
             tracing::warn!(
                 output = %self.shared.name,
                 "the last line of the audit file is cut off, as a crash leaves it; it is ended, so that the next one stands by itself"
             );
             self.own.push(b'\n');
         }
-        if let Some((proof, _)) = &mut self.proof {
-            // What it was to be is said in the file that was given up, or by the next one.
-            self.due = Some(proof.first().unwrap_or(Reason::Open));
-        }
+        // Written with what comes next: a file that stays empty is not rotated.
+        self.due = self.proof.as_mut().map(|proof| proof.first().unwrap_or(Reason::Open));
     }
 
     /// All that belongs into the output has been written; another one takes its place, or none.
     fn end_file(&mut self, reason: &Reason) {
-        while self.proof.as_ref().is_some_and(|(proof, _)| proof.last() != Some(reason)) {
-            // Once, unless the file is changed meanwhile.
+        tracing::debug!(output = %self.shared.name, marks = ?self.marks, "an audit file ends");
+        while self.proof.is_some() {
             self.due = Some(reason.clone());
             self.write(&[], &[]);
-        }
-    }
-
-    /// Whether a checkpoint is due by time or amount.
-    fn is_due(&self) -> bool {
-        self.proof.as_ref().is_some_and(|(proof, clock)| proof.due_us().is_some_and(|due| due <= clock.now().mono_us))
-    }
-
-    /// Waits for work, or until a checkpoint is due.
-    fn sleep<'q>(&self, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
-        let due = self.proof.as_ref().and_then(|(proof, clock)| Some((proof.due_us()?, clock.now().mono_us)));
-        match due {
-            None => self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            Some((due, now)) => {
-                let left = Duration::from_micros(due.saturating_sub(now));
-                self.shared.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+            // Once, unless the file was changed meanwhile: then the new one ends as well.
+            if self.proof.as_ref().is_none_or(|proof| proof.last() == Some(reason)) {
+                break;
             }
+        }
+        if let Some(file) = self.output.file() {
+            file.sync_due(true);
         }
     }
 
     /// Renders the checkpoint that is due, once all before it is written.
-    fn prepare_checkpoint(&mut self) {
-        if let (Some(reason), Some((proof, clock))) = (self.due.take(), &mut self.proof) {
-            self.checkpoint = proof.render(clock.now().wall_us, reason);
+    fn prepare_checkpoint(&mut self, at: &mut Progress) {
+        if at.own < self.own.len() {
+            return;
         }
-    }
-
-    /// What the output has taken of a part, to the chain.
-    fn taken(&mut self, part: Part, at: &mut Progress, lines: &[u8], length: usize) {
-        let (from, bytes) = match part {
-            Part::Own => (&mut at.own, &self.own[..]),
-            Part::Checkpoint => (&mut at.checkpoint, &self.checkpoint[..]),
-            Part::Lines => (&mut at.position, lines),
-        };
-        let to = from.saturating_add(length);
-        let written = bytes.get(*from..to).unwrap_or_default();
-        *from = to;
-        let Some((proof, clock)) = &mut self.proof else { return };
-        if part != Part::Checkpoint {
-            proof.append(written, clock);
-        } else if to == bytes.len() {
-            proof.seal(bytes);
-            self.checkpoint.clear();
+        if let (Some(proof), Some(reason)) = (&mut self.proof, self.due.take()) {
+            self.checkpoint = proof.render(super::clock::wall_us(), reason);
             at.checkpoint = 0;
         }
     }
 
+    /// The output has taken so much of a part.
+    fn taken(&mut self, part: Part, at: &mut Progress, lines: &[u8], length: usize) {
+        let Some(proof) = &mut self.proof else {
+            match part {
+                Part::Own => at.own = at.own.saturating_add(length),
+                Part::Checkpoint => at.checkpoint = at.checkpoint.saturating_add(length),
+                Part::Lines => at.position = at.position.saturating_add(length),
+            }
+            return;
+        };
+        match part {
+            Part::Own => {
+                let from = at.own;
+                at.own = at.own.saturating_add(length);
+                proof.append(self.own.get(from..at.own).unwrap_or_default());
+            }
+            Part::Checkpoint => {
+                at.checkpoint = at.checkpoint.saturating_add(length);
+                if at.checkpoint == self.checkpoint.len() {
+                    proof.seal(&self.checkpoint);
+                }
+            }
+            Part::Lines => {
+                at.position = at.position.saturating_add(length);
+                let whole = self.output.begins_anew();
+                let until = if whole { line_start(lines, at.position) } else { at.position };
+                proof.append(lines.get(at.fed..until).unwrap_or_default());
+                at.fed = at.fed.max(until);
+            }
+        }
+    }
+
+    /// The chain as it was before a block that the disk did not take.
+    fn go_back(&mut self, at: &mut Progress, before: &(Option<Proof>, Option<Reason>)) {
+        (self.proof, self.due) = before.clone();
+        self.checkpoint.clear();
+        *at = Progress { counted: at.counted, ..Progress::default() };
+    }
+
     /// Writes our own lines and then `lines`, which are those of `runs`, however long that takes.
     fn write(&mut self, lines: &[u8], runs: &[Run]) {
+        let syncs_first = self.output.file().is_some_and(|file| file.syncs_first());
+        let mut before = if syncs_first { (self.proof.clone(), self.due.clone()) } else { (None, None) };
         let mut at = Progress::default();
-        let mut uncounted = runs.iter().map(|run| (run.port, run.length));
-        let mut run = uncounted.next();
+        let mut uncounted = Uncounted { runs: runs.iter(), left: 0, port: 0 };
         let mut pause = RETRY_FIRST;
         loop {
-            if self.due.is_some() && at.own >= self.own.len() {
-                self.prepare_checkpoint();
-            }
+            self.prepare_checkpoint(&mut at);
             let parts = [
                 (Part::Own, self.own.get(at.own..)),
                 (Part::Checkpoint, self.checkpoint.get(at.checkpoint..)),
                 (Part::Lines, lines.get(at.position..)),
             ];
             let next = parts.into_iter().find_map(|(part, rest)| Some((part, rest.filter(|rest| !rest.is_empty())?)));
-            let Some((part, rest)) = next else { break };
-            match self.output.write(rest) {
-                Ok(0) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
-                Ok(length) => {
+            let done = match next {
+                Some((part, rest)) => self.output.write(rest).map(|length| (part, length)),
+                None if syncs_first => match self.sync(&at) {
+                    Ok(()) => break,
+                    Err(error) => {
+                        self.go_back(&mut at, &before);
+                        Err(error)
+                    }
+                },
+                None => break,
+            };
+            match done {
+                Ok((_, 0)) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
+                Ok((part, length)) => {
                     pause = RETRY_FIRST;
                     self.taken(part, &mut at, lines, length);
-                    self.recovered();
-                    let mut news = at.position.saturating_sub(at.counted);
-                    at.counted = at.counted.max(at.position);
-                    while let Some((port, left)) = run.filter(|_| news > 0) {
-                        let part = left.min(news);
-                        self.advance(port, part);
-                        news = news.saturating_sub(part);
-                        run = if part < left { Some((port, left.saturating_sub(part))) } else { uncounted.next() };
+                    if !syncs_first {
+                        self.recovered();
+                        self.count(&mut at, &mut uncounted);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_until_read(),
-                Err(error) => self.wait(&error, &mut pause),
+                Err(error) => {
+                    if self.output.begins_anew() {
+                        at.own = line_start(&self.own, at.own);
+                        at.checkpoint = line_start(&self.checkpoint, at.checkpoint);
+                        at.position = line_start(lines, at.position);
+                    }
+                    self.wait(&error, &mut pause);
+                }
             }
             let next = if self.is_failing() { lock(&self.shared.queue).next.take() } else { None };
             if let Some(next) = next {
-                if let Some((proof, _)) = &mut self.proof {
-                    proof.abandon(self.checkpoint.get(..at.checkpoint).unwrap_or_default());
-                }
-                self.checkpoint.clear();
-                self.output = next;
+                self.give_up(&mut at, lines, syncs_first.then_some(&before));
+                self.output.go_over(next);
                 self.begin_file();
-                (at.own, at.checkpoint) = (0, 0);
-                at.position = line_start(lines, at.position);
+                if syncs_first {
+                    before = (self.proof.clone(), self.due.clone());
+                }
             }
         }
+        self.recovered();
+        self.count(&mut at, &mut uncounted);
         self.own.clear();
+        self.checkpoint.clear();
         for run in runs {
             if let Some(mark) = self.marks.get_mut(run.port) {
                 *mark = run.mark;
             }
         }
-        if let Some((proof, _)) = &mut self.proof {
+        if let Some(proof) = &mut self.proof {
             proof.settle(runs);
+        }
+    }
+
+    /// The file cannot be written, and another one takes its place: the line that it has in part is whole in the next.
+    fn give_up(&mut self, at: &mut Progress, lines: &[u8], before: Option<&(Option<Proof>, Option<Reason>)>) {
+        match before {
+            // What the old file has and has not on its disk does not count: the new one has it all.
+            Some(before) => {
+                if self.proof.is_some()
+                    && let Some(Err(error)) = self.output.file().map(|file| file.cut_back(at.bytes()))
+                {
+                    tracing::error!(%error, "an audit file that is given up could not be cut back; some of its lines are in the next one too");
+                }
+                self.go_back(at, before);
+            }
+            None => {
+                if let Some(proof) = &mut self.proof {
+                    let torn = self.checkpoint.get(..at.checkpoint).filter(|_| at.checkpoint < self.checkpoint.len());
+                    proof.append(torn.unwrap_or_default());
+                }
+                self.checkpoint.clear();
+                at.position = line_start(lines, at.position);
+                *at = Progress { position: at.position, fed: at.position, counted: at.counted, ..Progress::default() };
+            }
+        }
+    }
+
+    /// Synchronises what has been written since the last time, or cuts it off again.
+    fn sync(&mut self, at: &Progress) -> io::Result<()> {
+        let Some(file) = self.output.file() else { return Ok(()) };
+        file.sync().map_err(|error| match file.cut_back(at.bytes()) {
+            Ok(()) => io::Error::new(error.kind(), format!("fsync: {error}")),
+            Err(other) => io::Error::new(error.kind(), format!("fsync: {error}; ftruncate: {other}")),
+        })
+    }
+
+    /// Tells the pens what is written now.
+    fn count(&self, at: &mut Progress, uncounted: &mut Uncounted<'_>) {
+        let mut news = at.position.saturating_sub(at.counted);
+        at.counted = at.counted.max(at.position);
+        while news > 0 {
+            if uncounted.left == 0 {
+                let Some(run) = uncounted.runs.next() else { break };
+                (uncounted.port, uncounted.left) = (run.port, run.length);
+            }
+            let part = uncounted.left.min(news);
+            self.advance(uncounted.port, part);
+            uncounted.left = uncounted.left.saturating_sub(part);
+            news = news.saturating_sub(part);
         }
     }
 
@@ -271,18 +407,25 @@ impl Writer {
     }
 
     fn wait_until_read(&self) {
-        let mut fds = [PollFd::new(&self.output, PollFlags::OUT)];
+        let Some(fd) = self.output.fd() else { return };
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
         if let Ok(0) = poll(&mut fds, Some(&UNREAD_MAX)) {
-            self.failing("nobody reads the pipe", RETRY_MAX);
+            self.failing(self.output.unread(), RETRY_MAX);
         }
     }
 
     /// Pauses before a failed write is tried again; a new file or the end cuts the pause short.
-    fn wait(&self, error: &io::Error, pause: &mut Duration) {
-        self.failing(&error.to_string(), *pause);
+    fn wait(&mut self, error: &io::Error, pause: &mut Duration) {
+        // Between a half and all of it: what broke for many is not tried again by all at once.
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        let part = u32::try_from(self.chance % 512).unwrap_or(0).saturating_add(512);
+        let wait = pause.saturating_mul(part) / 1024;
+        self.failing(&error.to_string(), wait);
         let queue = lock(&self.shared.queue);
         if queue.next.is_none() {
-            drop(self.shared.work.wait_timeout(queue, *pause));
+            drop(self.shared.work.wait_timeout(queue, wait));
         }
         *pause = pause.saturating_mul(2).min(RETRY_MAX);
     }
@@ -314,20 +457,4 @@ impl Writer {
 fn line_start(lines: &[u8], position: usize) -> usize {
     let done = lines.get(..position).unwrap_or_default();
     memchr::memrchr(b'\n', done).map_or(0, |newline| newline.saturating_add(1))
-}
-
-/// Whether this is a file that somebody left in the middle of a line.
-fn ends_in_half_a_line(output: &File) -> bool {
-    let Ok(stat) = fstat(output) else { return false };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
-        return false;
-    }
-    let Ok(last) = u64::try_from(stat.st_size.saturating_sub(1)) else { return false };
-    let mut byte = [b'\n'];
-    // It is open for writing only, and what is at its path may be another by now.
-    let reader = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(output)));
-    if let Err(error) = reader.and_then(|reader| reader.read_exact_at(&mut byte, last)) {
-        tracing::warn!(%error, "the end of the audit file cannot be read: whether its last line is whole is not known");
-    }
-    byte != [b'\n']
 }

@@ -39,6 +39,8 @@ pub(super) fn selector(selector: &Selector, closed: &dyn Fn(CommandId) -> bool) 
         },
         databases: match &selector.databases {
             Scope::All => None,
+            // As of keys and channels nothing is shown; `db=` alone would be no rule.
+            Scope::Listed(databases) if databases.is_empty() => Some(String::new()),
             Scope::Listed(databases) => {
                 let list: Vec<String> = databases.iter().map(ToString::to_string).collect();
                 Some(format!("db={}", list.join(",")))

@@ -52,7 +52,7 @@ pub fn rules_of(text: &str, name: &str) -> Result<Imported, FileError> {
     let mut found: Option<Imported> = None;
     let mut known = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
-        let content = content.trim();
+        let content = content.trim_ascii();
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
@@ -115,6 +115,16 @@ mod tests {
     fn a_user_that_is_off_may_say_nothing() {
         let default = rules_of(FILE, "default").unwrap();
         assert_eq!((default.enabled, default.rules.as_str()), (false, ""));
+    }
+
+    #[test]
+    fn no_byte_of_a_rule_is_lost_at_the_end_of_a_line() {
+        // A no-break space is part of the pattern it stands in, and a vertical tab makes it none (what it means to Redis).
+        for (last, ok) in [("~a\u{a0}", true), ("~a\u{b}", false)] {
+            let rules = rules_of(&format!("user a on +get {last}\r\n"), "a").unwrap().rules;
+            assert_eq!(rules, format!("+get {last}"));
+            assert_eq!(super::super::parse::compile(&rules).is_ok(), ok);
+        }
     }
 
     #[test]

@@ -342,6 +342,17 @@ fn what_is_told_of_rules_means_the_same() {
 }
 
 #[test]
+fn where_no_database_is_allowed_none_is_shown() {
+    let shown = |rules| {
+        let policy = Policy::build(&Spec { rules: Some(rules), ..Spec::default() }).unwrap();
+        policy.describe().remove(0).databases
+    };
+    assert_eq!(shown("+get ~* resetdbs"), Some(String::new()));
+    assert_eq!(shown("+get ~* resetdbs db=3"), Some("db=3".to_owned()));
+    assert_eq!(shown("+get ~* resetdbs alldbs"), None);
+}
+
+#[test]
 fn a_common_command_is_judged_without_memory() {
     let policy = Policy::build(&Spec { rules: Some("+@all ~a* %R~b* &c*"), ..Spec::default() }).unwrap();
     for line in

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each target uses one of these")]
 #![allow(unreachable_pub, reason = "included by a binary and by a test")]
 
+pub mod acl;
 pub mod inline;
 pub mod lane;
 pub mod reply;
