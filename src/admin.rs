@@ -1,4 +1,4 @@
-//! The admin endpoint: `/metrics`, `/livez`, `/readyz`, on an address of its own.
+//! The admin endpoint: `/metrics`, `/livez`, `/readyz`, `/bans`, on an address of its own, and the admin socket.
 //!
 //! | path | answer |
 //! |---|---|
@@ -8,30 +8,32 @@
 //! | `/bans` | 200, one line per address or certificate that is sent away, and for how long; DELETE forgets all of them, and `/bans/WHO` one |
 //! | anything else | 404; 405 for another method than GET and HEAD |
 //!
-//! It serves whoever reaches its address, so it says nothing that an operator would not put on a dashboard, changes
-//! nothing but bans, those only for who is on this host and asks by its address, and cannot be used up: at most [`CONNECTIONS_MAX`] connections at a time (further ones wait in the
-//! backlog), one request on each, [`HEADER_WITHIN`] for its header, [`REQUEST_WITHIN`] for all of it.
+//! The address serves whoever reaches it, so it says nothing that an operator would not put on a dashboard, and changes
+//! nothing but bans, those only for who is on this host and asks by its address. The *admin socket* ([`socket`]) is a Unix
+//! socket with file permissions; whoever may write to it is an operator and may do more ([`operator`]).
+//!
+//! Neither can be used up: at most [`CONNECTIONS_MAX`] connections at a time each (further ones wait in the backlog), one
+//! request on each, [`HEADER_WITHIN`] for its header, [`REQUEST_WITHIN`] for all of it (but for the live stream).
+
+pub mod operator;
+mod serve;
+pub mod socket;
+
+pub use serve::{serve, serve_operators};
 
 use crate::{
     metrics::{ANSWER_WITHIN, Metrics},
     policy::bans::Banned,
+    session::error::Operator,
 };
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
+    Method, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use operator::Reach;
 use std::{convert::Infallible, fmt, fmt::Write as _, sync::Arc, time::Duration};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
 
 /// Connections served at a time.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -45,6 +47,35 @@ pub const LIVE_WITHIN: Duration = Duration::from_secs(3);
 const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Pause after `accept` failed (no descriptors left): trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is answered.
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Whoever reaches the address.
+    Anybody,
+    /// Somebody on this host, by its address.
+    SameHost,
+    /// Whoever may open the admin socket.
+    Operator(Operator),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Page<'r> {
+    method: &'r Method,
+    path: &'r str,
+    query: &'r str,
+}
+
+impl Page<'_> {
+    /// Whether it only looks.
+    fn reads(&self) -> bool {
+        *self.method == Method::GET || *self.method == Method::HEAD
+    }
+}
 
 /// A condition's look at the process: `Err` says in a few words why it does not hold.
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -83,6 +114,7 @@ type Warden = Box<dyn Fn(&BanOrder<'_>) -> BanAnswer + Send + Sync>;
 pub struct AdminState {
     metrics: Arc<Metrics>,
     warden: Option<Warden>,
+    reach: Option<Reach>,
     conditions: Vec<(&'static str, Check)>,
 }
 
@@ -90,7 +122,7 @@ impl AdminState {
     /// Ready from the start, until conditions are added.
     #[must_use]
     pub const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, warden: None, conditions: Vec::new() }
+        Self { metrics, warden: None, reach: None, conditions: Vec::new() }
     }
 
     /// Adds what answers about bans.
@@ -100,11 +132,18 @@ impl AdminState {
         self
     }
 
+    /// Adds what operators may reach.
+    #[must_use]
+    pub fn with_operators(mut self, reach: Reach) -> Self {
+        self.reach = Some(reach);
+        self
+    }
+
     /// `/bans`: whoever reaches the address may see who is banned; only this host may change it, and no page in a browser
     /// (whose requests name another host, or cannot be a DELETE without being allowed to).
-    fn bans(&self, warden: &Warden, method: &Method, path: &str, trusted: bool) -> Response<Full<Bytes>> {
-        let one = path.strip_prefix("/bans/").filter(|origin| !origin.is_empty());
-        match *method {
+    fn bans(&self, warden: &Warden, page: &Page<'_>, who: Who) -> Answer {
+        let one = page.path.strip_prefix("/bans/").filter(|origin| !origin.is_empty());
+        match *page.method {
             Method::GET | Method::HEAD if one.is_none() => {
                 let BanAnswer::Listed(banned) = warden(&BanOrder::List) else { return wrong_answer() };
                 let mut text = String::new();
@@ -115,19 +154,18 @@ impl AdminState {
                 }
                 response(StatusCode::OK, text)
             }
-            Method::DELETE if !trusted => {
+            Method::DELETE if who == Who::Anybody => {
                 response(StatusCode::FORBIDDEN, "bans are cleared from this host only, by its own address\n".into())
             }
             Method::DELETE => {
                 let BanAnswer::Cleared(count) = warden(&BanOrder::Clear(one)) else { return wrong_answer() };
+                if let Who::Operator(operator) = who {
+                    tracing::info!(by = %operator, count, "bans were cleared over the admin socket");
+                }
                 let status = if count == 0 && one.is_some() { StatusCode::NOT_FOUND } else { StatusCode::OK };
                 response(status, format!("cleared {count}\n"))
             }
-            _ => {
-                let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and DELETE\n".into());
-                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, DELETE"));
-                refused
-            }
+            _ => not_allowed("GET, HEAD, DELETE"),
         }
     }
 
@@ -158,20 +196,23 @@ impl AdminState {
         (status, text)
     }
 
-    async fn answer(&self, method: &Method, path: &str, trusted: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, page: &Page<'_>, who: Who) -> Answer {
+        if let (Who::Operator(operator), Some(reach)) = (who, &self.reach)
+            && let Some(answer) = reach.answer(page, operator).await
+        {
+            return answer;
+        }
+        let path = page.path;
         if let Some(warden) = self.warden.as_ref().filter(|_| path == "/bans" || path.starts_with("/bans/")) {
-            return self.bans(warden, method, path, trusted);
+            return self.bans(warden, page, who);
         }
         if !matches!(path, "/metrics" | "/livez" | "/readyz") {
-            return response(
-                StatusCode::NOT_FOUND,
-                "not found; there are /metrics, /livez, /readyz and /bans\n".into(),
-            );
+            let more = if matches!(who, Who::Operator(_)) { ", /conns and /audit" } else { "" };
+            let text = format!("not found; there are /metrics, /livez, /readyz and /bans{more}\n");
+            return response(StatusCode::NOT_FOUND, text);
         }
-        if method != Method::GET && method != Method::HEAD {
-            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
-            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
+        if !page.reads() {
+            return not_allowed("GET, HEAD");
         }
         match path {
             "/metrics" => {
@@ -211,67 +252,20 @@ impl fmt::Debug for AdminState {
     }
 }
 
-fn wrong_answer() -> Response<Full<Bytes>> {
+fn wrong_answer() -> Answer {
     response(StatusCode::INTERNAL_SERVER_ERROR, "another question was answered\n".into())
 }
 
-/// Whether a request was meant for an address of this host, and not for a name that somebody let point here.
-fn names_an_address(request: &Request<Incoming>) -> bool {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name);
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods}\n"));
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    refused
 }
 
-fn response(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn response(status: StatusCode, text: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, state: AdminState) {
-    let state = Arc::new(state);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        // The place first: what cannot be served waits in the kernel's backlog and costs nothing here.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let state = Arc::clone(&state);
-                tokio::spawn(async move {
-                    // Whoever is too slow is cut off; there is nothing to tell them.
-                    drop(timeout(REQUEST_WITHIN, serve_one(stream, state)).await);
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the admin endpoint cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve_one(stream: TcpStream, state: Arc<AdminState>) {
-    let ours = stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let state = Arc::clone(&state);
-        async move {
-            let trusted = ours && names_an_address(&request);
-            Ok::<_, Infallible>(state.answer(request.method(), request.uri().path(), trusted).await)
-        }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WITHIN)
-        .keep_alive(false)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection ended early");
-    }
 }

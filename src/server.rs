@@ -26,6 +26,7 @@ use crate::{
     metrics::{Metrics, WorkerStats},
     net::{
         clock::{Clock, micros},
+        roster::Roster,
         service::House,
         worker::Phase,
     },
@@ -112,9 +113,9 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         config_sha256: in_force.digest(),
         services: &services,
     });
-    if let Some(listener) = admin {
-        start_admin(listener, Arc::clone(&metrics), &house, &monitors, &draining)?;
-    }
+    let (roster, questions) = Roster::of(stats.len().saturating_sub(2));
+    // Removed when this returns, so that a drain can be watched to its end.
+    let _socket = start_admin(admin, Arc::clone(&metrics), &house, &monitors, &draining, roster)?;
     let lines: Vec<String> = doors
         .iter()
         .filter_map(|door| {
@@ -123,7 +124,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
             Some(format!("listening on {} → {upstream} as service {}", door.address, service.name))
         })
         .collect();
-    let mut threads = start_threads(in_force.settings(), &house, doors, ports, &stats)?;
+    let mut threads = start_threads(in_force.settings(), &house, doors, ports, &stats, questions)?;
     for line in lines {
         tracing::info!("{line}");
     }

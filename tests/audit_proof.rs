@@ -20,6 +20,7 @@ use ravelin::{
         outlet::Plan,
         record::Recorder,
         sink::{Sink, SinkHandle, SinkPort, Target, proof::Checkpoints},
+        target::{Address, FileTarget, Fsync, Rotation, SocketTarget},
         verify::{Anchor, Finding, Kind, Place, Report, Verdict, Verifier, Wish},
     },
     moment::Moment,
@@ -66,8 +67,12 @@ struct Stream {
 
 impl Stream {
     fn begin(dir: TempDir, wish: &Checkpoints) -> Self {
-        let plan = Plan { name: "file".into(), ..Plan::default() };
         let target = Target::File(dir.path().join("audit.jsonl").into());
+        Self::into(dir, target, wish)
+    }
+
+    fn into(dir: TempDir, target: Target, wish: &Checkpoints) -> Self {
+        let plan = Plan { name: "file".into(), ..Plan::default() };
         let (sink, ports) = Sink::open_as(&plan, target, Some(wish), 3).unwrap();
         let pens = (0..3).map(|w| Recorder::new(w, 1 << 20)).collect();
         Self { dir, sink, ports, pens, rotated: 0 }
@@ -311,6 +316,96 @@ fn a_chain_made_anew_from_end_to_end_is_caught_by_the_key_and_by_a_head_alone() 
     let known = Anchor::Digest("00".repeat(32));
     let report = verify(&files, Wish { anchors: vec![known], ..Wish::default() });
     assert_eq!(report.findings[0].kind, Kind::Head);
+}
+
+/// The files in a folder that belong to the stream, in the order of their names: those put aside before the last.
+fn put_aside(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("audit.jsonl.2"));
+    files.sort();
+    files.push(dir.join("audit.jsonl"));
+    files
+}
+
+fn read_lines(path: &Path) -> Vec<Vec<u8>> {
+    fs::read(path).unwrap().split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn files_that_are_put_aside_by_size_are_one_stream_whether_they_are_synchronised_or_not() {
+    for fsync in [Fsync::Never, Fsync::Always] {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation { size: Some(4096), every: None, keep: None };
+        let place = FileTarget { rotation, fsync, ..dir.path().join("audit.jsonl").into() };
+        let mut stream = Stream::into(dir, Target::File(place), &wish(None));
+        for turn in 0..40 {
+            stream.lines(turn % 3, 1 + turn % 4);
+        }
+        let dir = stream.end();
+        let files: Vec<_> = put_aside(dir.path()).iter().map(|path| read_lines(path)).collect();
+        assert!(files.len() > 4, "{} files", files.len());
+        let report = verify(&files, Wish { complete: true, from_start: true, ..Wish::default() });
+        assert_eq!((report.verdict(), report.notes.len()), (Verdict::Proven, 0), "{report:#?}");
+        for pair in files.windows(2) {
+            let (last, first) = (pair[0].last().unwrap(), pair[1].first().unwrap());
+            let (last, first) = (Checkpoint::parse(last).unwrap(), Checkpoint::parse(first).unwrap());
+            assert_eq!((&*last.reason, &*first.reason), ("rotate", "open"));
+            assert_eq!(first.bytes, last.line.len() as u64, "the range is the last line of the file before");
+        }
+    }
+}
+
+/// A pipe that nobody reads is given up in the middle of a line: what it has got and the file that follows are one stream.
+#[test]
+fn a_line_that_was_torn_by_a_change_of_files_is_covered_by_the_next_checkpoint() {
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let mut reader = File::from(open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap());
+    let mut stream = Stream::begin(dir, &wish(None));
+    let facts = ConnectionFacts::new("c-1", "cache", "10.2.7.9:5".parse().unwrap(), "cn:api", "billing", None);
+    while stream.pens[0].has_room() {
+        stream.pens[0].connection(NOW, &facts, &ConnectionEvent::Alarm { reason: "test" });
+    }
+    stream.ports[0].exchange(stream.pens[0].outlet());
+    let monitor = stream.sink.monitor();
+    until("the pipe counts as unread", || monitor.failing().is_some());
+    fs::remove_file(&path).unwrap();
+    stream.sink.reopen().unwrap();
+    let dir = stream.end();
+    let mut old = Vec::new();
+    match std::io::Read::read_to_end(&mut reader, &mut old) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+    }
+    assert_ne!(old.last(), Some(&b'\n'), "it was torn");
+    let files = [vec![old], read_lines(&dir.path().join("audit.jsonl"))];
+    let report = verify(&files, Wish { complete: true, from_start: true, ..Wish::default() });
+    assert_eq!(report.verdict(), Verdict::Proven, "{report:#?}");
+    let mut shorter = files;
+    shorter[0][0].pop();
+    assert_eq!(verify(&shorter, Wish::default()).verdict(), Verdict::Broken, "the torn line is covered");
+}
+
+#[test]
+fn a_receiver_gets_a_chain_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("receiver");
+    let receiver = std::os::unix::net::UnixListener::bind(&address).unwrap();
+    let read = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        std::io::Read::read_to_end(&mut receiver.accept().unwrap().0, &mut all).unwrap();
+        all
+    });
+    let target = Target::Socket(SocketTarget { address: Address::Unix(address) });
+    let mut stream = Stream::into(dir, target, &wish(None));
+    for turn in 0..20 {
+        stream.lines(turn % 3, 3);
+    }
+    let _dir = stream.end();
+    let report = verify(&[vec![read.join().unwrap()]], Wish { complete: true, from_start: true, ..Wish::default() });
+    assert_eq!((report.verdict(), report.lines - report.checkpoints), (Verdict::Proven, 60), "{report:#?}");
 }
 
 // ---- The program.

@@ -8,15 +8,15 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
-use ravelin::{
-    audit::{
-        encode::ConnectionFacts,
-        event::ConnectionEvent,
-        record::Recorder,
-        sink::{Sink, SinkHandle, SinkPort, Target},
-        target::{FileTarget, Fsync, Rotation},
-    },
-    moment::Moment,
+#[path = "support/pen.rs"]
+#[allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
+mod pen;
+
+use pen::{CAPACITY, end, eventually, is_without_holes, write_each, write_line};
+use ravelin::audit::{
+    record::Recorder,
+    sink::{Sink, Target},
+    target::{FileTarget, Fsync, Rotation},
 };
 use std::{
     fs,
@@ -27,8 +27,6 @@ use std::{
 };
 use tempfile::TempDir;
 
-const CAPACITY: usize = 256 * 1024;
-const NOW: Moment = Moment { mono_us: 0, wall_us: 1_795_209_003_412_345 };
 const SIZE: u64 = 4096;
 
 fn at_size(keep: Option<u32>) -> Rotation {
@@ -37,34 +35,6 @@ fn at_size(keep: Option<u32>) -> Rotation {
 
 fn place(path: &Path, rotation: Rotation) -> FileTarget {
     FileTarget { rotation, ..path.to_path_buf().into() }
-}
-
-fn write_line(pen: &mut Recorder, port: &SinkPort) {
-    let facts = ConnectionFacts::new("c-1", "cache", "10.2.7.9:51022".parse().unwrap(), "cn:api", "billing", None);
-    pen.connection(NOW, &facts, &ConnectionEvent::Alarm { reason: "test" });
-    port.exchange(pen.outlet());
-}
-
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if happened() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never: {what}");
-}
-
-/// Writes lines one by one, each as a block of its own that the sink has taken before the next one comes.
-fn write_each(pen: &mut Recorder, port: &SinkPort, lines: usize) {
-    for _ in 0..lines {
-        write_line(pen, port);
-        eventually("the line is written", || port.written() == pen.outlet().rendered());
-    }
-}
-
-fn end(sink: &SinkHandle) {
-    sink.flush_and_close(Duration::from_secs(30)).unwrap();
 }
 
 /// The files that were put aside, oldest first, and the one that is written to.
@@ -87,10 +57,6 @@ fn sequence(files: &[PathBuf]) -> Vec<u64> {
         lines.map(|line| line["seq"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     files.iter().flat_map(numbers).collect()
-}
-
-fn is_without_holes(sequence: &[u64], lines: u64) -> bool {
-    sequence.iter().copied().eq(1..=lines)
 }
 
 #[test]
@@ -214,7 +180,7 @@ fn a_rotation_that_fails_keeps_the_old_file_and_loses_nothing() {
     write_each(&mut pen, &ports[0], 100);
     assert_eq!(monitor.failing(), None, "commands do not wait for a rotation");
     end(&sink);
-    assert_eq!(files(&path), [path.clone()]);
+    assert_eq!(files(&path), std::slice::from_ref(&path));
     assert!(fs::metadata(&path).unwrap().size() > 2 * SIZE);
     assert!(is_without_holes(&sequence(&[path]), 100));
 }

@@ -28,7 +28,11 @@ mod rfc5424;
 mod rotate;
 mod stream;
 mod syslog;
+pub mod tap;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use super::target::Target;
 pub use port::{Ports, SinkPort};
@@ -40,15 +44,13 @@ use proof::{Checkpoints, Proof};
 use queue::{Shared, lock};
 use std::{
     io,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 use stream::Stream;
 use syslog::Syslog;
+use tap::Tap;
 use writer::Writer;
 
 /// The audit sink. Made by [`Sink::open`].
@@ -103,18 +105,8 @@ impl Sink {
             Target::Stdout | Target::Socket(_) | Target::Syslog(_) => None,
         };
         let proof = checkpoints.map(|wish| Proof::begin(&plan.name, wish, path)).transpose()?;
-        let shared = Arc::new(Shared {
-            name: plan.name.to_string(),
-            on_full: plan.on_full,
-            queue: Mutex::default(),
-            work: Condvar::new(),
-            closed: Condvar::new(),
-            ports: (0..ports).map(|_| queue::PortState::default()).collect(),
-            submitted: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            health: Mutex::default(),
-            proof: proof.as_ref().map(Proof::progress),
-        });
+        let progress = proof.as_ref().map(Proof::progress);
+        let shared = Arc::new(Shared { proof: progress, ..Shared::new(plan, ports) });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output, proof).run())?;
         let ports =
@@ -263,6 +255,12 @@ impl SinkMonitor {
     #[must_use]
     pub fn failing(&self) -> Option<String> {
         lock(&self.shared.health).failing.clone()
+    }
+
+    /// Where its lines can be looked at as they are written.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.shared.tap)
     }
 
     /// Bytes handed over and not yet written.

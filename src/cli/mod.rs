@@ -4,6 +4,7 @@ mod audit;
 mod bans;
 pub mod certs;
 mod check;
+mod conns;
 mod explain;
 mod probe;
 mod run;
@@ -57,6 +58,8 @@ To begin with:
   ravelin check --reference               every key of the configuration
 
 While it runs:
+  ravelin audit tail -f /var/log/ravelin/audit.jsonl     who runs what; `audit stats` sums it up
+  ravelin conns -c ravelin.toml                          who is connected, doing what
   SIGHUP    reload certificates, CRLs, passwords, allowlists and policies: all of them, or none
   SIGTERM   answer what was promised, close, exit 0
 
@@ -89,6 +92,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Read the audit stream: follow it, sum it up, prove it.
     Audit(audit::AuditArgs),
+    /// List who is connected to the running proxy and what they are doing; close one.
+    Conns(conns::ConnsArgs),
     /// List and lift bans of the running proxy.
     Bans(bans::BansArgs),
     /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
@@ -168,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(&args, cli.color),
         Command::Explain(args) => explain::main(&args, cli.color),
         Command::Audit(args) => audit::main(&args, cli.color),
+        Command::Conns(args) => conns::main(&args, cli.color),
         Command::Bans(args) => bans::main(&args, cli.color),
         Command::Scripts(args) => scripts::main(&args),
         Command::Certs(args) => certs::main(args),

@@ -187,10 +187,11 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
             return Err(Refusal::new(full.word(), detail));
         }
     };
-    seat.stand(Standing { peer: peer.clone(), place, grant: None, chain: pipe.peer_chain().to_vec() });
+    let name = house.connection_name();
+    let chain = pipe.peer_chain().to_vec();
+    seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let name = house.connection_name();
     let facts = facts(&name, terms, &peer, &pipe, &house.outlets);
     let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
     let gate = gate::gate(house, door);

@@ -8,7 +8,7 @@ use crate::{
     moment::Moment,
     net::clock::Clock,
     policy::identity::AuthenticatedPeer,
-    session::{MemoryBudget, error::CloseReason},
+    session::{MemoryBudget, activity::Activity, error::CloseReason},
     tls::pipe::{READ_BYTES, Scratch},
 };
 use std::{
@@ -16,6 +16,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll, Waker},
 };
+use tokio::sync::oneshot;
 
 /// Bytes of Redis' replies taken in one read: larger than a 16 KiB reply, or every such reply costs two reads.
 const UPSTREAM_READ_BYTES: usize = 64 * 1024;
@@ -166,10 +167,39 @@ pub struct Control {
     order: Cell<Option<Order>>,
     renewed: RefCell<Option<AuthenticatedPeer>>,
     waiting: Cell<bool>,
+    /// Somebody is there who answers: the connection is at work.
+    answers: Cell<bool>,
+    /// Whom to tell what the connection is doing; looked at only if `asked`.
+    asked: Cell<bool>,
+    asker: RefCell<Option<oneshot::Sender<Activity>>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Control {
+    /// Asks what the connection is doing, and wakes it; `None` while it is not at work yet. Whoever asks at the same time
+    /// is told in the place of whoever asked before.
+    pub(super) fn ask(&self) -> Option<oneshot::Receiver<Activity>> {
+        if !self.answers.get() {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        *self.asker.borrow_mut() = Some(tell);
+        self.asked.set(true);
+        self.wake();
+        Some(told)
+    }
+
+    /// From here on questions are answered.
+    pub(super) fn will_answer(&self) {
+        self.answers.set(true);
+    }
+
+    /// Whom to tell what the connection is doing, once.
+    #[inline]
+    pub(super) fn take_asker(&self) -> Option<oneshot::Sender<Activity>> {
+        if self.asked.replace(false) { self.asker.borrow_mut().take() } else { None }
+    }
+
     /// Leaves an order and wakes the connection. An abort is never softened into a drain.
     pub fn order(&self, order: Order) {
         if !matches!(self.order.get(), Some(Order::Abort(_))) {

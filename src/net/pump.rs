@@ -29,6 +29,7 @@ use crate::{
     moment::Moment,
     session::{
         End, Turn, Wants,
+        activity::Activity,
         error::CloseReason,
         gather::Gather,
         inquiry::{Answer, Ask},
@@ -146,6 +147,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         control: Rc<Control>,
         flush_timeout: Duration,
     ) -> Self {
+        control.will_answer();
         Self {
             wants: machine.wants(),
             machine,
@@ -235,6 +237,11 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
             };
             self.tell(cx, tools, event);
             busy = true;
+        }
+        if let Some(asker) = self.control.take_asker() {
+            let unread = self.down.as_ref().map_or(0, Downstream::pending) as u64;
+            // Whoever asked may have left.
+            let _ = asker.send(Activity { unread, ..self.machine.activity(tools.clock.now()) });
         }
         busy |= self.inquire(cx, tools);
         self.flush(cx);

@@ -1,25 +1,28 @@
 //! The connections of one worker, so that they can be drained, revalidated and counted.
 
 use super::{
+    connection::Arriving,
     desk::{Control, Order},
     permits::{Permit, RolePermit},
+    roster::Row,
     service::House,
 };
 use crate::{
     metrics::WorkerStats,
     moment::Moment,
     policy::{credentials::Grant, identity::AuthenticatedPeer},
-    session::error::CloseReason,
+    session::{activity::Activity, error::CloseReason},
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// One connection in its worker's count, those still in the queue included; the acceptor compares the counts.
 #[derive(Debug)]
@@ -52,6 +55,9 @@ pub(super) struct Seats {
 struct Sitter {
     control: Rc<Control>,
     service: usize,
+    /// Where it comes from, and since when.
+    src: SocketAddr,
+    at: Moment,
     standing: RefCell<Option<Standing>>,
     /// It was told to go, once; a second order would be no news.
     leaving: Cell<bool>,
@@ -60,6 +66,8 @@ struct Sitter {
 /// What a live connection's right to be here rests on.
 #[derive(Debug)]
 pub(super) struct Standing {
+    /// The connection's name in records.
+    pub(super) name: Box<str>,
     pub(super) peer: AuthenticatedPeer,
     /// Its place among the connections of its role, where the role has a cap.
     pub(super) place: Option<RolePermit>,
@@ -80,12 +88,50 @@ pub(super) struct Seat {
 }
 
 impl Seats {
-    pub(super) fn take(self: &Rc<Self>, service: usize, permit: Permit, loaded: Loaded) -> Seat {
+    pub(super) fn take(self: &Rc<Self>, arriving: &Arriving, permit: Permit, loaded: Loaded) -> Seat {
         let id = self.next.replace(self.next.get().wrapping_add(1));
-        let sitter =
-            Rc::new(Sitter { control: Rc::default(), service, standing: RefCell::default(), leaving: Cell::default() });
+        let sitter = Rc::new(Sitter {
+            control: Rc::default(),
+            service: arriving.service,
+            src: arriving.admitted.src(),
+            at: arriving.at,
+            standing: RefCell::default(),
+            leaving: Cell::default(),
+        });
         self.taken.borrow_mut().insert(id, Rc::clone(&sitter));
         Seat { seats: Rc::clone(self), id, sitter, _permit: permit, _loaded: loaded }
+    }
+
+    /// All connections: whose each is, and who will tell what it is doing.
+    pub(super) fn roll(&self, house: &House, now: Moment) -> Vec<(Row, Option<oneshot::Receiver<Activity>>)> {
+        let row = |sitter: &Rc<Sitter>| {
+            let standing = sitter.standing.borrow();
+            let standing = standing.as_ref();
+            let service = house.services.get(sitter.service).map_or("", |service| &service.name);
+            let row = Row {
+                conn: standing.map(|standing| standing.name.clone()),
+                service: service.into(),
+                src: sitter.src,
+                identity: standing.map(|standing| standing.peer.identity().display_name().into()),
+                role: standing.map(|standing| standing.peer.role().name.as_str().into()),
+                since_us: sitter.at.wall_us,
+                age_us: now.since(sitter.at),
+                activity: None,
+            };
+            (row, sitter.control.ask())
+        };
+        self.taken.borrow().values().map(row).collect()
+    }
+
+    /// An order to one connection, by its name in records; false if there is none of that name.
+    pub(super) fn order_one(&self, name: &str, order: Order) -> bool {
+        let taken = self.taken.borrow();
+        let is =
+            |sitter: &&Rc<Sitter>| sitter.standing.borrow().as_ref().is_some_and(|standing| &*standing.name == name);
+        let Some(sitter) = taken.values().find(is) else { return false };
+        sitter.leaving.set(true);
+        sitter.control.order(order);
+        true
     }
 
     pub(super) fn len(&self) -> usize {

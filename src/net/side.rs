@@ -2,9 +2,11 @@
 //! real session, and in memory with a scripted one.
 
 use crate::{
+    moment::Moment,
     policy::identity::AuthenticatedPeer,
     session::{
         Turn, Wants,
+        activity::Activity,
         error::CloseReason,
         gather::Gather,
         inquiry::{Answer, Ask},
@@ -44,6 +46,10 @@ pub trait Machine {
     fn abort(&mut self, reason: CloseReason, turn: &mut Turn<'_>);
     /// What is waited for.
     fn wants(&self) -> Wants;
+    /// What it is doing now, for an operator who asks.
+    fn activity(&self, _now: Moment) -> Activity {
+        Activity::default()
+    }
     /// Gives back memory that is of no use at rest; false if it is not at rest.
     fn rest(&mut self) -> bool;
     /// Whether the client's end, once it is known, ends the session at once, so that the bytes before it need not be
@@ -98,6 +104,10 @@ impl Machine for Session {
     #[inline]
     fn wants(&self) -> Wants {
         Self::wants(self)
+    }
+
+    fn activity(&self, now: Moment) -> Activity {
+        Self::activity(self, now)
     }
 
     fn rest(&mut self) -> bool {

@@ -1,15 +1,17 @@
 //! One worker: a thread, a single-threaded runtime, a desk, and the connections at it.
 //!
-//! Besides one task per connection a worker runs four of its own:
+//! Besides one task per connection a worker runs five of its own:
 //!
 //! * the *porter* seats arrivals, passes on phases, and looks for expired certificates;
 //! * the *flusher* hands the pen's block to the sink when all connections that were ready have had their turn;
 //! * the *watcher* sleeps until a connection waits for the sink, and wakes it when the sink has written more;
-//! * the *clerk* answers scrapes with a copy of the counters.
+//! * the *clerk* answers scrapes with a copy of the counters;
+//! * the *registrar* answers what an operator asks about connections.
 
 use super::{
     connection::{self, Arrival, Arriving},
     desk::{Desk, Order, Tools},
+    roster::{self, Question},
     seats::Seats,
     service::House,
 };
@@ -56,6 +58,8 @@ pub struct Plan {
     pub ports: Ports,
     /// Its counters and its number of connections, for everybody to see.
     pub stats: Arc<WorkerStats>,
+    /// What is asked about its connections.
+    pub questions: mpsc::Receiver<Question>,
     /// What it is to do.
     pub phase: watch::Receiver<Phase>,
     /// Told when the thread ends, however it ends.
@@ -108,7 +112,10 @@ fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
         tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(watch_sinks(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&plan.stats)));
-        porter(plan.house, Rc::clone(&desk), arrivals, plan.phase).await
+        let seats = Rc::new(Seats::default());
+        let (house, questions) = (Arc::clone(&plan.house), plan.questions);
+        tokio::task::spawn_local(roster::answer(house, Rc::clone(&desk), Rc::clone(&seats), questions));
+        porter(plan.house, Rc::clone(&desk), seats, arrivals, plan.phase).await
     });
     // The last lines of the last connections.
     ports.exchange(&mut desk.tools().recorder);
@@ -119,10 +126,10 @@ fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
 async fn porter(
     house: Arc<House>,
     desk: Rc<Desk>,
+    seats: Rc<Seats>,
     mut arrivals: mpsc::Receiver<Arrival>,
     mut phase: watch::Receiver<Phase>,
 ) -> usize {
-    let seats = Rc::new(Seats::default());
     let mut expiry = tokio::time::interval(EXPIRY_EVERY);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut open, mut told) = (true, true);
@@ -157,8 +164,8 @@ async fn porter(
 
 fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival) {
     let Arrival { socket, admitted, permit, loaded, service, listener, at } = arrival;
-    let seat = seats.take(service, permit, loaded);
     let arriving = Arriving { socket, admitted, service, listener, at };
+    let seat = seats.take(&arriving, permit, loaded);
     tokio::task::spawn_local(connection::serve(Arc::clone(house), Rc::clone(desk), seat, arriving));
 }
 

@@ -1,7 +1,7 @@
 //! The start: read and check, bind, start threads; in this order, so that whatever fails leaves nothing half done.
 
 use crate::{
-    admin::{self, AdminState, BanAnswer, BanOrder},
+    admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach, socket::SocketFile},
     audit::{
         outlet::OnFull,
         sink::{Ports, SinkMonitor, Sinks},
@@ -13,6 +13,7 @@ use crate::{
         gate::BanBook,
         listener::{self, Door},
         permits::Permits,
+        roster::{Question, Roster},
         service::{House, Live, Service},
         socket,
         worker::{self, Phase, Worker},
@@ -28,6 +29,7 @@ use rustls::pki_types::UnixTime;
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -66,6 +68,14 @@ pub enum StartError {
         /// As the system says.
         error: io::Error,
     },
+    /// The admin socket cannot be made.
+    #[error("the admin socket {path} cannot be made: {error}")]
+    AdminSocket {
+        /// Where.
+        path: String,
+        /// What is there, or as the system says.
+        error: io::Error,
+    },
     /// No thread, no runtime, no signal handler.
     #[error("the process cannot be set up: {0}")]
     System(#[from] io::Error),
@@ -80,7 +90,9 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Tls { .. } => ExitCode::from(3),
-            Self::Sink { .. } | Self::Bind { .. } | Self::System(_) | Self::Metrics(_) => ExitCode::FAILURE,
+            Self::Sink { .. } | Self::Bind { .. } | Self::AdminSocket { .. } | Self::System(_) | Self::Metrics(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -90,10 +102,16 @@ pub(super) struct Prepared {
     pub(super) settings: Settings,
     pub(super) house: Arc<House>,
     pub(super) doors: Vec<Door>,
-    pub(super) admin: Option<std::net::TcpListener>,
+    pub(super) admin: AdminDoors,
     pub(super) sinks: Sinks,
     /// One for each pen.
     pub(super) ports: Vec<Ports>,
+}
+
+/// Where the admin side listens.
+pub(super) struct AdminDoors {
+    pub(super) address: Option<std::net::TcpListener>,
+    pub(super) socket: Option<(SocketFile, std::os::unix::net::UnixListener)>,
 }
 
 pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
@@ -131,6 +149,14 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         Some(address) => Some(bind(address, 128, || "the admin endpoint".to_owned())?),
         None => None,
     };
+    let socket = match settings.admin.as_ref().and_then(|admin| admin.socket.as_ref()) {
+        Some(socket) => Some(SocketFile::listen(socket).map_err(|error| {
+            let path = socket.path.display().to_string();
+            StartError::AdminSocket { path, error }
+        })?),
+        None => None,
+    };
+    let admin = AdminDoors { address: admin, socket };
     let permits = Permits::new(settings.limits.max_connections);
     let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
@@ -168,6 +194,7 @@ pub(super) fn start_threads(
     doors: Vec<Door>,
     ports: Vec<Ports>,
     stats: &[Arc<WorkerStats>],
+    questions: Vec<mpsc::Receiver<Question>>,
 ) -> Result<Threads, StartError> {
     let (phase, told) = watch::channel(Phase::Serve(0));
     let (end, ended) = mpsc::channel(ports.len().max(1));
@@ -175,7 +202,7 @@ pub(super) fn start_threads(
     let count = settings.limits.workers.count();
     let mut ports = ports.into_iter().zip(stats.iter().cloned());
     let (mut workers, mut entrances) = (Vec::new(), Vec::new());
-    for (index, (ports, stats)) in (0..count.get()).zip(ports.by_ref()) {
+    for ((index, questions), (ports, stats)) in (0..count.get()).zip(questions).zip(ports.by_ref()) {
         let plan = worker::Plan {
             index,
             house: Arc::clone(house),
@@ -183,6 +210,7 @@ pub(super) fn start_threads(
             memory_max: settings.limits.memory / u64::from(count.get()),
             ports,
             stats,
+            questions,
             phase: told.clone(),
             ended: end.clone(),
         };
@@ -227,18 +255,25 @@ fn answer_about_bans(book: &BanBook, clock: Clock, order: &BanOrder<'_>) -> BanA
     }
 }
 
+/// Serves the admin side on a thread of its own. The file is to be kept for as long as the socket is to be found.
 pub(super) fn start_admin(
-    listener: std::net::TcpListener,
+    doors: AdminDoors,
     metrics: Arc<Metrics>,
     house: &Arc<House>,
     monitors: &[SinkMonitor],
     draining: &Arc<AtomicBool>,
-) -> Result<(), StartError> {
-    let address = listener.local_addr()?;
+    roster: Roster,
+) -> Result<Option<SocketFile>, StartError> {
+    let AdminDoors { address, socket } = doors;
+    if address.is_none() && socket.is_none() {
+        return Ok(None);
+    }
+    let reach = Reach { roster, taps: monitors.iter().map(SinkMonitor::tap).collect() };
     let (draining, monitors, house) = (Arc::clone(draining), monitors.to_vec(), Arc::clone(house));
     let (book, clock) = (Arc::clone(&house), house.clock);
     let state = AdminState::new(metrics)
         .with_bans(move |order| answer_about_bans(&book.bans, clock, order))
+        .with_operators(reach)
         .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
         .require("audit", move || {
             // What drops instead of waiting stops nobody.
@@ -251,15 +286,36 @@ pub(super) fn start_admin(
             let lost = house.services.iter().find(|service| !service.reachable.load(Ordering::Relaxed));
             lost.map_or(Ok(()), |service| Err(format!("the Redis of service {} cannot be reached", service.name)))
         });
+    if let Some(listener) = &address {
+        tracing::info!("admin endpoint on {}", listener.local_addr()?);
+    }
+    let (file, socket) = socket.unzip();
+    if let Some(at) = socket.as_ref().and_then(|socket| socket.local_addr().ok()?.as_pathname().map(Path::to_owned)) {
+        tracing::info!("admin socket at {}", at.display());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".into()).spawn(move || {
+        let state = Arc::new(state);
         runtime.block_on(async {
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => admin::serve(listener, state).await,
-                Err(error) => tracing::error!(%error, "the admin endpoint cannot be served"),
+            let address = address.map(tokio::net::TcpListener::from_std).transpose();
+            let socket = socket.map(tokio::net::UnixListener::from_std).transpose();
+            match (address, socket) {
+                (Ok(address), Ok(socket)) => {
+                    let at_address = async {
+                        if let Some(listener) = address {
+                            admin::serve(listener, Arc::clone(&state)).await;
+                        }
+                    };
+                    let at_socket = async {
+                        if let Some(listener) = socket {
+                            admin::serve_operators(listener, Arc::clone(&state)).await;
+                        }
+                    };
+                    tokio::join!(at_address, at_socket);
+                }
+                (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "the admin endpoint cannot be served"),
             }
         });
     })?;
-    tracing::info!("admin endpoint on {address}");
-    Ok(())
+    Ok(file)
 }

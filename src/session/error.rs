@@ -1,5 +1,23 @@
 //! Why a connection ends.
 
+use std::fmt;
+
+/// Who closed a connection, as the kernel says of the other end of the admin socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Operator {
+    /// The user's number.
+    pub uid: u32,
+    /// The process, if it can be told.
+    pub pid: Option<i32>,
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user id {}", self.uid)?;
+        self.pid.map_or(Ok(()), |pid| write!(f, ", process {pid}"))
+    }
+}
+
 /// Why a connection ends; [`CloseReason::word`] is what records and metrics write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
@@ -31,6 +49,8 @@ pub enum CloseReason {
     Revoked,
     /// Too many passwords were wrong.
     Banned,
+    /// An operator closed it, over the admin socket.
+    Operator(Operator),
     /// A bug of ours, contained to this connection.
     Internal,
 }
@@ -54,7 +74,14 @@ impl CloseReason {
             Self::Drain => "drain",
             Self::Revoked => "revoked",
             Self::Banned => "banned",
+            Self::Operator(_) => "operator",
             Self::Internal => "internal",
         }
+    }
+
+    /// What the word leaves out, for the record.
+    #[must_use]
+    pub fn detail(self) -> String {
+        if let Self::Operator(operator) = self { format!("closed by {operator}") } else { String::new() }
     }
 }

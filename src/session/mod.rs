@@ -8,11 +8,15 @@
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
 //!   Redis did not open or end as planned.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
+//! * [`activity`]: what a connection is doing now, for an operator who asks.
 //! * [`trial`]: what would become of one command, for `ravelin explain`.
 //! * `tests` are dialogues in virtual time; `properties` runs random commands in random pieces against a model Redis.
 
 mod accept;
 mod access;
+pub mod activity;
+#[cfg(test)]
+mod activity_tests;
 mod answer;
 mod effects;
 pub mod error;

@@ -309,7 +309,7 @@ impl Script {
         self.drain_for(CloseReason::Revoked)
     }
 
-    fn drain_for(&mut self, reason: CloseReason) -> &mut Self {
+    pub(super) fn drain_for(&mut self, reason: CloseReason) -> &mut Self {
         self.call(&[], |session, _, turn, up, down| {
             session.drain(reason, turn, up, down);
             0

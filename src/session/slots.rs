@@ -158,6 +158,8 @@ pub(super) struct Queue {
     /// Slots that have gone since the beginning, and how many there had been when the newest of [`Kind::Local`] was added.
     gone: u64,
     newest_local: u64,
+    /// The row of the slot that was added last, as slots have it.
+    last: Option<u16>,
 }
 
 impl Queue {
@@ -191,7 +193,13 @@ impl Queue {
         if matches!(slot.kind, Kind::Local(_)) {
             self.newest_local = self.gone.saturating_add(self.slots.len() as u64).saturating_add(1);
         }
+        self.last = Some(slot.command);
         self.slots.push_back(slot);
+    }
+
+    /// The command of the slot that was added last, whether it is gone or not; none of the catalog's where it has no row.
+    pub(super) fn last(&self) -> Option<Option<CommandId>> {
+        self.last.map(|row| (row != UNKNOWN).then_some(CommandId(row)))
     }
 
     /// Whether any slot's command may wait for long in Redis.

@@ -316,7 +316,7 @@ impl Core {
         }
         self.phase = Phase::Closing;
         self.close = reason;
-        self.close_detail = detail.to_owned();
+        self.close_detail = if detail.is_empty() { reason.detail() } else { detail.to_owned() };
         self.down = down;
         self.up = End::Abort;
         self.begun = None;
@@ -400,7 +400,9 @@ impl Core {
             self.settle_empty(down);
         }
         if self.phase == Phase::Open
-            && self.winding_down.is_some_and(|reason| matches!(reason, CloseReason::Drain | CloseReason::Revoked))
+            && self.winding_down.is_some_and(|reason| {
+                matches!(reason, CloseReason::Drain | CloseReason::Revoked | CloseReason::Operator(_))
+            })
             && self.waits_upstream()
         {
             let reason = self.winding_down.unwrap_or(CloseReason::Drain);
@@ -411,10 +413,11 @@ impl Core {
         {
             self.finish(reason, "", End::Flush);
         }
-        if self.phase == Phase::Closing {
-            self.record_rest(turn, false);
-        } else {
-            self.charge(turn);
+        match self.phase {
+            Phase::Closing => self.record_rest(turn, false),
+            // What it had taken was given back for good: nobody calls when its sides have gone.
+            Phase::Done => {}
+            Phase::Connecting | Phase::Greeting | Phase::Open => self.charge(turn),
         }
     }
 

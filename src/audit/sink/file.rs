@@ -4,11 +4,11 @@ use super::rotate::Rotator;
 use crate::audit::target::{FileTarget, Fsync};
 use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd},
-        unix::fs::{FileExt as _, OpenOptionsExt as _},
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -21,12 +21,17 @@ pub(super) struct LogFile {
     size: u64,
     /// Neither pipe nor device: it has a size, a disk and a place of its own.
     regular: bool,
+    /// Its path, and the mode of a new one.
+    place: Option<(PathBuf, u32)>,
     fsync: Fsync,
     /// Since when something in it has not been synchronised, for [`Fsync::Within`].
     unsynced: Option<Instant>,
     /// The last synchronising failed, and the log has said so.
     sync_failing: bool,
     rotator: Option<Rotator>,
+    /// A disk that is broken as long as it says so.
+    #[cfg(test)]
+    pub(super) broken: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl LogFile {
@@ -36,17 +41,28 @@ impl LogFile {
             file,
             size: 0,
             regular: false,
+            place: target.map(|target| (target.path.clone(), target.mode)),
             fsync: target.map_or(Fsync::Never, |target| target.fsync),
             unsynced: None,
             sync_failing: false,
             rotator: target.and_then(Rotator::new),
+            #[cfg(test)]
+            broken: std::sync::Arc::default(),
         };
         log.look();
         log
     }
 
-    /// The same place, another file.
+    /// The same place, another file: one that was opened there, by somebody who did not know that this one was about to be
+    /// put aside. If it was that one, what is at the place now is meant.
     pub(super) fn go_over(&mut self, file: File) {
+        self.begin(match &self.place {
+            Some((path, mode)) if !is_at(&file, path) => open(path, *mode).unwrap_or(file),
+            _ => file,
+        });
+    }
+
+    fn begin(&mut self, file: File) {
         self.file = file;
         self.unsynced = None;
         self.look();
@@ -96,6 +112,10 @@ impl LogFile {
 
     /// Writes it to its disk. Pipes and terminals have none; that is no loss.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         match self.file.sync_data() {
             Err(error) if error.kind() != ErrorKind::InvalidInput => Err(error),
             _ => {
@@ -199,9 +219,15 @@ impl LogFile {
             rotator.sync_folder();
         }
         rotator.discard();
-        self.go_over(file);
+        self.begin(file);
         Some(aside)
     }
+}
+
+/// Whether the file is the one at the path.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let there = fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
+    there.is_some() && there == file.metadata().ok().map(|ours| (ours.dev(), ours.ino()))
 }
 
 /// Opens a file to append to it, and makes it if it is not there. Pipes are opened without blocking, so that the thread

@@ -16,7 +16,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -130,13 +130,8 @@ impl Rotator {
     }
 
     fn try_swap(&mut self, current: &File, next: File) -> io::Result<(File, PathBuf)> {
-        let ours = current.metadata()?;
         // Somebody else may have moved it; then what is there now is not ours to move.
-        let there = fs::metadata(&self.path).ok();
-        let aside = match there.filter(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-            Some(_) => Some(self.put_aside()?),
-            None => None,
-        };
+        let aside = if super::file::is_at(current, &self.path) { Some(self.put_aside()?) } else { None };
         let file = match rename_new(&self.hidden(), &self.path) {
             Ok(()) => next,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -187,3 +187,36 @@ impl Framed {
 fn hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::{fd::OwnedFd, unix::net::UnixDatagram};
+
+    #[test]
+    fn a_message_that_the_socket_finds_too_long_is_shortened_and_sent() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let socket = Socket::from(OwnedFd::from(ours));
+        // The least that Linux allows: less than a message of this size takes.
+        socket.set_send_buffer_size(1).unwrap();
+        let mut framer = Framer::new(16, "h", 1, 32 * 1024);
+        let line = format!(
+            "{{\"v\":1,\"w\":0,\"seq\":7,\"ts\":\"2026-11-20T21:10:03.412345Z\",\"event\":\"command\",\"keys\":[\"{}\"],\"verdict\":\"allow\"}}\n",
+            "k".repeat(15_000)
+        );
+        let mut attempts = 0;
+        let gone = loop {
+            attempts += 1;
+            match send(&socket, &mut framer, line.as_bytes()) {
+                Ok(gone) => break gone,
+                Err(error) => assert!(error.kind() == ErrorKind::Interrupted && attempts < 10, "{error}"),
+            }
+        };
+        assert_eq!(gone, line.len());
+        assert!(attempts > 1 && framer.max < 32 * 1024);
+        let mut space = [0; 65536];
+        let length = theirs.recv(&mut space).unwrap();
+        let text = String::from_utf8_lossy(&space[..length]);
+        assert!(length <= framer.max && text.ends_with("\"verdict\":\"allow\",\"message_cut\":[\"keys\"]}"), "{text}");
+    }
+}

@@ -111,6 +111,7 @@ impl Writer {
                 if let Some(Err(error)) = self.output.file().map(|file| file.sync()) {
                     tracing::error!(%error, "the audit file could not be synchronised to its disk");
                 }
+                self.shared.tap.end();
                 lock(&self.shared.queue).closed = true;
                 self.shared.closed.notify_all();
                 return;
@@ -333,6 +334,9 @@ impl Writer {
         }
         self.recovered();
         self.count(&mut at, &mut uncounted);
+        self.shared.tap.show(&self.own);
+        self.shared.tap.show(&self.checkpoint);
+        self.shared.tap.show(lines);
         self.own.clear();
         self.checkpoint.clear();
         for run in runs {

@@ -104,6 +104,8 @@ fn what(record: &Map<String, Value>) -> (&str, Paint) {
         "client_auth" if text("verdict") == Some("deny") => ("auth", Paint::Bad),
         "client_auth" => ("auth", Paint::Good),
         "gap" => ("gap", Paint::Bad),
+        "notice" => ("notice", Paint::Warn),
+        "checkpoint" => ("checkpoint", Paint::Dim),
         "alarm" => ("alarm", Paint::Bad),
         "refused" => ("refused", Paint::Bad),
         "begin" => ("begin", Paint::Warn),

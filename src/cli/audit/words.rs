@@ -42,7 +42,7 @@ impl<'r> Told<'r> {
     /// `SET user:17`.
     fn subject(self) -> String {
         let mut out = self.command();
-        match self.0.get("keys") {
+        match self.0.get("keys").or_else(|| self.0.get("keys_hmac")) {
             Some(Value::Array(keys)) => {
                 for key in keys.iter().take(KEYS_MAX) {
                     let _ = write!(out, " {}", self::key(key));
@@ -55,6 +55,16 @@ impl<'r> Told<'r> {
             // They cannot be told, which is not the same as that there are none.
             Some(Value::Null) => out.push_str(" (keys unknown)"),
             _ => {}
+        }
+        // With the values, which have the keys among them.
+        if let Some(Value::Array(words)) = self.0.get("args") {
+            out = self.command();
+            for word in words.iter().take(2 * KEYS_MAX) {
+                let _ = write!(out, " {}", if word.is_null() { "(secret)".to_owned() } else { self::key(word) });
+            }
+            if words.len() > 2 * KEYS_MAX || self.0.contains_key("args_cut") {
+                out.push_str(" …");
+            }
         }
         out
     }
@@ -83,7 +93,7 @@ fn key(key: &Value) -> String {
         other => {
             let field = |name: &str| other.get(name).and_then(Value::as_str).map(front);
             let cut = if other.get("cut").is_some() { "…" } else { "" };
-            match (field("text"), field("b64")) {
+            match (field("text").or_else(|| field("hmac")), field("b64")) {
                 (Some(text), _) => format!("{text}{cut}"),
                 (None, Some(base64)) => format!("base64:{base64}{cut}"),
                 (None, None) => "?".to_owned(),
@@ -158,6 +168,21 @@ pub(super) fn of(record: &Map<String, Value>) -> String {
         "accept_error" => format!("{} at {}", told.reason(), told.text("listener")),
         "sink_recovered" => format!("output {} is written again, after: {}", told.text("output"), told.text("reason")),
         "gap" => gap(told),
+        "notice" => {
+            let (notice, amount, us) = (told.text("notice"), told.number("amount"), time(told.number("us")));
+            match notice {
+                "denial_burst" => format!("{} commands were denied in {us}", count(amount)),
+                "bulk_read" => format!("{} were read in {us}", bytes(amount)),
+                _ => format!("{notice}: {amount} in {us}"),
+            }
+        }
+        "checkpoint" => format!(
+            "number {} of chain {}, output {}: {}",
+            told.number("n"),
+            told.text("chain"),
+            told.text("output"),
+            told.text("reason")
+        ),
         "upstream_failed" | "alarm" => told.reason(),
         _ => others(record),
     }
@@ -170,6 +195,10 @@ fn command(told: Told<'_>) -> String {
         let _ = write!(out, " by {rule}");
     } else if !reply.is_empty() {
         let _ = write!(out, " → {reply}");
+    }
+    let notable = told.names("notable");
+    if !notable.is_empty() {
+        let _ = write!(out, " ({})", notable.replace('_', " "));
     }
     if !shadow.is_empty() {
         let _ = write!(out, " (would be denied by {shadow})");
@@ -281,6 +310,26 @@ mod tests {
             (
                 json!({"event": "gap", "stream": "live", "output": "file", "dropped": 12}),
                 "12 lines of output file are not here: they came faster than they were read",
+            ),
+            (
+                json!({"event": "begin", "cmd": "DEL", "keys_hmac": ["00ff", {"hmac": "11ee", "cut": true}]}),
+                "DEL 00ff 11ee… goes up",
+            ),
+            (
+                json!({"event": "notice", "notice": "denial_burst", "amount": 50, "us": 10_000_000}),
+                "50 commands were denied in 10s",
+            ),
+            (
+                json!({"event": "notice", "notice": "bulk_read", "amount": 1 << 30, "us": 60_000_000}),
+                "1 GiB were read in 1m0s",
+            ),
+            (
+                json!({"event": "checkpoint", "n": 3, "chain": "ab", "output": "file", "reason": "interval"}),
+                "number 3 of chain ab, output file: interval",
+            ),
+            (
+                json!({"event": "command", "cmd": "SET", "keys": ["k"], "args": ["k", "v", null], "notable": ["slow", "first_seen"]}),
+                "SET k v (secret) (slow first seen)  0 B in, 0 B out",
             ),
             (json!({"event": "upstream_failed", "reason": "connect", "detail": "refused"}), "connect: refused"),
             (json!({"event": "alarm", "reason": "noauth"}), "noauth"),
