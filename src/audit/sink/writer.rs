@@ -95,7 +95,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         self.begin_file();
-        self.write(&[], &[]);
+        self.write_checkpoint();
         loop {
             let (next, last) = self.take(&mut batch);
             self.append(&batch);
@@ -104,7 +104,7 @@ impl Writer {
                 self.end_file(&Reason::Reopen);
                 self.output.go_over(next);
                 self.begin_file();
-                self.write(&[], &[]);
+                self.write_checkpoint();
             }
             if last {
                 self.end_file(&Reason::Stop);
@@ -175,7 +175,7 @@ impl Writer {
         }
         if self.proof.as_ref().is_some_and(|proof| proof.due_in() == Some(Duration::ZERO)) {
             self.due = Some(Reason::Interval);
-            self.write(&[], &[]);
+            self.write_checkpoint();
         }
         if let Some(file) = self.output.file() {
             file.sync_due(false);
@@ -214,7 +214,7 @@ impl Writer {
         tracing::debug!(output = %self.shared.name, marks = ?self.marks, "an audit file ends");
         while self.proof.is_some() {
             self.due = Some(reason.clone());
-            self.write(&[], &[]);
+            self.write_checkpoint();
             // Once, unless the file was changed meanwhile: then the new one ends as well.
             if self.proof.as_ref().is_none_or(|proof| proof.last() == Some(reason)) {
                 break;
@@ -222,6 +222,13 @@ impl Writer {
         }
         if let Some(file) = self.output.file() {
             file.sync_due(true);
+        }
+    }
+
+    /// Writes the checkpoint that is due, without waiting for lines.
+    fn write_checkpoint(&mut self) {
+        if self.due.is_some() {
+            self.write(&[], &[]);
         }
     }
 
