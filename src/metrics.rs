@@ -96,7 +96,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 28] = [
+pub const FAMILIES: [Family; 30] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -154,6 +154,13 @@ pub const FAMILIES: [Family; 28] = [
     ("audit_written_bytes_total", COUNTER, &["output"], "Bytes written to the output."),
     ("audit_queue_bytes", GAUGE, &["output"], "Bytes handed to the output and not yet written."),
     ("audit_failing", GAUGE, &["output"], "Whether the output cannot be written now."),
+    (
+        "audit_checkpoint",
+        GAUGE,
+        &["output"],
+        "Number of the last checkpoint in the output's chain; 0 before the first.",
+    ),
+    ("audit_checkpoint_seconds", GAUGE, &["output"], "When it was written, in seconds since 1970."),
     ("start_time_seconds", GAUGE, &[], "When the process started, in seconds since the epoch."),
 ];
 

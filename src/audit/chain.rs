@@ -12,6 +12,7 @@
 //! Pure: bytes, marks and the time are handed in. Tests: `audit::chain_tests`; the reading side is [`super::verify`].
 
 use super::{
+    counters::Mark,
     encode::{LABEL_MAX, MAX_LINE},
     json::{all_plain, base64, number, number_field, text_field},
     keys::{DIGEST, Hash, SIGNATURE, SignKey, hex},
@@ -32,17 +33,6 @@ const PENS_MAX: usize = 12 * 1024;
 /// The name of a chain: random, so that no two are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainId(pub [u8; 8]);
-
-/// Where a pen stands: how far its numbers have come, and how many of them are not in this output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// The number up to which all has been judged: written here, filtered or dropped.
-    pub seq: u64,
-    /// How many of them were filtered or not drawn by the sample.
-    pub filtered: u64,
-    /// How many were dropped.
-    pub dropped: u64,
-}
 
 /// Why a checkpoint stands where it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +87,7 @@ impl Reason {
 }
 
 /// The writing side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     output: Box<str>,
     id: String,
@@ -243,7 +233,7 @@ impl Chain {
             out.extend_from_slice(if first { b"{\"w\":" } else { b",{\"w\":" });
             first = false;
             number(out, *w);
-            number_field(out, "seq", mark.seq);
+            number_field(out, "seq", mark.last_seq);
             number_field(out, "filtered", mark.filtered);
             number_field(out, "dropped", mark.dropped);
             out.push(b'}');
@@ -324,7 +314,7 @@ pub struct Checkpoint {
 pub struct Told {
     /// The pen.
     pub w: u16,
-    /// As [`Mark::seq`].
+    /// As [`Mark::last_seq`].
     pub seq: u64,
     /// As [`Mark::filtered`].
     pub filtered: u64,

@@ -1,7 +1,8 @@
 //! What a checkpoint's line says, byte for byte, and what may be said of it afterwards.
 
 use super::{
-    chain::{Chain, ChainId, Checkpoint, FRONT, Mark, Reason, Told, Unproven},
+    chain::{Chain, ChainId, Checkpoint, FRONT, Reason, Told, Unproven},
+    counters::Mark,
     encode::MAX_LINE,
     keys::{Hash, SignKey},
 };
@@ -53,8 +54,8 @@ fn a_checkpoint_reads_as_the_documentation_says() {
 
     chain.append(b"one\ntwo\nthr");
     chain.append(b"ee\n");
-    chain.mark(0, Mark { seq: 5, filtered: 2, dropped: 1 });
-    chain.mark(3, Mark { seq: 7, filtered: 0, dropped: 0 });
+    chain.mark(0, Mark { lines: 0, last_seq: 5, filtered: 2, dropped: 1 });
+    chain.mark(3, Mark { lines: 0, last_seq: 7, filtered: 0, dropped: 0 });
     let second = seal(&mut chain, &Reason::Interval);
     let bytes = first.len() + 14;
     let tail = format!(
@@ -65,8 +66,8 @@ fn a_checkpoint_reads_as_the_documentation_says() {
     assert!(text(&second).contains(&Hash::of(&range).hex()));
 
     // What has been told is not told again, and what has moved is.
-    chain.mark(0, Mark { seq: 5, filtered: 2, dropped: 1 });
-    chain.mark(3, Mark { seq: 8, filtered: 0, dropped: 0 });
+    chain.mark(0, Mark { lines: 0, last_seq: 5, filtered: 2, dropped: 1 });
+    chain.mark(3, Mark { lines: 0, last_seq: 8, filtered: 0, dropped: 0 });
     let third = Checkpoint::parse(&seal(&mut chain, &Reason::Stop)).unwrap();
     assert_eq!(third.pens.unwrap(), [Told { w: 3, seq: 8, filtered: 0, dropped: 0 }]);
 }
@@ -114,7 +115,10 @@ fn more_pens_than_fit_are_told_in_turn() {
     for round in 0..4 {
         // All of them move all the time, so none may push the others out.
         for w in 0..300 {
-            chain.mark(w, Mark { seq: u64::MAX - 10 + round, filtered: u64::MAX / 2, dropped: u64::MAX / 2 });
+            chain.mark(
+                w,
+                Mark { lines: 0, last_seq: u64::MAX - 10 + round, filtered: u64::MAX / 2, dropped: u64::MAX / 2 },
+            );
         }
         let line = seal(&mut chain, &Reason::Interval);
         assert!(line.len() < MAX_LINE, "{}", line.len());
@@ -131,7 +135,7 @@ fn all() -> Vec<Vec<u8>> {
     let mut chain = chain(Some(key));
     let head = Checkpoint::parse(&seal(&mut chain, &START)).unwrap();
     let after = Some((Box::new(head), "the file is gone"));
-    (0..300).for_each(|w| chain.mark(w, Mark { seq: u64::MAX, filtered: u64::MAX, dropped: u64::MAX }));
+    (0..300).for_each(|w| chain.mark(w, Mark { lines: 0, last_seq: u64::MAX, filtered: u64::MAX, dropped: u64::MAX }));
     [
         Reason::Start { before: Some(17), after },
         Reason::Resume(Unproven { bytes: 9, lines: 1, torn: true }),

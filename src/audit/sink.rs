@@ -29,6 +29,7 @@ mod clock;
 mod file;
 mod output;
 mod port;
+pub mod proof;
 mod queue;
 mod rfc5424;
 mod rotate;
@@ -46,6 +47,7 @@ pub use port::{Ports, SinkPort};
 use super::outlet::{OnFull, Plan};
 use file::LogFile;
 use output::Output;
+use proof::{Checkpoints, Proof};
 use queue::{Shared, lock};
 use std::{
     io,
@@ -91,14 +93,29 @@ impl Sink {
     /// The file cannot be opened for appending, is a pipe that nobody reads, or the thread cannot be started: all of
     /// them reasons not to start.
     pub fn open(target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
-        Self::open_as(&Plan::default(), target, ports)
+        Self::open_as(&Plan::default(), target, None, ports)
     }
 
-    fn open_as(plan: &Plan, target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
+    /// The same for an output of this plan, with checkpoints. Ports are numbered as the pens are.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or what the file holds already cannot be read, so that its chain cannot be taken up.
+    pub fn open_as(
+        plan: &Plan,
+        target: Target,
+        checkpoints: Option<&Checkpoints>,
+        ports: usize,
+    ) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
         let output = open(&target)?;
-        let shared = Arc::new(Shared::new(plan, ports));
+        let path = match &target {
+            Target::File(place) => Some(place.path.as_path()),
+            Target::Stdout | Target::Socket(_) | Target::Syslog(_) => None,
+        };
+        let proof = checkpoints.map(|wish| Proof::begin(&plan.name, wish, path)).transpose()?;
+        let progress = proof.as_ref().map(Proof::progress);
+        let shared = Arc::new(Shared { proof: progress, ..Shared::new(plan, ports) });
         let theirs = Arc::clone(&shared);
-        thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output).run())?;
+        thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output, proof).run())?;
         let ports =
             (0..ports).map(|index| SinkPort { shared: Arc::clone(&shared), index, spent: Mutex::default() }).collect();
         Ok((SinkHandle { shared, target }, ports))
@@ -125,13 +142,13 @@ impl Sinks {
     /// # Errors
     /// One of them cannot be opened ([`Sink::open`]): its place in the order, and why.
     pub fn open<'p>(
-        outputs: impl Iterator<Item = (&'p Plan, Target)>,
+        outputs: impl Iterator<Item = (&'p Plan, Target, Option<&'p Checkpoints>)>,
         pens: usize,
     ) -> Result<(Self, Vec<Ports>), (usize, io::Error)> {
         let mut handles = Vec::new();
         let mut ports: Vec<Vec<SinkPort>> = std::iter::repeat_with(Vec::new).take(pens).collect();
-        for (at, (plan, target)) in outputs.enumerate() {
-            let (handle, opened) = Sink::open_as(plan, target, pens).map_err(|error| (at, error))?;
+        for (at, (plan, target, checkpoints)) in outputs.enumerate() {
+            let (handle, opened) = Sink::open_as(plan, target, checkpoints, pens).map_err(|error| (at, error))?;
             handles.push(handle);
             for (of_pen, port) in ports.iter_mut().zip(opened) {
                 of_pen.push(port);
@@ -263,6 +280,12 @@ impl SinkMonitor {
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// The last checkpoint's number, and when it was written in microseconds since 1970; none for an output without.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<(u64, u64)> {
+        self.shared.proof.as_ref().map(|progress| progress.last().unwrap_or_default())
     }
 
     /// The last failure that is over, once: for a `sink_recovered` record.

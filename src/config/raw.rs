@@ -378,10 +378,25 @@ tables! {
         on_full: String,
         /// Bytes of records that each worker may hold for each output before it is full, "64KiB" to "1GiB". Default "4MiB".
         queue: NumberOrText,
+        /// Whether the stream proves that nobody edits it: "off" (default), or a table: lines with a chain of SHA-256 over all that was
+        /// written, which `ravelin audit verify` checks (see deploy/docs/audit.md).
+        checkpoint: TextOr<RawCheckpoint>,
         /// What is worth a second look. Nothing that is not said here.
         watch: RawWatch,
     }
-    planned ["checkpoint", "begin"]
+    planned ["begin"]
+
+    /// Lines that make an output provable.
+    RawCheckpoint {
+        /// How long a record waits for the next checkpoint, "1s" to "1h". Default "10s".
+        every: String,
+        /// Lines after which one is written before that, 100 to 1000000000. Default: no number.
+        lines: i64,
+        /// What signs them: a private Ed25519 key, PEM (`openssl genpkey -algorithm ed25519`), not readable by everybody. Default:
+        /// no signatures, and whoever can write the file can make the chain anew.
+        sign_key: String,
+    }
+    planned []
 
     /// Whose and which commands' words are shown. What the command table knows for a secret never is.
     RawValues {
@@ -442,6 +457,8 @@ tables! {
         on_full: String,
         /// Only these records. Everything that is asked for must hold.
         filter: RawAuditFilter,
+        /// As audit.checkpoint.
+        checkpoint: TextOr<RawCheckpoint>,
         /// The part of the commands that is written, "0.001%" to "100%" (default). Denials, and what blocks, administers or destroys, are always written.
         sample: String,
     }

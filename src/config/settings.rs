@@ -21,6 +21,7 @@ use crate::{
     audit::{
         arguments::Values,
         outlet::{Arguments, Plan},
+        sink::proof::Checkpoints,
         target::Target,
         watch::Watches,
     },
@@ -198,7 +199,11 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Self {
-        let stdout = AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: Target::Stdout };
+        let stdout = AuditOutput {
+            plan: Plan { name: "stdout".into(), ..Plan::default() },
+            target: Target::Stdout,
+            checkpoint: None,
+        };
         Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
     }
 }
@@ -229,6 +234,8 @@ pub struct AuditOutput {
     pub plan: Plan,
     /// Where it goes.
     pub target: Target,
+    /// What it is proven by, if it is.
+    pub checkpoint: Option<Checkpoints>,
 }
 
 /// The admin endpoint: at least one of the two.

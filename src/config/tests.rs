@@ -1,5 +1,6 @@
 //! The whole way, from the text of a file to settings or errors.
 
+mod checkpoint;
 mod faults;
 mod outputs;
 mod roles;

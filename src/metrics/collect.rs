@@ -26,6 +26,12 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// Of each output that has checkpoints, something of the last.
+    fn checkpoints(&self, read: impl Fn((u64, u64)) -> u64) -> Vec<proto::Metric> {
+        let each = self.sinks.iter().filter_map(|sink| Some((sink.name(), sink.checkpoint()?)));
+        each.map(|(name, last)| gauge(&[("output", name)], read(last))).collect()
+    }
+
     /// Per output, what the pens counted of it.
     fn taken(&self, sum: &Counters, read: fn(&OutletCounters) -> u64) -> Vec<proto::Metric> {
         let outlets = self.sinks.iter().zip(&sum.outlets);
@@ -86,6 +92,8 @@ impl Collector for Collected {
             self.sinks.iter().map(|sink| counter(&[("output", sink.name())], sink.written_bytes())).collect(),
             self.sinks.iter().map(|sink| gauge(&[("output", sink.name())], sink.queue_bytes())).collect(),
             self.sinks.iter().map(|sink| gauge(&[("output", sink.name())], sink.failing().is_some().into())).collect(),
+            self.checkpoints(|(n, _)| n),
+            self.checkpoints(|(_, wall_us)| wall_us / 1_000_000),
             vec![gauge(&[], self.started)],
         ];
         let families = FAMILIES.iter().zip(parts).filter(|(_, metrics)| !metrics.is_empty());

@@ -133,7 +133,8 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
-    let outputs = settings.audit.outputs.iter().map(|output| (&output.plan, output.target.clone()));
+    let outputs =
+        settings.audit.outputs.iter().map(|output| (&output.plan, output.target.clone(), output.checkpoint.as_ref()));
     let (sinks, ports) = Sinks::open(outputs, pens)
         .map_err(|(at, error)| StartError::Sink { output: describe(settings.audit.outputs.get(at)), error })?;
     let mut doors = Vec::new();

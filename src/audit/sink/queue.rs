@@ -1,6 +1,6 @@
 //! What the ports share with the thread.
 
-use super::{Recovery, tap::Tap};
+use super::{Recovery, proof::Progress, tap::Tap};
 use crate::audit::{
     counters::Mark,
     outlet::{OnFull, Plan},
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) submitted: AtomicU64,
     pub(super) written: AtomicU64,
     pub(super) health: Mutex<Health>,
+    /// The last checkpoint, for an output that has them.
+    pub(super) proof: Option<Arc<Progress>>,
     /// Whoever looks on.
     pub(super) tap: Arc<Tap>,
 }
@@ -91,6 +93,7 @@ impl Shared {
             submitted: AtomicU64::new(0),
             written: AtomicU64::new(0),
             health: Mutex::default(),
+            proof: None,
             tap: Tap::new(&plan.name),
         }
     }

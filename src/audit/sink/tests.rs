@@ -4,6 +4,7 @@ use super::{
     file::{self, LogFile},
     output::Output,
     port::SinkPort,
+    proof::{Checkpoints, Proof},
     queue::{Shared, lock},
     writer::Writer,
 };
@@ -11,6 +12,7 @@ use crate::audit::{
     counters::Mark,
     outlet::Plan,
     target::{FileTarget, Fsync},
+    verify::{Report, Verdict, Verifier, Wish},
 };
 use std::{
     fs,
@@ -32,12 +34,22 @@ struct Broken {
 }
 
 fn over(path: &Path, fsync: Fsync) -> Broken {
+    with(path, fsync, None)
+}
+
+/// The same, with a checkpoint after every tenth line.
+fn proven(path: &Path, fsync: Fsync) -> Broken {
+    let wish = Checkpoints { every: Duration::from_secs(3600), lines: Some(10), key: None };
+    with(path, fsync, Some(Proof::begin("file", &wish, Some(path)).unwrap()))
+}
+
+fn with(path: &Path, fsync: Fsync, proof: Option<Proof>) -> Broken {
     let target = FileTarget { fsync, ..path.to_path_buf().into() };
     let log = LogFile::new(file::open(path, 0o600).unwrap(), Some(&target));
     let flag = Arc::clone(&log.broken);
     let shared = Arc::new(Shared::new(&Plan::default(), 1));
     let port = SinkPort { shared: Arc::clone(&shared), index: 0, spent: Mutex::default() };
-    let writer = Writer::new(Arc::clone(&shared), Output::File(log));
+    let writer = Writer::new(Arc::clone(&shared), Output::File(log), proof);
     Broken { shared, port, flag, thread: thread::spawn(move || writer.run()) }
 }
 
@@ -137,4 +149,72 @@ fn lines_wait_for_the_kernel_alone_where_the_disk_has_its_time() {
     }
     assert_eq!(sink.failing(), None, "it is said in the log");
     sink.close();
+}
+
+fn verified(files: &[&Path]) -> Report {
+    let mut verifier = Verifier::new(Wish { complete: true, from_start: true, ..Wish::default() });
+    for path in files {
+        verifier.begin_file(&path.display().to_string());
+        verifier.feed(&fs::read(path).unwrap());
+    }
+    verifier.finish()
+}
+
+/// Lines of a pen as the verifier wants them.
+fn numbered(numbers: std::ops::RangeInclusive<u64>) -> (String, Mark) {
+    let lines = numbers
+        .clone()
+        .map(|seq| format!("{{\"v\":1,\"w\":0,\"seq\":{seq},\"ts\":\"\",\"event\":\"stop\"}}\n"))
+        .collect();
+    (lines, Mark { last_seq: *numbers.end(), ..Mark::default() })
+}
+
+#[test]
+fn a_chain_goes_back_with_a_file_whose_disk_did_not_take_a_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let head = dir.path().join("audit.jsonl.head");
+    let sink = proven(&path, Fsync::Always);
+    eventually("the chain begins", || head.exists());
+    let begun = fs::read(&head).unwrap();
+    let (first, mark) = numbered(1..=12);
+    sink.flag.store(true, Ordering::SeqCst);
+    sink.port.submit(first.clone().into_bytes(), mark);
+    eventually("the sink fails", || sink.failing().is_some());
+    assert_eq!(fs::read(&head).unwrap(), begun, "no head is told that is not on the disk");
+    sink.flag.store(false, Ordering::SeqCst);
+    eventually("the lines count", || sink.port.written() == first.len() as u64);
+    eventually("and are covered", || fs::read(&head).unwrap() != begun);
+    // And with a checkpoint itself that the disk does not take, at the end.
+    sink.flag.store(true, Ordering::SeqCst);
+    lock(&sink.shared.queue).closing = true;
+    sink.shared.work.notify_one();
+    eventually("the sink fails", || sink.failing().is_some());
+    sink.flag.store(false, Ordering::SeqCst);
+    sink.close();
+    let report = verified(&[&path]);
+    assert_eq!((report.verdict(), report.lines - report.checkpoints), (Verdict::Proven, 12), "{report:#?}");
+}
+
+#[test]
+fn a_chain_goes_over_to_a_new_file_with_what_the_old_ones_disk_did_not_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("audit.jsonl"), dir.path().join("moved.jsonl"));
+    let sink = proven(&path, Fsync::Always);
+    let (first, mark) = numbered(1..=5);
+    sink.port.submit(first.clone().into_bytes(), mark);
+    eventually("the first lines count", || sink.port.written() == first.len() as u64);
+    sink.flag.store(true, Ordering::SeqCst);
+    let (second, mark) = numbered(6..=30);
+    sink.port.submit(second.clone().into_bytes(), mark);
+    eventually("the sink fails", || sink.failing().is_some());
+    fs::rename(&path, &moved).unwrap();
+    lock(&sink.shared.queue).next = Some(file::open(&path, 0o600).unwrap());
+    sink.shared.work.notify_one();
+    eventually("the new file has the lines", || fs::metadata(&path).unwrap().len() > second.len() as u64);
+    sink.flag.store(false, Ordering::SeqCst);
+    eventually("they count", || sink.port.written() == (first.len() + second.len()) as u64);
+    sink.close();
+    let report = verified(&[&moved, &path]);
+    assert_eq!((report.verdict(), report.lines - report.checkpoints), (Verdict::Proven, 30), "{report:#?}");
 }

@@ -2,15 +2,21 @@
 //!
 //! A file begins in [`Writer::begin_file`] and ends in [`Writer::end_file`], whatever the reason: the start, a
 //! reopening, a rotation, the close. All bytes go through [`Writer::write`], in the order in which they stand in the
-//! output: first what the thread itself has to say ([`Writer::own`]), then the lines of the pens. When it returns, they
-//! have all been taken, and [`Writer::marks`] says where each pen stands behind them.
+//! output: first what the thread itself has to say (the end of a torn line, then a checkpoint if one is due), then the
+//! lines of the pens. When it returns, they have all been taken, and [`Writer::marks`] says where each pen stands behind
+//! them.
+//!
+//! The chain ([`Proof`]) is fed what a file has taken, byte by byte, so that it knows what a file holds that was given up
+//! in the middle of a line; of what goes to a receiver it is fed whole lines, because one that a lost connection has cut
+//! is sent anew. Where a block counts only once it is on the disk, the chain goes back with the file.
 
 use super::{
     Recovery,
     output::Output,
+    proof::Proof,
     queue::{Batch, Run, Shared, lock},
 };
-use crate::audit::counters::Mark;
+use crate::audit::{chain::Reason, counters::Mark};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs::File,
@@ -37,8 +43,14 @@ struct Uncounted<'r> {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     output: Output,
-    /// Lines of our own that stand before what is written next.
+    /// What ends a torn line and stands before everything else.
     own: Vec<u8>,
+    /// A checkpoint that is due behind it, before the lines that are written next.
+    due: Option<Reason>,
+    /// Its line, once all that it covers has been written.
+    checkpoint: Vec<u8>,
+    /// The chain, if the output has one.
+    proof: Option<Proof>,
     /// Where each pen stands behind all that has been written, by port.
     marks: Box<[Mark]>,
     /// Where pauses get their length from.
@@ -50,32 +62,52 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Progress {
     own: usize,
+    checkpoint: usize,
     position: usize,
+    /// What the chain has been fed of the lines.
+    fed: usize,
     counted: usize,
 }
 
+impl Progress {
+    /// All that is in the file of it.
+    fn bytes(&self) -> u64 {
+        self.own.saturating_add(self.checkpoint).saturating_add(self.position) as u64
+    }
+}
+
+/// What is written next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Own,
+    Checkpoint,
+    Lines,
+}
+
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, output: Output) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, output: Output, proof: Option<Proof>) -> Self {
         let marks = vec![Mark::default(); shared.ports.len()].into_boxed_slice();
         // Never zero; no two processes begin alike.
         let chance = super::clock::wall_us() << 16 | u64::from(std::process::id()) | 1;
-        Self { shared, output, own: Vec::new(), marks, chance }
+        Self { shared, output, own: Vec::new(), due: None, checkpoint: Vec::new(), proof, marks, chance }
     }
 
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         self.begin_file();
+        self.write_checkpoint();
         loop {
             let (next, last) = self.take(&mut batch);
             self.append(&batch);
             batch.clear();
             if let Some(next) = next {
-                self.end_file();
+                self.end_file(&Reason::Reopen);
                 self.output.go_over(next);
                 self.begin_file();
+                self.write_checkpoint();
             }
             if last {
-                self.end_file();
+                self.end_file(&Reason::Stop);
                 if let Some(Err(error)) = self.output.file().map(|file| file.sync()) {
                     tracing::error!(%error, "the audit file could not be synchronised to its disk");
                 }
@@ -90,7 +122,7 @@ impl Writer {
     /// Waits for lines, for another file, for the end, or until something is due, and takes what there is. With it comes a
     /// file to go over to, and whether this is the end.
     fn take(&mut self, batch: &mut Batch) -> (Option<File>, bool) {
-        let due = self.output.due_in();
+        let due = self.output.due_in().into_iter().chain(self.proof.as_ref().and_then(Proof::due_in)).min();
         let mut queue = lock(&self.shared.queue);
         let mut woken = false;
         while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
@@ -141,6 +173,10 @@ impl Writer {
             self.write(lines, first);
             (bytes, runs) = (left, rest);
         }
+        if self.proof.as_ref().is_some_and(|proof| proof.due_in() == Some(Duration::ZERO)) {
+            self.due = Some(Reason::Interval);
+            self.write_checkpoint();
+        }
         if let Some(file) = self.output.file() {
             file.sync_due(false);
         }
@@ -149,8 +185,12 @@ impl Writer {
     /// Puts the file aside for a new one; if that cannot be done, the old one goes on.
     fn rotate(&mut self) {
         let Some(next) = self.output.file().and_then(|file| file.prepare()) else { return };
-        self.end_file();
-        let Some(aside) = self.output.file().and_then(|file| file.rotate(next)) else { return };
+        self.end_file(&Reason::Rotate);
+        let Some(aside) = self.output.file().and_then(|file| file.rotate(next)) else {
+            // The file has not ended after all.
+            self.due = self.proof.as_ref().map(|_| Reason::Open);
+            return;
+        };
         tracing::info!(output = %self.shared.name, file = %aside.display(), "an audit file was put aside");
         self.begin_file();
     }
@@ -165,45 +205,114 @@ impl Writer {
             );
             self.own.push(b'\n');
         }
+        // Written with what comes next: a file that stays empty is not rotated.
+        self.due = self.proof.as_mut().map(|proof| proof.first().unwrap_or(Reason::Open));
     }
 
     /// All that belongs into the output has been written; another one takes its place, or none.
-    fn end_file(&mut self) {
+    fn end_file(&mut self, reason: &Reason) {
         tracing::debug!(output = %self.shared.name, marks = ?self.marks, "an audit file ends");
+        while self.proof.is_some() {
+            self.due = Some(reason.clone());
+            self.write_checkpoint();
+            // Once, unless the file was changed meanwhile: then the new one ends as well.
+            if self.proof.as_ref().is_none_or(|proof| proof.last() == Some(reason)) {
+                break;
+            }
+        }
         if let Some(file) = self.output.file() {
             file.sync_due(true);
         }
     }
 
+    /// Writes the checkpoint that is due, without waiting for lines.
+    fn write_checkpoint(&mut self) {
+        if self.due.is_some() {
+            self.write(&[], &[]);
+        }
+    }
+
+    /// Renders the checkpoint that is due, once all before it is written.
+    fn prepare_checkpoint(&mut self, at: &mut Progress) {
+        if at.own < self.own.len() {
+            return;
+        }
+        if let (Some(proof), Some(reason)) = (&mut self.proof, self.due.take()) {
+            self.checkpoint = proof.render(super::clock::wall_us(), reason);
+            at.checkpoint = 0;
+        }
+    }
+
+    /// The output has taken so much of a part.
+    fn taken(&mut self, part: Part, at: &mut Progress, lines: &[u8], length: usize) {
+        let Some(proof) = &mut self.proof else {
+            match part {
+                Part::Own => at.own = at.own.saturating_add(length),
+                Part::Checkpoint => at.checkpoint = at.checkpoint.saturating_add(length),
+                Part::Lines => at.position = at.position.saturating_add(length),
+            }
+            return;
+        };
+        match part {
+            Part::Own => {
+                let from = at.own;
+                at.own = at.own.saturating_add(length);
+                proof.append(self.own.get(from..at.own).unwrap_or_default());
+            }
+            Part::Checkpoint => {
+                at.checkpoint = at.checkpoint.saturating_add(length);
+                if at.checkpoint == self.checkpoint.len() {
+                    proof.seal(&self.checkpoint);
+                }
+            }
+            Part::Lines => {
+                at.position = at.position.saturating_add(length);
+                let whole = self.output.begins_anew();
+                let until = if whole { line_start(lines, at.position) } else { at.position };
+                proof.append(lines.get(at.fed..until).unwrap_or_default());
+                at.fed = at.fed.max(until);
+            }
+        }
+    }
+
+    /// The chain as it was before a block that the disk did not take.
+    fn go_back(&mut self, at: &mut Progress, before: &(Option<Proof>, Option<Reason>)) {
+        (self.proof, self.due) = before.clone();
+        self.checkpoint.clear();
+        *at = Progress { counted: at.counted, ..Progress::default() };
+    }
+
     /// Writes our own lines and then `lines`, which are those of `runs`, however long that takes.
     fn write(&mut self, lines: &[u8], runs: &[Run]) {
         let syncs_first = self.output.file().is_some_and(|file| file.syncs_first());
+        let mut before = if syncs_first { (self.proof.clone(), self.due.clone()) } else { (None, None) };
         let mut at = Progress::default();
         let mut uncounted = Uncounted { runs: runs.iter(), left: 0, port: 0 };
         let mut pause = RETRY_FIRST;
         loop {
-            let own = self.own.get(at.own..).filter(|rest| !rest.is_empty());
-            let is_own = own.is_some();
-            let done = match own.or_else(|| lines.get(at.position..).filter(|rest| !rest.is_empty())) {
-                Some(rest) => self.output.write(rest),
+            self.prepare_checkpoint(&mut at);
+            let parts = [
+                (Part::Own, self.own.get(at.own..)),
+                (Part::Checkpoint, self.checkpoint.get(at.checkpoint..)),
+                (Part::Lines, lines.get(at.position..)),
+            ];
+            let next = parts.into_iter().find_map(|(part, rest)| Some((part, rest.filter(|rest| !rest.is_empty())?)));
+            let done = match next {
+                Some((part, rest)) => self.output.write(rest).map(|length| (part, length)),
                 None if syncs_first => match self.sync(&at) {
                     Ok(()) => break,
                     Err(error) => {
-                        (at.own, at.position) = (0, 0);
+                        self.go_back(&mut at, &before);
                         Err(error)
                     }
                 },
                 None => break,
             };
             match done {
-                Ok(0) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
-                Ok(length) => {
+                Ok((_, 0)) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
+                Ok((part, length)) => {
                     pause = RETRY_FIRST;
-                    if is_own {
-                        at.own = at.own.saturating_add(length);
-                    } else {
-                        at.position = at.position.saturating_add(length);
-                    }
+                    self.taken(part, &mut at, lines, length);
                     if !syncs_first {
                         self.recovered();
                         self.count(&mut at, &mut uncounted);
@@ -214,6 +323,7 @@ impl Writer {
                 Err(error) => {
                     if self.output.begins_anew() {
                         at.own = line_start(&self.own, at.own);
+                        at.checkpoint = line_start(&self.checkpoint, at.checkpoint);
                         at.position = line_start(lines, at.position);
                     }
                     self.wait(&error, &mut pause);
@@ -221,21 +331,51 @@ impl Writer {
             }
             let next = if self.is_failing() { lock(&self.shared.queue).next.take() } else { None };
             if let Some(next) = next {
+                self.give_up(&mut at, lines, syncs_first.then_some(&before));
                 self.output.go_over(next);
                 self.begin_file();
-                at.own = 0;
-                // What the old file has and has not on its disk does not count: the new one has it all.
-                at.position = if syncs_first { 0 } else { line_start(lines, at.position) };
+                if syncs_first {
+                    before = (self.proof.clone(), self.due.clone());
+                }
             }
         }
         self.recovered();
         self.count(&mut at, &mut uncounted);
         self.shared.tap.show(&self.own);
+        self.shared.tap.show(&self.checkpoint);
         self.shared.tap.show(lines);
         self.own.clear();
+        self.checkpoint.clear();
         for run in runs {
             if let Some(mark) = self.marks.get_mut(run.port) {
                 *mark = run.mark;
+            }
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.settle(runs);
+        }
+    }
+
+    /// The file cannot be written, and another one takes its place: the line that it has in part is whole in the next.
+    fn give_up(&mut self, at: &mut Progress, lines: &[u8], before: Option<&(Option<Proof>, Option<Reason>)>) {
+        match before {
+            // What the old file has and has not on its disk does not count: the new one has it all.
+            Some(before) => {
+                if self.proof.is_some()
+                    && let Some(Err(error)) = self.output.file().map(|file| file.cut_back(at.bytes()))
+                {
+                    tracing::error!(%error, "an audit file that is given up could not be cut back; some of its lines are in the next one too");
+                }
+                self.go_back(at, before);
+            }
+            None => {
+                if let Some(proof) = &mut self.proof {
+                    let torn = self.checkpoint.get(..at.checkpoint).filter(|_| at.checkpoint < self.checkpoint.len());
+                    proof.append(torn.unwrap_or_default());
+                }
+                self.checkpoint.clear();
+                at.position = line_start(lines, at.position);
+                *at = Progress { position: at.position, fed: at.position, counted: at.counted, ..Progress::default() };
             }
         }
     }
@@ -243,7 +383,7 @@ impl Writer {
     /// Synchronises what has been written since the last time, or cuts it off again.
     fn sync(&mut self, at: &Progress) -> io::Result<()> {
         let Some(file) = self.output.file() else { return Ok(()) };
-        file.sync().map_err(|error| match file.cut_back(at.own.saturating_add(at.position) as u64) {
+        file.sync().map_err(|error| match file.cut_back(at.bytes()) {
             Ok(()) => io::Error::new(error.kind(), format!("fsync: {error}")),
             Err(other) => io::Error::new(error.kind(), format!("fsync: {error}; ftruncate: {other}")),
         })

@@ -356,18 +356,18 @@ impl Verifier {
 
     /// One of another chain.
     fn other_chain(&mut self, old: &Checkpoint, at: Place, new: &Checkpoint, place: Place) {
-        let before = Place { line: place.line.saturating_sub(1), ..place };
-        self.end_segment(old, at, before);
+        if new.reason != "start" {
+            let text = format!("a checkpoint of chain {} stands behind one of chain {}", new.chain, old.chain);
+            self.find(Kind::Moved, place, Some(at), text);
+            self.pens.forget();
+        }
+        self.end_segment(old, at, place);
         self.behind_the_end(old, at);
         if self.lines > 0 {
             self.note(Note::Uncovered { place, from: at, lines: self.lines });
         }
         self.begin_segment(new, place);
-        if new.reason != "start" {
-            let text = format!("a checkpoint of chain {} stands behind one of chain {}", new.chain, old.chain);
-            self.find(Kind::Moved, place, Some(at), text);
-            self.pens.forget();
-        } else {
+        if new.reason == "start" {
             self.start(new, place);
             match &new.after {
                 None => self.note(Note::NewChain { place, stopped: old.reason == "stop" }),

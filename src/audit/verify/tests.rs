@@ -1,6 +1,7 @@
 use super::*;
 use crate::audit::{
-    chain::{Chain, ChainId, Mark, Reason, Unproven},
+    chain::{Chain, ChainId, Reason, Unproven},
+    counters::Mark,
     event::ProcessEvent,
     keys::SignKey,
     outlet::{OnFull, Plan},
@@ -46,7 +47,7 @@ impl Stream {
             self.write(&block);
         }
         let seq = self.pens[usize::from(w)].mark();
-        self.chain.mark(w, Mark { seq, filtered: 0, dropped: 0 });
+        self.chain.mark(w, Mark { lines: 0, last_seq: seq, filtered: 0, dropped: 0 });
     }
 
     fn checkpoint(&mut self, reason: &Reason) {
@@ -265,7 +266,7 @@ fn a_line_taken_out_with_its_digest_redone_is_caught_by_the_numbers() {
     let start = file.len();
     forged.append(&stream.files[0][start..before]);
     file.extend_from_slice(&stream.files[0][start..before]);
-    forged.mark(0, Mark { seq: 3, filtered: 0, dropped: 0 });
+    forged.mark(0, Mark { lines: 0, last_seq: 3, filtered: 0, dropped: 0 });
     let line = forged.render(NOW.wall_us, &Reason::Stop, true);
     file.extend_from_slice(&line);
     let report = verify(&[file]);
@@ -290,7 +291,7 @@ fn filtered_and_dropped_records_leave_holes_that_add_up() {
         file.extend_from_slice(&block);
         chain.append(&block);
         let counters = pen.outlet().counters();
-        let mark = Mark { seq: pen.mark(), filtered: counters.filtered, dropped: counters.dropped };
+        let mark = Mark { lines: 0, last_seq: pen.mark(), filtered: counters.filtered, dropped: counters.dropped };
         chain.mark(0, mark);
         let line = chain.render(0, &Reason::Interval, true);
         file.extend_from_slice(&line);
@@ -310,7 +311,7 @@ fn filtered_and_dropped_records_leave_holes_that_add_up() {
         forged.append(record);
     }
     let told = Checkpoint::parse(&lines[end]).unwrap().pens.unwrap()[0];
-    forged.mark(0, Mark { seq: told.seq, filtered: told.filtered, dropped: told.dropped });
+    forged.mark(0, Mark { lines: 0, last_seq: told.seq, filtered: told.filtered, dropped: told.dropped });
     line.extend_from_slice(&forged.render(0, &Reason::Stop, true));
     let report = verify(&[line]);
     assert_eq!(found(&report).0, Kind::Missing);

@@ -3,6 +3,7 @@
 use crate::{
     audit::{
         outlet::{Arguments, OnFull, Shape},
+        sink::proof::Checkpoints,
         target::{Address, FileTarget, Fsync, Rotation, SocketTarget, SyslogTarget, Target},
     },
     config::{settings::AuditOutput, show_duration, show_size},
@@ -70,6 +71,19 @@ pub(super) fn words(output: &AuditOutput) -> String {
     }
     if plan.sample.is_some() {
         words.push("sampled".to_owned());
+    }
+    match &output.checkpoint {
+        Some(Checkpoints { every, key: Some(key), .. }) => {
+            words.push(format!(
+                "with a checkpoint every {}, signed by key {}",
+                show_duration(*every),
+                key.public().id()
+            ));
+        }
+        Some(Checkpoints { every, .. }) => {
+            words.push(format!("with a checkpoint every {}, unsigned", show_duration(*every)));
+        }
+        None => {}
     }
     if plan.on_full == OnFull::Drop {
         words.push("dropping what there is no room for".to_owned());

@@ -2,12 +2,13 @@
 
 mod outputs;
 
-use super::{Paths, choice, limits, network};
+use super::{Paths, checkpoint::checkpoint, choice, limits, network};
 use crate::{
     audit::{
         arguments::{BYTES_MAX, HashKey, KEY_BYTES_MIN, Values},
         filter::{Commands, Events, Filter, Verdict, Wish},
         outlet::{Arguments, OUTLETS_MAX, OnFull, Plan, Sample, Shape},
+        sink::proof::Checkpoints,
         target::Target,
         watch::{Watches, Within},
     },
@@ -44,6 +45,7 @@ struct Defaults {
     shape: Shape,
     events: Events,
     on_full: OnFull,
+    checkpoint: Option<Checkpoints>,
 }
 
 pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &Paths, report: &mut Report) -> Audit {
@@ -54,6 +56,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         shape: choice(raw.shape.as_ref(), SHAPES, Shape::Full, report),
         events: choice(raw.events.as_ref(), EVENTS, Events::All, report),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, OnFull::Stall, report),
+        checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, paths, report)),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
     let hash_key = raw.hash_key_file.as_ref().and_then(|item| hash_key(item, paths, report));
@@ -76,7 +79,8 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
             }
         }
     } else if let Some(output) = audit.outputs.first_mut() {
-        let Defaults { arguments, shape, events, on_full } = defaults;
+        let Defaults { arguments, shape, events, on_full, checkpoint } = defaults;
+        output.checkpoint = checkpoint;
         let filter = Filter::new(Wish { events, ..Wish::default() });
         output.plan =
             Plan { arguments, shape, on_full, filter: (!filter.is_open()).then_some(filter), ..output.plan.clone() };
@@ -173,7 +177,11 @@ fn output(
         sample: raw.sample.as_ref().and_then(|item| sample(item, report)),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, defaults.on_full, report),
     };
-    Some(AuditOutput { plan, target })
+    let checkpoint = match &raw.checkpoint {
+        Some(item) => checkpoint(item, paths, report),
+        None => defaults.checkpoint.clone(),
+    };
+    Some(AuditOutput { plan, target, checkpoint })
 }
 
 /// Names of roles, each of which there must be.

@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+mod checkpoint;
 mod credentials;
 mod guards;
 mod limits;
