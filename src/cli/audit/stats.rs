@@ -201,3 +201,7 @@ impl Progress {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+#[path = "stats_tests.rs"]
+mod tests;
