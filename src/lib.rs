@@ -37,7 +37,9 @@
 //! * What a server is told first, and what it answers, is its own, whatever its release (`tests/fallback.rs`,
 //!   `tests/states_twins.rs`; before every release by `tests/matrix.sh`).
 //! * Rules mean what Redis' ACLs mean, or are stricter for a listed reason (`tests/acl_oracle`); no known attack gets past
-//!   the default policy in any wrapping (`tests/attacks.rs`); a command's secret name goes up only (`tests/rename.rs`).
+//!   the default policy in any wrapping (`tests/attacks.rs`); a command's secret name goes up only, and no error
+//!   shows it at any depth (`tests/rename.rs`). Which databases a command touches is one table, whoever judges by it
+//!   ([`command::databases`], `tests/databases.rs`).
 //! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
 //!

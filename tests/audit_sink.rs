@@ -90,7 +90,7 @@ fn a_sink_nobody_reads_fills_the_pen_and_loses_nothing_when_reading_resumes() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.pipe");
     let mut reader = fifo(&path);
-    let (sink, ports) = Sink::open(Target::File(path), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     let monitor = sink.monitor();
 
@@ -124,7 +124,7 @@ fn lines_of_many_pens_stay_whole_and_in_order() {
     const LINES: u64 = 3000;
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");
-    let (sink, ports) = Sink::open(Target::File(path.clone()), 6).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.clone().into()), 6).unwrap();
     let workers: Vec<_> = ports
         .into_iter()
         .zip(0..)
@@ -158,7 +158,7 @@ fn a_full_disk_stalls_and_says_so_and_a_new_file_gets_every_line() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");
     symlink("/dev/full", &path).unwrap();
-    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.clone().into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     fill(&mut pen, &ports[0]);
     let monitor = sink.monitor();
@@ -182,7 +182,7 @@ fn a_reader_that_left_stalls_the_sink_until_another_one_comes() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.pipe");
     let reader = fifo(&path);
-    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.clone().into()), 1).unwrap();
     let monitor = sink.monitor();
     drop(reader);
     let mut pen = Recorder::new(0, CAPACITY);
@@ -213,7 +213,7 @@ fn a_line_that_could_not_be_finished_is_whole_in_the_next_file() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit");
     let mut reader = fifo(&path);
-    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.clone().into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     let monitor = sink.monitor();
     fill(&mut pen, &ports[0]);
@@ -235,7 +235,7 @@ fn a_line_that_could_not_be_finished_is_whole_in_the_next_file() {
 fn after_a_rotation_new_lines_go_to_the_new_file() {
     let dir = TempDir::new().unwrap();
     let (path, moved) = (dir.path().join("audit.jsonl"), dir.path().join("audit.jsonl.1"));
-    let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.clone().into()), 1).unwrap();
     let mut pen = Recorder::new(0, CAPACITY);
     write_line(&mut pen, &ports[0]);
     eventually("the first line is written", || ports[0].written() == pen.outlet().rendered());
@@ -260,7 +260,7 @@ fn a_line_that_a_crash_cut_off_is_ended_before_the_next_one() {
     let path = dir.path().join("audit.jsonl");
     for (before, expected) in [("", 0), ("{\"w\":9}\n", 1), ("{\"w\":9}\n{\"v\":1,\"w\":0,\"se", 2)] {
         fs::write(&path, before).unwrap();
-        let (sink, ports) = Sink::open(Target::File(path.clone()), 1).unwrap();
+        let (sink, ports) = Sink::open(Target::File(path.clone().into()), 1).unwrap();
         let mut pen = Recorder::new(0, CAPACITY);
         write_line(&mut pen, &ports[0]);
         write_line(&mut pen, &ports[0]);
@@ -279,7 +279,7 @@ fn a_reopening_that_fails_keeps_the_old_file() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("logs");
     fs::create_dir(&folder).unwrap();
-    let (sink, ports) = Sink::open(Target::File(folder.join("audit.jsonl")), 1).unwrap();
+    let (sink, ports) = Sink::open(Target::File(folder.join("audit.jsonl").into()), 1).unwrap();
     let moved = dir.path().join("moved");
     fs::rename(&folder, &moved).unwrap();
     assert_eq!(sink.reopen().unwrap_err().kind(), ErrorKind::NotFound);
@@ -293,11 +293,11 @@ fn a_reopening_that_fails_keeps_the_old_file() {
 fn a_path_that_cannot_be_written_is_an_error_at_the_start() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("no/such/audit.jsonl");
-    assert_eq!(Sink::open(Target::File(missing), 1).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(Sink::open(Target::File(missing.into()), 1).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(Sink::open(Target::File(dir.path().into()), 1).unwrap_err().kind(), ErrorKind::IsADirectory);
     let unread = dir.path().join("pipe");
     drop(fifo(&unread));
-    let error = Sink::open(Target::File(unread), 1).unwrap_err();
+    let error = Sink::open(Target::File(unread.into()), 1).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()), "a pipe that nobody reads");
 }
 
@@ -306,7 +306,7 @@ async fn tasks_wait_until_a_line_is_written_and_no_longer() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.pipe");
     let mut reader = fifo(&path);
-    let (sink, ports) = Sink::open(Target::File(path), 2).unwrap();
+    let (sink, ports) = Sink::open(Target::File(path.into()), 2).unwrap();
     let port = &ports[0];
     let mut pen = Recorder::new(0, CAPACITY);
     fill(&mut pen, port);

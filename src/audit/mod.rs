@@ -133,6 +133,7 @@ pub mod outlet;
 pub mod record;
 pub mod sink;
 mod stamp;
+pub mod target;
 pub mod verify;
 pub mod watch;
 

@@ -18,39 +18,38 @@
 //! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
 //! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
 
+mod clock;
+mod file;
+mod output;
 mod port;
 mod queue;
+mod rfc5424;
+mod rotate;
+mod stream;
+mod syslog;
 pub mod tap;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use super::target::Target;
 pub use port::{Ports, SinkPort};
 
 use super::outlet::{OnFull, Plan};
+use file::LogFile;
+use output::Output;
 use queue::{Shared, lock};
-use rustix::fs::{FileType, OFlags, fstat};
 use std::{
-    fs::{File, OpenOptions},
     io,
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
+use stream::Stream;
+use syslog::Syslog;
 use tap::Tap;
 use writer::Writer;
-
-/// Where the stream goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Standard output.
-    Stdout,
-    /// A file, appended to; made with mode 0600 if it is not there.
-    File(PathBuf),
-}
 
 /// The audit sink. Made by [`Sink::open`].
 #[derive(Debug)]
@@ -90,18 +89,7 @@ impl Sink {
 
     fn open_as(plan: &Plan, target: Target, ports: usize) -> io::Result<(SinkHandle, Vec<SinkPort>)> {
         let output = open(&target)?;
-        let shared = Arc::new(Shared {
-            name: plan.name.to_string(),
-            on_full: plan.on_full,
-            queue: Mutex::default(),
-            work: Condvar::new(),
-            closed: Condvar::new(),
-            ports: (0..ports).map(|_| queue::PortState::default()).collect(),
-            submitted: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            health: Mutex::default(),
-            tap: Tap::new(&plan.name),
-        });
+        let shared = Arc::new(Shared::new(plan, ports));
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("audit-sink".into()).spawn(move || Writer::new(theirs, output).run())?;
         let ports =
@@ -110,29 +98,14 @@ impl Sink {
     }
 }
 
-/// Pipes are opened without blocking, so that the thread can say that nobody reads, and can be told to close.
-fn open(target: &Target) -> io::Result<File> {
-    match target {
-        Target::File(path) => open_file(path),
-        Target::Stdout => {
-            let stdout = io::stdout();
-            let fd = stdout.as_fd();
-            let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
-            // A second opening has flags of its own: the terminal or pipe shared with others stays as it is. A
-            // regular file would lose its position that way, and a socket cannot be opened; those are duplicated.
-            if matches!(kind, FileType::Fifo | FileType::CharacterDevice)
-                && let Ok(file) = open_file(Path::new("/proc/self/fd/1"))
-            {
-                return Ok(file);
-            }
-            Ok(File::from(fd.try_clone_to_owned()?))
-        }
-    }
-}
-
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
+/// Files are opened here, so that an error is one of the start; a receiver may come later.
+fn open(target: &Target) -> io::Result<Output> {
+    Ok(match target {
+        Target::Stdout => Output::File(LogFile::new(file::stdout()?, None)),
+        Target::File(place) => Output::File(LogFile::new(file::open(&place.path, place.mode)?, Some(place))),
+        Target::Socket(socket) => Output::Socket(Stream::new(socket.address.clone())),
+        Target::Syslog(syslog) => Output::Syslog(Syslog::new(syslog)),
+    })
 }
 
 /// All sinks of the stream, in the order of the configuration.
@@ -215,13 +188,13 @@ impl SinkHandle {
     }
 
     /// Opens the file anew, as after a rotation that moved it: what was handed over before goes to the old file, what
-    /// comes after to the new one. Standard output stays as it is.
+    /// comes after to the new one. The other kinds stay as they are.
     ///
     /// # Errors
     /// The file cannot be opened; the old one stays in use.
     pub fn reopen(&self) -> io::Result<()> {
-        if let Target::File(path) = &self.target {
-            let file = open_file(path)?;
+        if let Target::File(place) = &self.target {
+            let file = file::open(&place.path, place.mode)?;
             lock(&self.shared.queue).next = Some(file);
             self.shared.work.notify_one();
         }

@@ -1,5 +1,6 @@
 //! `ravelin check`: what a configuration means.
 
+mod audit;
 mod facts;
 mod text;
 

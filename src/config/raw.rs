@@ -362,7 +362,7 @@ tables! {
 
     /// Where records go and what they show.
     RawAudit {
-        /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }].
+        /// Where records go, 1 to 16 places: [{ stdout = {} }] (default), [{ file = { path = "/var/log/ravelin/audit.jsonl" } }], [{ syslog = {} }], [{ socket = { address = "unix:/run/collector.sock" } }].
         output: List<RawOutput>,
         /// What of a command's arguments records show: "keys" (default), "hashed" (the keys, hashed with hash_key_file), "values" (the keys, and the words of commands that audit.values names) or "none". Never a secret.
         arguments: String,
@@ -420,12 +420,16 @@ tables! {
     }
     planned []
 
-    /// One place for records: one of stdout and file, and what it takes of the stream. What is not said here is as the table audit says it.
+    /// One place for records: one of stdout, file, syslog and socket, and what it takes of the stream. What is not said here is as the table audit says it.
     RawOutput {
         /// Standard output.
         stdout: RawStdout,
         /// A file, appended to.
         file: RawFile,
+        /// Syslog messages, RFC 5424.
+        syslog: RawSyslog,
+        /// A Unix or TCP socket of JSON lines.
+        socket: RawSocket,
         /// Its name in gap records, metrics and the log. Default: the kind, with a number from the second of a kind on ("file", "file-2").
         name: String,
         /// As audit.arguments.
@@ -441,7 +445,7 @@ tables! {
         /// The part of the commands that is written, "0.001%" to "100%" (default). Denials, and what blocks, administers or destroys, are always written.
         sample: String,
     }
-    planned ["syslog"]
+    planned []
 
     /// Which records an output takes. Records of the process and of failed handshakes are always taken.
     RawAuditFilter {
@@ -462,12 +466,42 @@ tables! {
     RawStdout {}
     planned []
 
-    /// A file.
+    /// A file. It is made if it is not there; SIGUSR1 opens it anew.
     RawFile {
         /// Where it is. Required.
         path: String,
+        /// Permission bits of a file that is made, "0600" (default) to "0664".
+        mode: String,
+        /// The file is put aside (audit.jsonl.20261121T140503.412345Z) before it would grow beyond so many bytes, "64KiB" to "1TiB". Only whole blocks of lines are written, so one that is longer makes its file longer. Default: never.
+        rotate_size: NumberOrText,
+        /// The file is put aside whenever a multiple of this time has come, counted in UTC: "1h" at each full hour, "1d" at midnight; "1s" to "365d". Default: never.
+        rotate_every: String,
+        /// So many files that were put aside are kept, 1 to 100000; older ones are removed. Default: all.
+        keep: i64,
+        /// When lines are forced to the disk: "never" (default; the kernel writes back), "always" (nothing counts as written before, so commands that need a begin line wait for the disk), or a time, "10ms" to "1h": at the latest so long after they were written.
+        fsync: String,
     }
-    planned ["rotate_size", "keep"]
+    planned []
+
+    /// Syslog messages, RFC 5424.
+    RawSyslog {
+        /// Where the receiver listens: "unix:/dev/log" (default), "udp:10.0.0.5:514" or "tcp:10.0.0.5:601" (octet counting, RFC 6587).
+        address: String,
+        /// What messages are filed under: "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock", "local0" (default) to "local7".
+        facility: String,
+        /// What messages call this host, 1 to 255 visible ASCII characters. Default: what the kernel calls it.
+        hostname: String,
+        /// Most bytes of a message, 480 to "64KiB". A longer one loses its longest fields and says which in message_cut. Default "2KiB" over UDP (RFC 5426), otherwise "32KiB", which is more than any has.
+        max_message: NumberOrText,
+    }
+    planned []
+
+    /// A Unix or TCP socket of JSON lines.
+    RawSocket {
+        /// Where the receiver listens: "unix:/run/collector.sock" or "10.0.0.5:5170". Required.
+        address: String,
+    }
+    planned []
 
     /// The admin endpoint.
     RawAdmin {

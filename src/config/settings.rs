@@ -21,6 +21,7 @@ use crate::{
     audit::{
         arguments::Values,
         outlet::{Arguments, Plan},
+        target::Target,
         watch::Watches,
     },
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
@@ -197,8 +198,7 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Self {
-        let stdout =
-            AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: AuditTarget::Stdout };
+        let stdout = AuditOutput { plan: Plan { name: "stdout".into(), ..Plan::default() }, target: Target::Stdout };
         Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
     }
 }
@@ -228,25 +228,7 @@ pub struct AuditOutput {
     /// Its name, and what it takes of the stream.
     pub plan: Plan,
     /// Where it goes.
-    pub target: AuditTarget,
-}
-
-/// Where an output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTarget {
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-impl std::fmt::Display for AuditTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("standard output"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
+    pub target: Target,
 }
 
 /// The admin endpoint: at least one of the two.

@@ -1,12 +1,13 @@
 //! The whole way, from the text of a file to settings or errors.
 
 mod faults;
+mod outputs;
 mod roles;
 mod terms;
 
 use super::{
     Override, Source,
-    settings::{AuditTarget, ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
+    settings::{ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
 };
 use proptest::prelude::*;
 use std::{fs, num::NonZeroU16, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
@@ -444,7 +445,7 @@ fn debug_forms_used_above_are_what_they_seem() {
     // `Workers::Fixed` prints its number bare; a change there would hide in the table.
     assert_eq!(format!("{:?}", Workers::Fixed(NonZeroU16::new(3).unwrap())), "Fixed(3)");
     assert_eq!(format!("{:?}", Duration::from_secs(120)), "120s");
-    assert_eq!(format!("{:?} {:?}", LogFormat::Json, AuditTarget::Stdout), "Json Stdout");
+    assert_eq!(format!("{:?}", LogFormat::Json), "Json");
     assert!(LogLevel::Error < LogLevel::Trace);
 }
 

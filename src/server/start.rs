@@ -4,9 +4,9 @@ use crate::{
     admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach, socket::SocketFile},
     audit::{
         outlet::OnFull,
-        sink::{Ports, SinkMonitor, Sinks, Target},
+        sink::{Ports, SinkMonitor, Sinks},
     },
-    config::settings::{AuditOutput, AuditTarget, Service as ServiceSettings, Settings},
+    config::settings::{AuditOutput, Service as ServiceSettings, Settings},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
@@ -133,13 +133,7 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
-    let outputs = settings.audit.outputs.iter().map(|output| {
-        let target = match &output.target {
-            AuditTarget::Stdout => Target::Stdout,
-            AuditTarget::File(path) => Target::File(path.clone()),
-        };
-        (&output.plan, target)
-    });
+    let outputs = settings.audit.outputs.iter().map(|output| (&output.plan, output.target.clone()));
     let (sinks, ports) = Sinks::open(outputs, pens)
         .map_err(|(at, error)| StartError::Sink { output: describe(settings.audit.outputs.get(at)), error })?;
     let mut doors = Vec::new();

@@ -77,6 +77,24 @@ fn a_drain_and_the_clients_end_do_not_wait_for_an_answer_for_ever() {
 }
 
 #[test]
+fn what_comes_behind_the_end_takes_no_memory() {
+    let held = |script: &Script| script.memory.held;
+    let rest = [b"*5\r\n$4\r\nMSET\r\n$1\r\na\r\n$200000\r\n", &[b'v'; 100_000][..]].concat();
+    let mut answered = script(ClientAuth::Verify);
+    answered.client(&[command("AUTH p"), rest.clone()].concat()).asks("default", "p");
+    assert!(held(&answered) > 100_000);
+    answered.drain().closed("drain", End::Flush);
+    assert_eq!(held(&answered), 0);
+    answered.answer(Answer::Granted);
+    assert_eq!(held(&answered), 0, "nobody would ever give it back");
+    let mut gone = script(ClientAuth::Refuse);
+    gone.client(&rest);
+    assert!(held(&gone) > 100_000);
+    gone.drain().closed("drain", End::Flush).client_end(false);
+    assert_eq!(held(&gone), 0, "nobody would ever give it back");
+}
+
+#[test]
 fn reset_ends_the_authentication_and_a_large_command_is_not_held_before_it() {
     let mut script = script(ClientAuth::Verify);
     script.say("AUTH p").asks("default", "p").answer(Answer::Granted).say("RESET").sent(&["RESET"]);

@@ -413,10 +413,11 @@ impl Core {
         {
             self.finish(reason, "", End::Flush);
         }
-        if self.phase == Phase::Closing {
-            self.record_rest(turn, false);
-        } else {
-            self.charge(turn);
+        match self.phase {
+            Phase::Closing => self.record_rest(turn, false),
+            // What it had taken was given back for good: nobody calls when its sides have gone.
+            Phase::Done => {}
+            Phase::Connecting | Phase::Greeting | Phase::Open => self.charge(turn),
         }
     }
 

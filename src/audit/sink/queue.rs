@@ -1,7 +1,10 @@
 //! What the ports share with the thread.
 
 use super::{Recovery, tap::Tap};
-use crate::audit::{counters::Mark, outlet::OnFull};
+use crate::audit::{
+    counters::Mark,
+    outlet::{OnFull, Plan},
+};
 use std::{
     fs::File,
     sync::{
@@ -77,6 +80,21 @@ pub(super) struct Health {
 }
 
 impl Shared {
+    pub(super) fn new(plan: &Plan, ports: usize) -> Self {
+        Self {
+            name: plan.name.to_string(),
+            on_full: plan.on_full,
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            closed: Condvar::new(),
+            ports: (0..ports).map(|_| PortState::default()).collect(),
+            submitted: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            health: Mutex::default(),
+            tap: Tap::new(&plan.name),
+        }
+    }
+
     pub(super) fn queue_bytes(&self) -> u64 {
         // In this order, so that what is written in between cannot make the difference negative.
         let written = self.written.load(Ordering::Acquire);

@@ -7,17 +7,14 @@
 
 use super::{
     Recovery,
+    output::Output,
     queue::{Batch, Run, Shared, lock},
 };
 use crate::audit::counters::Mark;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::{FileType, fstat},
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fs::File,
-    io::{self, ErrorKind, Write},
-    os::unix::fs::FileExt,
+    io::{self, ErrorKind},
     sync::{Arc, PoisonError, atomic::Ordering},
     thread,
     time::Duration,
@@ -29,14 +26,23 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A full pipe that nobody reads for so long counts as failing.
 const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
+/// Runs whose bytes have not been told to their pens, and what is left of the one before them.
+struct Uncounted<'r> {
+    runs: std::slice::Iter<'r, Run>,
+    left: usize,
+    port: usize,
+}
+
 /// The thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    output: File,
+    output: Output,
     /// Lines of our own that stand before what is written next.
     own: Vec<u8>,
     /// Where each pen stands behind all that has been written, by port.
     marks: Box<[Mark]>,
+    /// Where pauses get their length from.
+    chance: u64,
 }
 
 /// How much of a block the output has taken. `position` goes back to the start of a line when the file is changed in
@@ -49,50 +55,28 @@ struct Progress {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, output: File) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, output: Output) -> Self {
         let marks = vec![Mark::default(); shared.ports.len()].into_boxed_slice();
-        Self { shared, output, own: Vec::new(), marks }
+        // Never zero; no two processes begin alike.
+        let chance = super::clock::wall_us() << 16 | u64::from(std::process::id()) | 1;
+        Self { shared, output, own: Vec::new(), marks, chance }
     }
 
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         self.begin_file();
         loop {
-            let mut queue = lock(&self.shared.queue);
-            let mut woken = false;
-            while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
-                queue.idle = true;
-                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                woken = true;
-            }
-            queue.idle = false;
-            if woken {
-                // Whoever woke us may share our processor and have more: on a busy one this lets a worker finish its
-                // round, so that one write carries more lines; on an idle one it returns at once.
-                drop(queue);
-                thread::yield_now();
-                queue = lock(&self.shared.queue);
-            }
-            std::mem::swap(&mut queue.pending, &mut batch);
-            let next = queue.next.take();
-            let last = queue.closing && batch.bytes.is_empty();
-            drop(queue);
-
-            if !batch.bytes.is_empty() {
-                self.write(&batch.bytes, &batch.runs);
-                batch.clear();
-            }
+            let (next, last) = self.take(&mut batch);
+            self.append(&batch);
+            batch.clear();
             if let Some(next) = next {
                 self.end_file();
-                self.output = next;
+                self.output.go_over(next);
                 self.begin_file();
             }
             if last {
                 self.end_file();
-                // Pipes and terminals cannot be synchronised; that is no loss.
-                if let Err(error) = self.output.sync_data()
-                    && error.kind() != ErrorKind::InvalidInput
-                {
+                if let Some(Err(error)) = self.output.file().map(|file| file.sync()) {
                     tracing::error!(%error, "the audit file could not be synchronised to its disk");
                 }
                 self.shared.tap.end();
@@ -103,10 +87,78 @@ impl Writer {
         }
     }
 
+    /// Waits for lines, for another file, for the end, or until something is due, and takes what there is. With it comes a
+    /// file to go over to, and whether this is the end.
+    fn take(&mut self, batch: &mut Batch) -> (Option<File>, bool) {
+        let due = self.output.due_in();
+        let mut queue = lock(&self.shared.queue);
+        let mut woken = false;
+        while queue.pending.bytes.is_empty() && queue.next.is_none() && !queue.closing {
+            queue.idle = true;
+            queue = match due {
+                None => self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let waited = self.shared.work.wait_timeout(queue, due);
+                    let (queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() {
+                        drop(queue);
+                        return (None, false);
+                    }
+                    queue
+                }
+            };
+            woken = true;
+        }
+        queue.idle = false;
+        if woken {
+            // Whoever woke us may share our processor and have more: on a busy one this lets a worker finish its round, so
+            // that one write carries more lines; on an idle one it returns at once.
+            drop(queue);
+            thread::yield_now();
+            queue = lock(&self.shared.queue);
+        }
+        std::mem::swap(&mut queue.pending, batch);
+        (queue.next.take(), queue.closing && batch.bytes.is_empty())
+    }
+
+    /// Writes all of a batch, into as many files as it takes, and does what is due.
+    fn append(&mut self, batch: &Batch) {
+        let (mut bytes, mut runs) = (batch.bytes.as_slice(), batch.runs.as_slice());
+        if runs.is_empty() && self.output.file().is_some_and(|file| file.is_due()) {
+            self.rotate();
+        }
+        while !runs.is_empty() {
+            let mut count = self.output.takes(runs);
+            if count == 0 {
+                self.rotate();
+                // Of a file that is new, or could not be rotated, at least one.
+                count = self.output.takes(runs).max(1);
+            }
+            let (first, rest) = runs.split_at_checked(count).unwrap_or((runs, &[]));
+            let length = first.iter().fold(0_usize, |sum, run| sum.saturating_add(run.length));
+            let (lines, left) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+            self.output.look();
+            self.write(lines, first);
+            (bytes, runs) = (left, rest);
+        }
+        if let Some(file) = self.output.file() {
+            file.sync_due(false);
+        }
+    }
+
+    /// Puts the file aside for a new one; if that cannot be done, the old one goes on.
+    fn rotate(&mut self) {
+        let Some(next) = self.output.file().and_then(|file| file.prepare()) else { return };
+        self.end_file();
+        let Some(aside) = self.output.file().and_then(|file| file.rotate(next)) else { return };
+        tracing::info!(output = %self.shared.name, file = %aside.display(), "an audit file was put aside");
+        self.begin_file();
+    }
+
     /// The output is a new one, or the first. Nothing of ours has been written to it.
     fn begin_file(&mut self) {
         self.own.clear();
-        if ends_in_half_a_line(&self.output) {
+        if self.output.file().is_some_and(|file| file.ends_in_half_a_line()) {
             tracing::warn!(
                 output = %self.shared.name,
                 "the last line of the audit file is cut off, as a crash leaves it; it is ended, so that the next one stands by itself"
@@ -118,48 +170,66 @@ impl Writer {
     /// All that belongs into the output has been written; another one takes its place, or none.
     fn end_file(&mut self) {
         tracing::debug!(output = %self.shared.name, marks = ?self.marks, "an audit file ends");
+        if let Some(file) = self.output.file() {
+            file.sync_due(true);
+        }
     }
 
     /// Writes our own lines and then `lines`, which are those of `runs`, however long that takes.
     fn write(&mut self, lines: &[u8], runs: &[Run]) {
+        let syncs_first = self.output.file().is_some_and(|file| file.syncs_first());
         let mut at = Progress::default();
-        let mut uncounted = runs.iter().map(|run| (run.port, run.length));
-        let mut run = uncounted.next();
+        let mut uncounted = Uncounted { runs: runs.iter(), left: 0, port: 0 };
         let mut pause = RETRY_FIRST;
         loop {
             let own = self.own.get(at.own..).filter(|rest| !rest.is_empty());
-            let Some(rest) = own.or_else(|| lines.get(at.position..).filter(|rest| !rest.is_empty())) else { break };
-            match self.output.write(rest) {
+            let is_own = own.is_some();
+            let done = match own.or_else(|| lines.get(at.position..).filter(|rest| !rest.is_empty())) {
+                Some(rest) => self.output.write(rest),
+                None if syncs_first => match self.sync(&at) {
+                    Ok(()) => break,
+                    Err(error) => {
+                        (at.own, at.position) = (0, 0);
+                        Err(error)
+                    }
+                },
+                None => break,
+            };
+            match done {
                 Ok(0) => self.wait(&ErrorKind::WriteZero.into(), &mut pause),
                 Ok(length) => {
                     pause = RETRY_FIRST;
-                    if own.is_some() {
+                    if is_own {
                         at.own = at.own.saturating_add(length);
                     } else {
                         at.position = at.position.saturating_add(length);
                     }
-                    self.recovered();
-                    let mut news = at.position.saturating_sub(at.counted);
-                    at.counted = at.counted.max(at.position);
-                    while let Some((port, left)) = run.filter(|_| news > 0) {
-                        let part = left.min(news);
-                        self.advance(port, part);
-                        news = news.saturating_sub(part);
-                        run = if part < left { Some((port, left.saturating_sub(part))) } else { uncounted.next() };
+                    if !syncs_first {
+                        self.recovered();
+                        self.count(&mut at, &mut uncounted);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_until_read(),
-                Err(error) => self.wait(&error, &mut pause),
+                Err(error) => {
+                    if self.output.begins_anew() {
+                        at.own = line_start(&self.own, at.own);
+                        at.position = line_start(lines, at.position);
+                    }
+                    self.wait(&error, &mut pause);
+                }
             }
             let next = if self.is_failing() { lock(&self.shared.queue).next.take() } else { None };
             if let Some(next) = next {
-                self.output = next;
+                self.output.go_over(next);
                 self.begin_file();
                 at.own = 0;
-                at.position = line_start(lines, at.position);
+                // What the old file has and has not on its disk does not count: the new one has it all.
+                at.position = if syncs_first { 0 } else { line_start(lines, at.position) };
             }
         }
+        self.recovered();
+        self.count(&mut at, &mut uncounted);
         self.shared.tap.show(&self.own);
         self.shared.tap.show(lines);
         self.own.clear();
@@ -167,6 +237,31 @@ impl Writer {
             if let Some(mark) = self.marks.get_mut(run.port) {
                 *mark = run.mark;
             }
+        }
+    }
+
+    /// Synchronises what has been written since the last time, or cuts it off again.
+    fn sync(&mut self, at: &Progress) -> io::Result<()> {
+        let Some(file) = self.output.file() else { return Ok(()) };
+        file.sync().map_err(|error| match file.cut_back(at.own.saturating_add(at.position) as u64) {
+            Ok(()) => io::Error::new(error.kind(), format!("fsync: {error}")),
+            Err(other) => io::Error::new(error.kind(), format!("fsync: {error}; ftruncate: {other}")),
+        })
+    }
+
+    /// Tells the pens what is written now.
+    fn count(&self, at: &mut Progress, uncounted: &mut Uncounted<'_>) {
+        let mut news = at.position.saturating_sub(at.counted);
+        at.counted = at.counted.max(at.position);
+        while news > 0 {
+            if uncounted.left == 0 {
+                let Some(run) = uncounted.runs.next() else { break };
+                (uncounted.port, uncounted.left) = (run.port, run.length);
+            }
+            let part = uncounted.left.min(news);
+            self.advance(uncounted.port, part);
+            uncounted.left = uncounted.left.saturating_sub(part);
+            news = news.saturating_sub(part);
         }
     }
 
@@ -183,18 +278,25 @@ impl Writer {
     }
 
     fn wait_until_read(&self) {
-        let mut fds = [PollFd::new(&self.output, PollFlags::OUT)];
+        let Some(fd) = self.output.fd() else { return };
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
         if let Ok(0) = poll(&mut fds, Some(&UNREAD_MAX)) {
-            self.failing("nobody reads the pipe", RETRY_MAX);
+            self.failing(self.output.unread(), RETRY_MAX);
         }
     }
 
     /// Pauses before a failed write is tried again; a new file or the end cuts the pause short.
-    fn wait(&self, error: &io::Error, pause: &mut Duration) {
-        self.failing(&error.to_string(), *pause);
+    fn wait(&mut self, error: &io::Error, pause: &mut Duration) {
+        // Between a half and all of it: what broke for many is not tried again by all at once.
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        let part = u32::try_from(self.chance % 512).unwrap_or(0).saturating_add(512);
+        let wait = pause.saturating_mul(part) / 1024;
+        self.failing(&error.to_string(), wait);
         let queue = lock(&self.shared.queue);
         if queue.next.is_none() {
-            drop(self.shared.work.wait_timeout(queue, *pause));
+            drop(self.shared.work.wait_timeout(queue, wait));
         }
         *pause = pause.saturating_mul(2).min(RETRY_MAX);
     }
@@ -226,20 +328,4 @@ impl Writer {
 fn line_start(lines: &[u8], position: usize) -> usize {
     let done = lines.get(..position).unwrap_or_default();
     memchr::memrchr(b'\n', done).map_or(0, |newline| newline.saturating_add(1))
-}
-
-/// Whether this is a file that somebody left in the middle of a line.
-fn ends_in_half_a_line(output: &File) -> bool {
-    let Ok(stat) = fstat(output) else { return false };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
-        return false;
-    }
-    let Ok(last) = u64::try_from(stat.st_size.saturating_sub(1)) else { return false };
-    let mut byte = [b'\n'];
-    // It is open for writing only, and what is at its path may be another by now.
-    let reader = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(output)));
-    if let Err(error) = reader.and_then(|reader| reader.read_exact_at(&mut byte, last)) {
-        tracing::warn!(%error, "the end of the audit file cannot be read: whether its last line is whole is not known");
-    }
-    byte != [b'\n']
 }

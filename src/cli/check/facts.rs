@@ -1,10 +1,12 @@
 //! What there is to say about a configuration, before it is printed.
 
-use super::super::probe::{self, Finding};
+use super::{
+    super::probe::{self, Finding},
+    audit,
+};
 use crate::{
-    audit::outlet::{Arguments, OnFull, Shape},
     command::catalog,
-    config::settings::{Admin, AuditOutput, AuditTarget, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{Admin, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::identity::Role,
     tls::{Description, server::Tls},
@@ -103,12 +105,7 @@ impl Facts {
             facts.services.push(found);
         }
         for output in &settings.audit.outputs {
-            if let AuditTarget::File(path) = &output.target
-                && let Some(folder) = path.parent().filter(|folder| !folder.is_dir())
-            {
-                let name = &output.plan.name;
-                facts.errors.push(format!("audit.output {name}: there is no folder {}", folder.display()));
-            }
+            audit::look(output, &mut facts.errors, &mut facts.warnings);
         }
         let wanted =
             u64::from(settings.limits.max_connections.get()).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE);
@@ -326,7 +323,7 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
                 size(settings.audit.queue.try_into().unwrap_or(u64::MAX))
             ),
         ),
-        ("audit", settings.audit.outputs.iter().map(audit_output).collect::<Vec<_>>().join("; ")),
+        ("audit", settings.audit.outputs.iter().map(audit::words).collect::<Vec<_>>().join("; ")),
         ("admin", settings.admin.as_ref().map_or("none".to_owned(), admin)),
         ("log", format!("{:?}, {}, to standard error", settings.log.format, settings.log.level.name()).to_lowercase()),
     ]
@@ -340,32 +337,4 @@ fn admin(admin: &Admin) -> String {
         format!("{} (mode {:04o}{group}): connections, live records and bans", socket.path.display(), socket.mode)
     });
     [address, socket].into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
-/// One of the audit stream's outputs, in words.
-fn audit_output(output: &AuditOutput) -> String {
-    let plan = &output.plan;
-    let mut words = vec![format!("to {}", output.target)];
-    words.push(
-        match plan.arguments {
-            Arguments::None => "without keys and values",
-            Arguments::Hashed => "with hashed keys, without values",
-            Arguments::Keys => "with keys, without values",
-            Arguments::Values => "with keys and some values",
-        }
-        .to_owned(),
-    );
-    if plan.shape == Shape::Compact {
-        words.push("compact".to_owned());
-    }
-    if plan.filter.is_some() {
-        words.push("filtered".to_owned());
-    }
-    if plan.sample.is_some() {
-        words.push("sampled".to_owned());
-    }
-    if plan.on_full == OnFull::Drop {
-        words.push("dropping what there is no room for".to_owned());
-    }
-    words.join(", ")
 }

@@ -1,18 +1,21 @@
 //! Where the audit stream goes, and what each place takes of it.
 
+mod outputs;
+
 use super::{Paths, choice, limits, network};
 use crate::{
     audit::{
         arguments::{BYTES_MAX, HashKey, KEY_BYTES_MIN, Values},
         filter::{Commands, Events, Filter, Verdict, Wish},
         outlet::{Arguments, OUTLETS_MAX, OnFull, Plan, Sample, Shape},
+        target::Target,
         watch::{Watches, Within},
     },
     config::{
         decode::{Item, nearest},
         error::Report,
         raw::{RawAudit, RawAuditFilter, RawOutput, RawValues, RawWatch, RawWithin},
-        settings::{Audit, AuditOutput, AuditTarget, Service},
+        settings::{Audit, AuditOutput, Service},
     },
     policy::rules,
 };
@@ -106,6 +109,9 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
             "audit.values: the words of all commands of all roles are written down, whatever people store".to_owned(),
         );
     }
+    if !audit.outputs.is_empty() && audit.outputs.iter().all(outputs::is_udp) {
+        report.warn("audit: every output is UDP, which loses messages without a word".to_owned());
+    }
     if !audit.outputs.is_empty() && audit.outputs.iter().all(|output| output.plan.on_full == OnFull::Drop) {
         report.warn(
             "audit: every output drops what it has no room for, so commands can run of which no record is left"
@@ -124,21 +130,19 @@ fn output(
     report: &mut Report,
 ) -> Option<AuditOutput> {
     let Item { at, value: raw } = item;
-    let (kind, target) = match (raw.stdout, raw.file) {
-        (Some(_), None) => ("stdout", AuditTarget::Stdout),
-        (None, Some(file)) => {
-            let hint = "write { file = { path = \"/var/log/ravelin/audit.jsonl\" } }";
-            let path = paths.required(file.value.path.as_ref(), &file.at, "path", hint, report);
-            ("file", AuditTarget::File(path))
-        }
-        (_, _) => {
+    let (kind, target) = match (raw.stdout, raw.file, raw.syslog, raw.socket) {
+        (Some(_), None, None, None) => ("stdout", Target::Stdout),
+        (None, Some(item), None, None) => ("file", Target::File(outputs::file(item, paths, report))),
+        (None, None, Some(item), None) => ("syslog", Target::Syslog(outputs::syslog(item.value, paths, report))),
+        (None, None, None, Some(item)) => ("socket", Target::Socket(outputs::socket(&item, paths, report))),
+        _ => {
             report
-                .error(&at, "expected one of stdout and file")
+                .error(&at, "expected one of stdout, file, syslog and socket")
                 .hint("write { stdout = {} } or { file = { path = \"…\" } }");
             return None;
         }
     };
-    if let Some(other) = others.iter().find(|other| other.target == target) {
+    if let Some(other) = others.iter().find(|other| outputs::are_one_place(&other.target, &target)) {
         report
             .error(&at, format!("{target} is the place of output {:?} already", other.plan.name))
             .hint("two outputs in one place would write into each other's lines");

@@ -3,11 +3,13 @@
 //! back, and an end once everybody has ended.
 
 use arbitrary::{Arbitrary, Unstructured};
+use policy::{Setting, is_told, renamed_in};
 use ravelin::session::error::CloseReason;
 use redis::{Foretold, Refuses, find};
 use say::Say;
-use shell::{Run, peer, start};
+use shell::{Run, start};
 
+mod policy;
 mod redis;
 mod say;
 mod shell;
@@ -53,10 +55,11 @@ enum Op {
     Rest,
 }
 pub fn run(data: &[u8]) {
-    let [mode, data @ ..] = data else { return };
+    let [setting, mode, data @ ..] = data else { return };
+    let setting = Setting::of(*setting);
     let mut data = data;
     let connects = mode & 128 == 0 || data.first().is_none_or(|how| how % 8 != 7);
-    let mut run = start(*mode, connects);
+    let mut run = start(setting, *mode, connects);
     if mode & 128 == 0 {
         // The greeting is not what is looked at here.
         run.take(usize::MAX);
@@ -77,7 +80,17 @@ pub fn run(data: &[u8]) {
     // Whether the client must be told exactly what is foretold, up to wherever it ends.
     // Whether Redis says what it was asked for and nothing else, each thing where it belongs.
     let mut sane = !refused;
-    let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused && connects;
+    let mut tame = mode & 2 == 0 && mode & 4 == 0 && !refused && connects && setting.is_plain();
+    if setting.logs_in_at_once() {
+        tame &= mode & 128 == 0;
+        let login = Say::Login(1);
+        run.wire.extend(login.bytes(0, setting));
+        run.read(usize::MAX);
+        run.settle();
+        run.answer();
+        run.settle();
+        (foretold.replies, foretold.commands) = (b"+OK\r\n".to_vec(), 1);
+    }
     let mut from = Unstructured::new(data);
     let mut tag = 0;
     while !from.is_empty() && !run.session.wants().done {
@@ -85,7 +98,8 @@ pub fn run(data: &[u8]) {
         match op {
             Op::Say(say) if run.client_ended.is_none() => {
                 tag += 1;
-                let bytes = say.bytes(tag);
+                let bytes = say.bytes(tag, setting);
+                run.upward.asked_for += renamed_in(&bytes);
                 tame &= say.foretold();
                 if tame {
                     foretold.say(&say, &bytes);
@@ -94,7 +108,7 @@ pub fn run(data: &[u8]) {
             }
             Op::Raw(bytes) if run.client_ended.is_none() => {
                 tame = false;
-                run.raw = true;
+                run.upward.raw = true;
                 run.wire.extend(bytes);
             }
             Op::Say(_) | Op::Raw(_) => {}
@@ -151,7 +165,8 @@ pub fn run(data: &[u8]) {
             }
             Op::Renew(strict) => {
                 tame = false;
-                run.session.renew(peer(strict));
+                run.session.renew(setting.peer(strict, run.upward.selected));
+                run.upward.closed_get = false;
                 run.down_again |= !run.down_rest.is_empty();
             }
             Op::Whim(whim) => {
@@ -163,6 +178,8 @@ pub fn run(data: &[u8]) {
                 run.redis.mad = true;
                 run.said.extend(bytes);
             }
+            // What is looked up is found out while nothing else happens.
+            Op::Rest if run.ask.is_some() => run.answer(),
             Op::Rest if run.session.is_idle() => run.session.shrink(),
             Op::Rest => {}
             Op::Abort => {
@@ -182,6 +199,9 @@ pub fn run(data: &[u8]) {
         );
     }
     finish(&mut run);
+    if !run.upward.raw && !run.redis.mad {
+        is_told(&run.down, false);
+    }
     if let Some(at) = find(&run.down, ID.as_bytes())
         && run.redis.streams
         && !run.redis.mad
@@ -208,6 +228,8 @@ fn finish(run: &mut Run) {
             run.redis_ended = true;
         }
         run.write(u64::MAX);
+        run.settle();
+        run.answer();
         run.settle();
         let wants = run.session.wants();
         if wants.done {

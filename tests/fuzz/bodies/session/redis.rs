@@ -1,11 +1,8 @@
 //! A Redis, and what it makes of what a client says.
 
-use super::{ID, say::Say};
+use super::{ID, policy::usual, say::Say};
 use ravelin::resp::request::{Request, RequestLimits, RequestParser};
 use std::collections::BTreeSet;
-
-/// What a client must not get to Redis.
-pub(super) const PASSWORD: &[u8] = b"hunter2";
 
 /// A Redis with as much sense as the dialogue needs. The client's own view of it runs beside, to foretell replies.
 #[derive(Default)]
@@ -42,7 +39,7 @@ pub(super) enum Refuses {
 
 impl Redis {
     pub(super) fn answer(&mut self, words: &[&[u8]]) -> Vec<u8> {
-        let name = words[0].to_ascii_uppercase();
+        let name = usual(words[0].to_ascii_uppercase());
         if self.locked {
             return match (&name[..], self.refuses) {
                 (b"PING", Refuses::Nobody) => b"+PONG\r\n".to_vec(),
@@ -68,6 +65,10 @@ impl Redis {
                 b"+QUEUED\r\n",
                 b"+OK\r\n",
             ];
+            if usual(words[0].to_vec()) != words[0] && whim & 64 != 0 {
+                let called = words[0].escape_ascii().to_string();
+                return format!("-NOPERM no '{called}|get'\r\n").into_bytes();
+            }
             // RESET is refused or executed.
             let some = if name == b"RESET" { 6 } else { 9 };
             return answers[usize::from(whim) % some].to_vec();
@@ -222,6 +223,11 @@ impl Redis {
 
     pub(super) fn plain(name: &[u8], words: &[&[u8]]) -> Vec<u8> {
         match name {
+            // Redis speaks of a command by the name it was called by.
+            b"CONFIG" | b"MGET" if words.last().is_some_and(|word| *word == b"err") => {
+                let called = words[0].escape_ascii().to_string();
+                format!("-ERR no '{called}|get', try {} HELP\r\n", called.to_ascii_uppercase()).into_bytes()
+            }
             b"GET" => {
                 let key = words.get(1).copied().unwrap_or_default();
                 [format!("${}\r\n", key.len()).as_bytes(), key, b"\r\n"].concat()

@@ -1,6 +1,9 @@
 //! What a client says.
 
-use super::ID;
+use super::{
+    ID,
+    policy::{LINES, Setting},
+};
 use arbitrary::Arbitrary;
 use ravelin::resp::encode;
 
@@ -115,7 +118,7 @@ pub(super) const WORDS: [&str; 64] = [
 ];
 
 impl Say {
-    pub(super) fn bytes(&self, tag: usize) -> Vec<u8> {
+    pub(super) fn bytes(&self, tag: usize, setting: Setting) -> Vec<u8> {
         let tag = tag.to_string();
         let value = |len: &u16| vec![b'v'; usize::from(*len) % 4000];
         let name = |n: &u8| [b'a' + n % 3];
@@ -156,6 +159,10 @@ impl Say {
                     _ => "HELLO 3 AUTH hunter2",
                 };
                 line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+            }
+            Self::Words(list) if setting.has_lines() && list.first().is_some_and(|first| *first >= 128) => {
+                let line = LINES[usize::from(list[0] - 128) % LINES.len()];
+                line.split(' ').map(|word| word.replace('~', " ").into_bytes()).collect()
             }
             Self::Words(list) => list.iter().map(|n| WORDS[usize::from(*n) % 64].as_bytes().to_vec()).collect(),
             Self::Overlong(len) => {

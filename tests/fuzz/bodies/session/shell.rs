@@ -2,52 +2,29 @@
 
 use super::{
     DENIED, ID,
-    redis::{PASSWORD, Redis, each_command, find},
+    policy::{PASSWORDS, Setting, Upward, is_told, went_up},
+    redis::{Redis, each_command, find},
 };
 use ravelin::{
     audit::{
+        arguments::Values,
         encode::{ConnectionFacts, MAX_LINE},
         record::Recorder,
     },
     lane::greeting::{Credential, Greeting},
     moment::Moment,
-    policy::{
-        identity::{AuthenticatedPeer, Identity, Match, Role},
-        network::Admission,
-        pattern::{Kind, Pattern},
-        rules::Policy,
-    },
     resp::{reply::ReplyLimits, request::RequestLimits},
     secret::Secret,
     session::{
         End, MemoryBudget, Turn,
         gather::Gather,
-        machine::{Session, SessionConfig},
+        inquiry::Ask,
+        machine::{ClientAuth, Session, SessionConfig},
     },
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub(super) const HELD: usize = 1024;
-
-pub(super) fn peer(strict: bool) -> AuthenticatedPeer {
-    static PEERS: OnceLock<[AuthenticatedPeer; 2]> = OnceLock::new();
-    let make = |deny: &[&str]| {
-        let src = "127.0.0.1:4711".parse().unwrap();
-        let admitted = Admission::new(&["127.0.0.0/8".parse().unwrap()], &[]).admit(src).unwrap();
-        let identity = Identity { cn: Some("app".to_owned()), not_after: i64::MAX / 2, ..Identity::default() };
-        let role = Role {
-            name: "app".to_owned(),
-            matches: vec![Match { cn: Some(Pattern::new("app", Kind::Plain).unwrap()), ..Match::default() }],
-            from: None,
-            priority: 0,
-            policy: Arc::new(Policy::compile(deny).unwrap()),
-        };
-        let service: Arc<str> = Arc::from("cache");
-        AuthenticatedPeer::authenticate(admitted, Arc::new(identity), &[Arc::new(role)], &service, Moment::default())
-            .unwrap()
-    };
-    PEERS.get_or_init(|| [make(&DENIED), make(&["FLUSHALL", "KEYS", "GET"])])[usize::from(strict)].clone()
-}
 
 pub(super) struct Run {
     pub(super) session: Session,
@@ -74,8 +51,11 @@ pub(super) struct Run {
     pub(super) down: Vec<u8>,
     pub(super) unread: usize,
     pub(super) blocked: bool,
-    /// The client has written bytes of any kind.
-    pub(super) raw: bool,
+    /// What is known of what may go up.
+    pub(super) upward: Upward,
+    /// A user and password that are being looked up.
+    pub(super) ask: Option<Ask>,
+    pub(super) config: Arc<SessionConfig>,
     pub(super) records: u64,
     pub(super) lines: Vec<u8>,
 }
@@ -133,6 +113,11 @@ impl Run {
             let wants = self.session.wants();
             if wants.done {
                 return;
+            }
+            if wants.asks {
+                self.ask = self.session.take_ask();
+                assert!(self.ask.is_some() && !self.session.wants().asks, "it asks and has no question");
+                continue;
             }
             let written = wants.written.is_some_and(|written| self.recorder.reached() >= written);
             let due = wants.wake_at_us.is_some_and(|at| at <= self.now.mono_us);
@@ -193,19 +178,34 @@ impl Run {
             return;
         }
         self.seen.extend(self.up.drain(..most.min(self.up.len())));
-        let no_password = !self.raw;
         let (redis, said, streamed) = (&mut self.redis, &mut self.said, &mut self.streamed);
+        let upward = &mut self.upward;
         let len = each_command(&self.seen, redis.streams || redis.mad, |words| {
-            assert!(!no_password || !words.contains(&PASSWORD), "a client's password went up");
+            let secret = |word: &&[u8]| PASSWORDS.iter().any(|password| find(word, password).is_some());
+            assert!(upward.raw || !words.iter().any(secret), "a client's password went up");
+            upward.locked = redis.locked;
+            went_up(upward, words);
             assert!(!DENIED.iter().any(|name| words[0].eq_ignore_ascii_case(name.as_bytes())), "{words:?} went up");
             assert!(words[0] != b"NOSUCH", "{words:?} went up");
             let answer = redis.answer(words);
+            // Behind it the client has to say again who it is.
+            upward.granted &= answer != b"+RESET\r\n";
             if redis.streams && streamed.is_empty() {
                 streamed.extend_from_slice(&answer[find(&answer, ID.as_bytes()).unwrap()..]);
             }
             said.extend(answer);
         });
         self.seen.drain(..len);
+    }
+
+    /// The upstream is another connection, and nothing was said on it.
+    pub(super) fn another_redis(&mut self) {
+        let Redis { protected, refuses, mad, .. } = self.redis;
+        self.redis = Redis { protected, locked: protected, refuses, mad, ..Redis::default() };
+        for bytes in [&mut self.up, &mut self.seen, &mut self.said, &mut self.up_rest] {
+            bytes.clear();
+        }
+        (self.up_again, self.redis_ended) = (false, false);
     }
 
     pub(super) fn hear(&mut self, most: usize) {
@@ -230,6 +230,9 @@ impl Run {
 
     pub(super) fn write(&mut self, most: u64) {
         let lines = self.recorder.outlet().take();
+        if !self.upward.raw {
+            is_told(&lines, true);
+        }
         self.records +=
             lines.split(|byte| *byte == b'\n').filter(|line| find(line, b"\"event\":\"command\"").is_some()).count()
                 as u64;
@@ -239,7 +242,7 @@ impl Run {
     }
 }
 
-pub(super) fn start(mode: u8, connects: bool) -> Run {
+pub(super) fn start(setting: Setting, mode: u8, connects: bool) -> Run {
     let config = SessionConfig {
         request: RequestLimits { words_max: 64, bulk_max: 1 << 16, blanks_max: 16, inline: mode & 1 != 0 },
         reply: ReplyLimits { line_max: 1024, bulk_max: 1 << 16, elements_max: 1 << 16 },
@@ -248,13 +251,9 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
         unanswered_max: if mode & 2 == 0 { 1 << 16 } else { 512 },
         login_timeout_us: 60_000_000,
         idle_timeout_us: if mode & 4 == 0 { 0 } else { 3_000_000 },
-        client_auth: if mode & 8 != 0 {
-            ravelin::session::machine::ClientAuth::Ignore
-        } else {
-            ravelin::session::machine::ClientAuth::Refuse
-        },
+        client_auth: setting.client_auth(if mode & 8 != 0 { ClientAuth::Ignore } else { ClientAuth::Refuse }),
         show_keys: true,
-        values: None,
+        values: setting.shows_values().then(|| Arc::new(Values { roles: Vec::new(), commands: None, bytes_max: 64 })),
         greeting: Greeting {
             credential: (mode & 16 == 0)
                 .then(|| Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
@@ -269,7 +268,8 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
     let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
     let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
     let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
-    let session = Session::new(Arc::new(config), peer(false), facts, &turn);
+    let config = Arc::new(config);
+    let session = Session::new(Arc::clone(&config), setting.peer(false, false), facts, &turn);
     let mut run = Run {
         session,
         recorder,
@@ -291,7 +291,18 @@ pub(super) fn start(mode: u8, connects: bool) -> Run {
         down: Vec::new(),
         unread: 0,
         blocked: false,
-        raw: false,
+        upward: Upward {
+            setting,
+            locked: false,
+            raw: false,
+            granted: false,
+            selected: false,
+            closed_get: false,
+            renamed: 0,
+            asked_for: 0,
+        },
+        ask: None,
+        config,
         records: 0,
         lines: Vec::new(),
     };
