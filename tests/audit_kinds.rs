@@ -7,11 +7,12 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::{HashMap, HashSet},
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::net::{UnixDatagram, UnixListener, UnixStream},
     path::PathBuf,
     process::{Command, Stdio},
@@ -88,7 +89,7 @@ fn files_rotated_under_load_have_every_line_once() {
         ..Setup::before(&redis)
     });
     thread::scope(|scope| {
-        let load = scope.spawn(|| crowd(&proxy, 4, 5000));
+        let load = scope.spawn(|| crowd(&proxy, 4, 2500));
         while !load.is_finished() {
             // Whoever rotates from outside does no harm.
             proxy.signal(Signal::USR1);
@@ -102,8 +103,8 @@ fn files_rotated_under_load_have_every_line_once() {
     let whole = proxy.audit_text();
     let expected = by_writer(&whole);
     let commands = whole.lines().filter(|line| line.contains("\"event\":\"command\"")).count();
-    assert_eq!(commands, 4 * 5001, "the greeting is a command too");
-    for (name, least) in [("small.jsonl", 50), ("synced.jsonl", 4)] {
+    assert_eq!(commands, 4 * 2501, "the greeting is a command too");
+    for (name, least) in [("small.jsonl", 30), ("synced.jsonl", 3)] {
         let (files, text) = rotated(&proxy, name);
         assert!(files >= least, "{files} of {name}");
         assert!(text.ends_with('\n'));
@@ -114,7 +115,7 @@ fn files_rotated_under_load_have_every_line_once() {
 
 #[test]
 fn a_receiver_that_does_not_read_stalls_clients_and_not_memory() {
-    const COMMANDS: usize = 40_000;
+    const COMMANDS: usize = 12_000;
     let redis = Redis::start();
     let mut proxy = Proxy::with(&Setup {
         audit: "queue = \"64KiB\"",
@@ -137,7 +138,7 @@ fn a_receiver_that_does_not_read_stalls_clients_and_not_memory() {
         proxy.await_that("the output counts as failing", |proxy| {
             (metric(proxy, "ravelin_audit_failing{output=\"socket\"}") == 1).then_some(())
         });
-        assert!(!load.is_finished() && answered.load(Ordering::SeqCst) < COMMANDS / 10, "{answered:?}");
+        assert!(!load.is_finished() && answered.load(Ordering::SeqCst) < COMMANDS / 2, "{answered:?}");
         // A pen each for two workers, the acceptor and the process itself.
         assert!(metric(&proxy, "ravelin_audit_queue_bytes{output=\"socket\"}") <= 4 * 64 * 1024);
         assert_eq!(proxy.page("/readyz").0, 503);
@@ -161,7 +162,7 @@ fn a_receiver_that_does_not_read_stalls_clients_and_not_memory() {
 
 #[test]
 fn a_receiver_that_is_not_there_costs_records_where_that_is_asked_for_and_they_are_counted() {
-    const COMMANDS: usize = 20_000;
+    const COMMANDS: usize = 10_000;
     let redis = Redis::start();
     let mut proxy = Proxy::with(&Setup {
         audit: "queue = \"64KiB\"",
@@ -189,7 +190,7 @@ fn a_receiver_that_is_not_there_costs_records_where_that_is_asked_for_and_they_a
     let lines: Vec<Value> = reader.join().unwrap().lines().map(books::parse).collect();
     let gaps = lines.iter().filter(|line| line["event"] == "gap");
     let told: u64 = gaps.map(|gap| gap["dropped"].as_u64().unwrap()).sum();
-    assert!(dropped > 10_000 && told == dropped, "{told} of {dropped}");
+    assert!(dropped > COMMANDS as u64 / 2 && told == dropped, "{told} of {dropped}");
     let whole = proxy.audit_text().lines().count() as u64;
     let taken = lines.iter().filter(|line| line["event"] != "gap").count() as u64;
     assert_eq!(taken + dropped, whole);
@@ -198,7 +199,12 @@ fn a_receiver_that_is_not_there_costs_records_where_that_is_asked_for_and_they_a
 #[test]
 fn a_receiver_that_goes_and_comes_back_never_gets_half_a_line_at_the_front() {
     let redis = Redis::start();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // A small buffer, so that what is lost with five connections is far from all there is.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.set_recv_buffer_size(32 * 1024).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(8).unwrap();
+    let listener = TcpListener::from(listener);
     let output = format!(r#", {{ socket = {{ address = "{}" }} }}"#, listener.local_addr().unwrap());
     let mut proxy = Proxy::with(&Setup { outputs: output.leak(), ..Setup::before(&redis) });
     let texts = thread::scope(|scope| {
@@ -219,7 +225,7 @@ fn a_receiver_that_goes_and_comes_back_never_gets_half_a_line_at_the_front() {
             }
             texts
         });
-        crowd(&proxy, 3, 10_000);
+        crowd(&proxy, 3, 5000);
         proxy.await_that("all connections are closed", |proxy| {
             (proxy.records("connection_close").len() == 3).then_some(())
         });
@@ -320,8 +326,9 @@ fn a_line_that_was_torn_by_a_crash_is_ended_by_the_next_process() {
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             let mut client = proxy.client();
+            let (commands, mut replies) = (encode(&["PING"]).repeat(100), [0; 700]);
             // Until the process is gone.
-            while client.stream().write_all(&encode(&["PING"]).repeat(100)).is_ok() && client.take(700).len() == 700 {}
+            while client.stream().write_all(&commands).is_ok() && client.stream().read_exact(&mut replies).is_ok() {}
         });
         proxy.await_that("a thousand commands", |proxy| (proxy.records("command").len() > 1000).then_some(()));
         proxy.signal(Signal::KILL);

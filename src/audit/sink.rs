@@ -1,22 +1,29 @@
-//! Where the audit stream is written: one thread, one file or standard output, whole lines in the stream's order.
+//! Where the audit stream is written: one thread for each output, whole lines in the stream's order.
 //!
 //! Every pen (one per worker, one for what happens besides) has a [`SinkPort`]. A port never blocks and never drops:
 //! what it is given is copied behind what the others gave, and how much that may be is bounded by the pens, which
-//! stop the reading of commands while [`Recorder::has_room`] is false. The thread takes everything that has gathered
-//! whenever a write ends, so blocks grow with the load and no timer holds a line back; it is woken only when idle.
+//! stop the reading of commands while [`Recorder::has_room`](super::record::Recorder::has_room) is false. The thread takes
+//! everything that has gathered whenever a write ends, so blocks grow with the load and no timer holds a line back; it is
+//! woken only when idle, or when a file's time is over.
 //!
 //! What happens when the output fails:
 //!
 //! | cause | what the sink does |
 //! |---|---|
 //! | `EINTR` | writes again |
-//! | a pipe that is full | waits until it is read; after a second it counts as failing |
-//! | `ENOSPC`, `EIO`, `EPIPE`, anything else | keeps the bytes and tries again, after 10 ms, then twice as long each time up to 1 s |
+//! | a pipe that is full, a receiver that does not read | waits until it is read; after a second it counts as failing |
+//! | `ENOSPC`, `EIO`, `EPIPE`, anything else of a file | keeps the bytes and tries again, after 10 ms, then twice as long each time up to 1 s |
+//! | a connection that is lost, or cannot be made | the same, over a new connection, from the beginning of the line it was in |
 //! | a write of a part | goes on behind it |
+//! | fsync(2), where nothing counts before it | cuts off what was not synchronised, and writes it again |
+//! | a rotation | goes on in the old file, and tries again after 10 s |
 //!
 //! While it fails, [`SinkMonitor::failing`] says why, the log has said it once, and the pens fill up: commands wait.
-//! Nothing is dropped and nothing is written twice; only [`SinkHandle::reopen`] in the middle of a line that cannot be
-//! finished starts that line anew in the new file. Tests: below and `tests/audit_sink.rs`.
+//! Nothing that was handed over is dropped here, and nothing is written twice to a file; only [`SinkHandle::reopen`] in the
+//! middle of a line that cannot be finished starts that line anew in the new file (and all that was not yet synchronised,
+//! where that is waited for). What a kernel had taken for a receiver that is gone is lost. All of this is in
+//! `deploy/docs/audit.md`. Tests: `tests/audit_sink.rs`, `tests/audit_rotation.rs`, `tests/audit_receivers.rs`,
+//! `tests/audit_kinds.rs`, and those of the modules.
 
 mod clock;
 mod file;
