@@ -217,6 +217,7 @@ fn a_file_is_followed_across_rotation() {
 fn the_live_stream_is_what_the_output_gets() {
     let redis = Redis::start();
     let proxy = used(&redis);
+    let mut early = proxy.client();
     let mut full = Follower::start(&proxy, &["audit", "tail", "--live", "--json"]);
     let mut short = Follower::start(&proxy, &["audit", "tail", "--live", "--output", "short", "--denied"]);
     let mut client = proxy.client();
@@ -231,6 +232,10 @@ fn the_live_stream_is_what_the_output_gets() {
     assert!(proxy.await_that("it in the file", |proxy| proxy.audit_text().contains(&line).then_some(true)));
     let denied = short.until("CONFIG|SET");
     assert!(denied.contains("denied"), "{denied}");
+    // Opened before anybody looked on, and the lines are compact: it is known all the same whose they are.
+    assert!(early.call(&["CONFIG", "RESETSTAT"]).text().contains("NOPERM"));
+    let denied = short.until("CONFIG|RESETSTAT");
+    assert!(denied.contains("  app ") && denied.contains("  127.0.0.1:") && !denied.contains('['), "{denied}");
 
     let stats = ravelin(&proxy, &["audit", "stats", "--live", "--for", "100ms", "--json"]);
     assert_eq!(stats.code, 0, "{}", stats.err);
