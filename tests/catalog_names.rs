@@ -22,7 +22,8 @@ const NOT_COMMANDS: &[(&str, &str, &str)] = &[
     ("lane/", "sunsubscribe", "the first word of a confirmation, which is a reply"),
     ("session/options.rs", "auth", "an option of HELLO, whose own name the catalog has already found"),
     ("session/options.rs", "setname", "an option of HELLO likewise"),
-    ("cli/scripts.rs", "command", "an event of the audit stream"),
+    ("cli/", "command", "an event of the audit stream"),
+    ("audit/sink/", "command", "an event of the audit stream"),
     ("resp/", "ping", "the one exact line that is no array, read before there is a command"),
 ];
 

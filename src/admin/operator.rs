@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /conns` | 200, one JSON object a line for each connection; see [`line`] |
+//! | `GET /conns` | 200, one JSON object a line for each connection; see [`line()`] |
 //! | `DELETE /conns/ID` | closes one at once, and `?gently` once it has what it was promised; 404 if there is none |
 //! | `GET /audit?output=NAME` | 200 and the lines of that output as they are written, until either side ends; of the first output without a name |
 //! | `GET /bans`, `DELETE /bans`, `DELETE /bans/WHO` | as at the address, from anywhere |

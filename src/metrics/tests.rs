@@ -6,12 +6,13 @@ use crate::{
         encode::ConnectionFacts,
         event::{ConnectionEvent, ProcessEvent},
         record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
-        sink::{Sink, Target},
+        outlet::Plan,
+        sink::{Sink, Target, proof::Checkpoints},
     },
     moment::Moment,
     resp::reply::Class,
 };
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 /// A pen that has seen one of everything.
 fn pen() -> Recorder {
@@ -84,7 +85,8 @@ fn pen() -> Recorder {
 }
 
 fn metrics(workers: Vec<Arc<WorkerStats>>) -> Metrics {
-    let (sink, _) = Sink::open(Target::File("/dev/null".into()), 1).unwrap();
+    let checkpoints = Checkpoints { every: Duration::from_secs(10), lines: None, key: None };
+    let (sink, _) = Sink::open_as(&Plan::default(), Target::File("/dev/null".into()), Some(&checkpoints), 1).unwrap();
     Metrics::new("0.1.0", 1_795_209_003, workers, vec![sink.monitor()]).unwrap()
 }
 
