@@ -160,6 +160,40 @@ fn a_receiver_that_does_not_read_stalls_clients_and_not_memory() {
     assert!(by_writer(&text) == by_writer(&proxy.audit_text()), "lines are missing, or in another order");
 }
 
+/// Every output that stalls must have the `begin` line, not only the first.
+#[test]
+fn a_command_that_blocks_waits_for_its_line_at_every_output() {
+    let redis = Redis::start();
+    let mut proxy =
+        Proxy::with(&Setup { outputs: r#", { syslog = { address = "unix:syslog.sock" } }"#, ..Setup::before(&redis) });
+    let mut client = proxy.client();
+    assert_eq!(client.call(&["RPUSH", "list", "v"]).integer(), 1);
+    client.send(&["BLPOP", "list", "0"]);
+    proxy.await_record("begin", |record| record["cmd"] == "BLPOP");
+    for _ in 0..20 {
+        assert_eq!(metric(&proxy, "ravelin_audit_failing{output=\"syslog\"}"), 1);
+        assert_eq!(redis.calls_of("blpop"), 0, "the line has not been written everywhere");
+    }
+    let receiver = UnixDatagram::bind(proxy.path("syslog.sock")).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(client.reply().elements().len(), 2);
+    assert_eq!(redis.calls_of("blpop"), 1);
+    // The MSGID of each message up to the last.
+    let reader = thread::spawn(move || {
+        let (mut space, mut events) = ([0; 65536], Vec::new());
+        while events.last().is_none_or(|event| event != "stop") {
+            let length = receiver.recv(&mut space).unwrap();
+            let text = String::from_utf8_lossy(&space[..length]);
+            events.push(text.split(' ').nth(5).unwrap().to_owned());
+        }
+        events
+    });
+    drop(client);
+    assert!(proxy.stop().success());
+    let events = reader.join().unwrap();
+    assert_eq!(events.iter().filter(|event| *event == "begin").count(), 1, "{events:?}");
+}
+
 #[test]
 fn a_receiver_that_is_not_there_costs_records_where_that_is_asked_for_and_they_are_counted() {
     const COMMANDS: usize = 10_000;

@@ -216,6 +216,19 @@ fn outputs_are_told_in_words_and_a_receiver_that_is_missing_is_a_warning() {
 }
 
 #[test]
+fn the_outputs_in_the_documentation_are_a_configuration() {
+    let site = Site::new(Path::new("/nonexistent/redis.sock"));
+    let text = fs::read_to_string(site.path("ravelin.toml")).unwrap();
+    let documented = include_str!("../deploy/docs/audit.md").split("```toml\n").nth(1).unwrap();
+    let documented = documented.split("```").next().unwrap();
+    assert!(documented.contains("rotate_size") && documented.contains("syslog") && documented.contains("socket"));
+    site.write("ravelin.toml", &format!("{text}\n{documented}"));
+    let settings = ravelin::config::Source::file(site.path("ravelin.toml")).load();
+    let settings = settings.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(settings.audit.outputs.len(), 3);
+}
+
+#[test]
 fn the_reference_needs_no_configuration() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_ravelin")).args(["check", "--reference"]).env_clear().output().unwrap();
