@@ -15,7 +15,7 @@
 //!  core              session ◄──► lane                                                bytes, time and values only
 //!                       │
 //!                       ▼
-//!                    policy ──► command ──► resp          audit::record, audit::encode (what is remembered)
+//!                    policy ──► command ──► resp          audit (what is remembered, and proven; but for its sinks)
 //! ```
 //!
 //! * The **core** ([`resp`], [`command`], [`policy`], [`session`], [`lane`], [`audit::record`], [`audit::encode`], with
@@ -40,6 +40,9 @@
 //!   the default policy in any wrapping (`tests/attacks.rs`); a command's secret name goes up only, and no error
 //!   shows it at any depth (`tests/rename.rs`). Which databases a command touches is one table, whoever judges by it
 //!   ([`command::databases`], `tests/databases.rs`).
+//! * No audit line is lost, doubled or split, whatever becomes of its file or receiver; one that is late, deaf or gone stalls
+//!   clients and not memory (`tests/audit_rotation.rs`, `tests/audit_receivers.rs`); what was changed in files with
+//!   checkpoints is found (`audit::chain_tests`); no secret is in any of it (`tests/audit_secrets.rs`).
 //! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
 //!
