@@ -117,6 +117,9 @@ fn only_whoever_may_write_to_the_file_is_served_and_the_file_goes_with_the_proce
     let mut proxy = proxy(&redis);
     let path = proxy.path("admin.sock");
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    let check = ravelin(&proxy, &["check", "--offline"]);
+    let words = format!("{} (mode 0600): connections, live records and bans", path.display());
+    assert!(check.code == 0 && check.out.contains(&words), "{}", check.out);
     // The address, which everybody on this host reaches, has nothing of it.
     for page in ["/conns", "/audit"] {
         assert_eq!(proxy.page(page).0, 404, "{page}");

@@ -35,7 +35,8 @@ impl SocketFile {
         socket.bind(&SockAddr::unix(path)?)?;
         let metadata = fs::symlink_metadata(path)?;
         let file = Self { path: path.clone(), id: (metadata.dev(), metadata.ino()) };
-        if settings.group.is_some() {
+        // Not if it is right already: a sandbox may forbid the call altogether.
+        if settings.group.is_some_and(|group| group != metadata.gid()) {
             chown(path, None, settings.group)?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(settings.mode))?;

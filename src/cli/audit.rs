@@ -16,10 +16,14 @@ mod words;
 
 use super::{
     exit,
-    socket::{Fault, escaped},
+    socket::{Fault, SocketArgs, escaped},
 };
 use clap::{ColorChoice, Subcommand};
+use hyper::Method;
+use line::Whose;
+use serde_json::Value;
 use std::{io, path::Path, process::ExitCode};
+use whose::Connections;
 
 /// Arguments of `ravelin audit`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +63,20 @@ pub(super) fn main(args: &AuditArgs, color: ColorChoice) -> ExitCode {
 
 fn source_fault(path: &Path, error: &io::Error) -> Fault {
     (exit::FAILURE, format!("{} cannot be read: {error}", path.display()))
+}
+
+/// Whose the connections of the live process are that were opened before anybody looked on: a compact stream will not say.
+fn learn_live(socket: &SocketArgs, connections: &mut Connections) -> Result<(), Fault> {
+    for line in socket.page(Method::GET, "/conns")?.lines() {
+        let row: Value = serde_json::from_str(line).unwrap_or_default();
+        let text = |field: &str| row.get(field).and_then(Value::as_str);
+        if let Some(conn) = text("conn") {
+            let whose =
+                Whose { service: text("service"), src: text("src"), identity: text("identity"), role: text("role") };
+            connections.learn(conn, &whose);
+        }
+    }
+    Ok(())
 }
 
 /// What the admin socket is asked for, to have the lines of an output as they are written.

@@ -14,7 +14,7 @@ use std::{
 use unicode_width::UnicodeWidthChar as _;
 
 /// A terminal narrower than this is written to as if it were so wide: nothing could be read anyway.
-const WIDTH_MIN: usize = 40;
+const WIDTH_MIN: usize = 60;
 
 /// How a stream for people is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,6 +118,25 @@ fn a_new_file_has_all_that_the_old_ones_disk_did_not_take() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"b\":1}\n");
 }
 
+/// SIGUSR1 opens the file on another thread, which cannot know that it is being put aside just then.
+#[test]
+fn a_file_that_was_put_aside_since_it_was_opened_anew_is_not_gone_back_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("audit.jsonl"), dir.path().join("aside.jsonl"));
+    let sink = over(&path, Fsync::Never);
+    let old = file::open(&path, 0o600).unwrap();
+    fs::rename(&path, &aside).unwrap();
+    fs::write(&path, "{\"new\":1}\n").unwrap();
+    lock(&sink.shared.queue).next = Some(old);
+    sink.shared.work.notify_one();
+    eventually("the sink goes over", || lock(&sink.shared.queue).next.is_none());
+    submit(&sink.port, "{\"a\":1}\n");
+    sink.close();
+    let text = [aside, path].map(|file| fs::read_to_string(file).unwrap()).concat();
+    // The thread takes what was there before the change with it; the file is changed behind it.
+    assert!(text.ends_with("{\"new\":1}\n{\"a\":1}\n"), "{text}");
+}
+
 #[test]
 fn lines_wait_for_the_kernel_alone_where_the_disk_has_its_time() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 const IDENTITY: (usize, usize) = (12, 36);
 const ROLE: (usize, usize) = (6, 20);
 const SOURCE: (usize, usize) = (17, 47);
+/// Columns of a terminal from which on they are shown.
+const ROLE_FROM: usize = 90;
+const SOURCE_FROM: usize = 110;
 const WHAT: usize = 10;
 const TOOK: usize = 7;
 
@@ -54,15 +57,18 @@ impl Renderer {
             screen.right(&took, TOOK),
         );
         let mut used = 12 + 1 + WHAT + 1 + TOOK;
+        // On a narrow terminal what was done comes before where from and in which role.
+        let all = screen.width.unwrap_or(usize::MAX);
         let columns = [
-            (whose.identity, &mut self.identity, IDENTITY.1),
-            (whose.role, &mut self.role, ROLE.1),
-            (whose.src, &mut self.source, SOURCE.1),
+            (whose.identity, &mut self.identity, IDENTITY.1.min(all / 7), 0),
+            (whose.role, &mut self.role, ROLE.1.min(all / 7), ROLE_FROM),
+            (whose.src, &mut self.source, SOURCE.1.min(all / 6), SOURCE_FROM),
         ];
-        for (value, columns, most) in columns {
+        for (value, columns, most, from) in columns {
+            if all < from {
+                continue;
+            }
             let shown = screen.shown(value.unwrap_or("-"));
-            // On a narrow terminal a third of it is for who it was.
-            let most = screen.width.map_or(most, |all| most.min(all / 6));
             *columns = (*columns).min(most).max(width(&shown).min(most));
             let _ = write!(out, "  {}", screen.left(&shown, *columns));
             used = used.saturating_add(2).saturating_add(*columns);
@@ -154,9 +160,9 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         let long = SET.replace("user:17", &"long".repeat(200)).replace("cn:app", &"漢".repeat(100));
-        for columns in [40, 80, 120, 300] {
+        for columns in [60, 80, 100, 120, 300] {
             for line in rendered(Screen { width: Some(columns), ..PLAIN }, &[&long, SET, DENIED]).lines() {
-                assert!(width(line) <= columns.max(73), "{columns}: {line}");
+                assert!(width(line) <= columns, "{columns}: {line}");
             }
         }
     }

@@ -5,17 +5,20 @@ use super::{
     sketch::{Frequent, Largest},
     tally::{Example, OfCommand, Sums, Tally},
 };
-use crate::cli::terminal::{Paint, Screen, bytes, count, time};
+use crate::cli::terminal::{Paint, Screen, bytes, count, time, width};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// Columns of a line where nobody counts them.
 const WIDTH: usize = 100;
-/// Columns of a bar.
+/// Columns of a bar and of a name, where there is room for the widest table.
 const BAR: usize = 12;
-/// Columns of a name.
 const NAME: usize = 34;
+/// Columns of the widest table, without bars and with short names, and without sizes besides.
+const WIDEST: usize = 142;
+const NARROW_NAME: usize = 20;
+const NARROW: usize = 114;
 /// Percentiles, in parts of a thousand.
 const PERCENTILES: [(u64, &str); 3] = [(500, "p50"), (900, "p90"), (990, "p99")];
 
@@ -28,7 +31,9 @@ pub(super) struct Read {
 
 /// A page for people. Writing to a string cannot fail, so what `write!` returns is dropped throughout.
 pub(super) fn page(tally: &Tally, read: Read, top: usize, screen: Screen) -> String {
-    let mut page = Page { out: String::new(), screen };
+    let columns = screen.width.unwrap_or(WIDEST);
+    let (name, bar) = if columns < WIDEST { (NARROW_NAME, 0) } else { (NAME, BAR) };
+    let mut page = Page { out: String::new(), screen, name, bar, sizes: columns >= NARROW };
     page.summary(tally, read);
     if tally.commands > 0 {
         page.timeline(tally);
@@ -49,6 +54,11 @@ pub(super) fn page(tally: &Tally, read: Read, top: usize, screen: Screen) -> Str
 struct Page {
     out: String,
     screen: Screen,
+    /// Columns of a name, and of a bar.
+    name: usize,
+    bar: usize,
+    /// Whether there is room for sizes in the widest table.
+    sizes: bool,
 }
 
 impl Page {
@@ -139,17 +149,14 @@ impl Page {
     /// A name, how often it came, its share of all and the bar of it.
     fn row(&mut self, name: &str, number: u64, total: u64, most: u64, paint: Paint) {
         let screen = self.screen;
-        let name = screen.left(&screen.shown(if name.is_empty() { "-" } else { name }), NAME);
-        let bar = screen.left(&bar(number, most, BAR, screen), BAR);
+        let name = screen.left(&screen.shown(if name.is_empty() { "-" } else { name }), self.name);
         let share = u128::from(number).saturating_mul(1000).checked_div(u128::from(total)).unwrap_or(0);
-        let _ = write!(
-            self.out,
-            "  {name} {:>12} {:>3}.{}% {}",
-            count(number),
-            share / 10,
-            share % 10,
-            screen.paint(paint, &bar)
-        );
+        let _ = write!(self.out, "  {name} {:>12} {:>3}.{}%", count(number), share / 10, share % 10);
+        if self.bar > 0 {
+            let bar = bar(number, most, self.bar, screen);
+            let rest = self.bar.saturating_sub(width(&bar));
+            let _ = write!(self.out, " {}{:rest$}", screen.paint(paint, &bar), "");
+        }
     }
 
     fn names(&mut self, title: &str, of: &Frequent<()>, top: usize) {
@@ -162,6 +169,14 @@ impl Page {
         }
     }
 
+    /// The front of a table's head, as wide as [`Self::row`].
+    fn head(&self) -> String {
+        let bar = if self.bar > 0 { self.bar.saturating_add(1) } else { 0 };
+        let name = self.name;
+        format!("  {:name$} {:>12} {:>6}{:bar$}", "", "commands", "", "")
+    }
+
+    /// Ends a line, without blanks before the end.
     fn end(&mut self) {
         let length = self.out.trim_end().len();
         self.out.truncate(length);
@@ -172,10 +187,7 @@ impl Page {
         let rows = of.top(top);
         let Some(most) = rows.first().map(|(_, count, _)| *count) else { return };
         self.title(title, of, top);
-        let header = format!(
-            "  {:NAME$} {:>12} {:>6} {:BAR$} {:>8} {:>8} {:>9} {:>9}",
-            "", "commands", "", "", "denied", "errors", "in", "out"
-        );
+        let header = format!("{} {:>8} {:>8} {:>9} {:>9}", self.head(), "denied", "errors", "in", "out");
         let _ = writeln!(self.out, "{}", self.screen.paint(Paint::Dim, &header));
         for (name, number, sums) in rows {
             self.row(name, number, of.total(), most, Paint::Plain);
@@ -195,9 +207,16 @@ impl Page {
         let rows = tally.names.top(top);
         let Some(most) = rows.first().map(|(_, count, _)| *count) else { return };
         self.title("commands", &tally.names, top);
+        let sizes = if self.sizes { format!(" {:>9} {:>9}", "max in", "max out") } else { String::new() };
         let header = format!(
-            "  {:NAME$} {:>12} {:>6} {:BAR$} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>9} {:>9}",
-            "", "commands", "", "", "denied", "errors", "p50", "p90", "p99", "max", "max in", "max out"
+            "{} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7}{sizes}",
+            self.head(),
+            "denied",
+            "errors",
+            "p50",
+            "p90",
+            "p99",
+            "max"
         );
         let _ = writeln!(self.out, "{}", self.screen.paint(Paint::Dim, &header));
         for (name, number, of) in rows {
@@ -209,7 +228,11 @@ impl Page {
                     write!(self.out, " {:>7}", if timed { time(of.times.per_mille(per_mille)) } else { String::new() });
             }
             let max = if timed { time(of.times.max()) } else { String::new() };
-            let _ = writeln!(self.out, " {max:>7} {:>9} {:>9}", bytes(of.max_in), bytes(of.max_out));
+            let _ = write!(self.out, " {max:>7}");
+            if self.sizes {
+                let _ = write!(self.out, " {:>9} {:>9}", bytes(of.max_in), bytes(of.max_out));
+            }
+            self.end();
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) fn main(args: &StatsArgs, color: ColorChoice) -> ExitCode {
 
 fn live(args: &StatsArgs, reader: &mut Reader) -> Result<(), Fault> {
     let mut answer = args.socket.ask(Method::GET, &super::live_target(args.output.as_deref()))?;
+    super::learn_live(&args.socket, &mut reader.connections)?;
     answer.stop_after(args.time.unwrap_or_default());
     reader.read(&mut Lines::new(answer), Path::new("the live stream"))
 }
@@ -201,3 +202,7 @@ impl Progress {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+#[path = "stats_tests.rs"]
+mod tests;

@@ -110,6 +110,7 @@ impl From<Fault> for Stop {
 fn live(args: &TailArgs, printer: &mut Printer) -> Result<(), Stop> {
     let target = super::live_target(args.output.as_deref());
     let answer = args.socket.ask(Method::GET, &target)?;
+    super::learn_live(&args.socket, &mut printer.connections)?;
     stream(&mut Lines::new(answer), "the live stream", usize::MAX, printer)?;
     Err(Stop::Fault((exit::FAILURE, "the process has ended".to_owned())))
 }

@@ -59,24 +59,27 @@ impl Connections {
         let Some(conn) = line.conn() else { return };
         match line.event() {
             "connection_close" => self.forget(conn),
-            "connection_open" | "client_auth" => {
-                let Whose { service, src, identity: Some(identity), role } = line.whose() else { return };
-                self.forget(conn);
-                let known = Known {
-                    number: self.next,
-                    service: service.unwrap_or_default().into(),
-                    src: src.unwrap_or_default().into(),
-                    identity: identity.into(),
-                    role: role.unwrap_or_default().into(),
-                };
-                self.bytes = self.bytes.saturating_add(known.bytes(conn));
-                self.order.push_back((conn.into(), self.next));
-                self.next = self.next.wrapping_add(1);
-                self.known.insert(conn.into(), known);
-                self.keep_within();
-            }
+            "connection_open" | "client_auth" if line.whose().identity.is_some() => self.learn(conn, &line.whose()),
             _ => {}
         }
+    }
+
+    /// Remembers whose a connection is.
+    pub(super) fn learn(&mut self, conn: &str, whose: &Whose<'_>) {
+        self.forget(conn);
+        let Whose { service, src, identity, role } = *whose;
+        let known = Known {
+            number: self.next,
+            service: service.unwrap_or_default().into(),
+            src: src.unwrap_or_default().into(),
+            identity: identity.unwrap_or_default().into(),
+            role: role.unwrap_or_default().into(),
+        };
+        self.bytes = self.bytes.saturating_add(known.bytes(conn));
+        self.order.push_back((conn.into(), self.next));
+        self.next = self.next.wrapping_add(1);
+        self.known.insert(conn.into(), known);
+        self.keep_within();
     }
 
     fn forget(&mut self, conn: &str) {

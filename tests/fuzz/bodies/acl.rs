@@ -145,6 +145,8 @@ fn patterns(pattern: &[u8], text: &[u8]) {
     let shown = || format!("{} and {}", pattern.escape_ascii(), text.escape_ascii());
     assert_eq!(glob::matches(pattern, text), expected, "{}", shown());
     let Ok(utf8) = std::str::from_utf8(pattern) else { return };
+    // As a rule it is `allkeys`, which asks about no key: the empty one is taken too.
+    let expected = expected || pattern == b"*";
     if let Ok(policy) = build(&format!("+get ~{utf8}")) {
         assert_eq!(verdict(&policy, &[b"GET", text]).is_ok(), expected, "as a rule: {}", shown());
     }
@@ -192,7 +194,7 @@ fn open(policy: &Policy) -> Vec<CommandId> {
 
 /// What ACL GETUSER shows of rules, as rules.
 fn written(described: &[Described]) -> String {
-    let selector = |shown: &Described| {
+    let selector = |shown: &Described, in_parentheses: bool| {
         let databases = match shown.databases.as_deref() {
             None => "alldbs",
             Some("") => "resetdbs",
@@ -201,12 +203,12 @@ fn written(described: &[Described]) -> String {
         let all = [&shown.commands, &shown.keys, &shown.channels, databases].join(" ");
         let mut terms: Vec<&str> = all.split_ascii_whitespace().collect();
         // In parentheses only the last one may end in one.
-        terms.sort_by_key(|term| term.ends_with(')'));
+        terms.sort_by_key(|term| in_parentheses && term.ends_with(')'));
         terms.join(" ")
     };
     let (root, others) = described.split_first().expect("what stands outside parentheses");
-    std::iter::once(selector(root))
-        .chain(others.iter().map(|other| format!("({})", selector(other))))
+    std::iter::once(selector(root, false))
+        .chain(others.iter().map(|other| format!("({})", selector(other, true))))
         .collect::<Vec<_>>()
         .join(" ")
 }

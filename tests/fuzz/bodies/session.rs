@@ -200,7 +200,7 @@ pub fn run(data: &[u8]) {
     }
     finish(&mut run);
     if !run.upward.raw && !run.redis.mad {
-        is_told(&run.down, false);
+        is_told(setting, &run.down, false);
     }
     if let Some(at) = find(&run.down, ID.as_bytes())
         && run.redis.streams

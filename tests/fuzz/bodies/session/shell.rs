@@ -231,7 +231,7 @@ impl Run {
     pub(super) fn write(&mut self, most: u64) {
         let lines = self.recorder.outlet().take();
         if !self.upward.raw {
-            is_told(&lines, true);
+            is_told(self.upward.setting, &lines, true);
         }
         self.records +=
             lines.split(|byte| *byte == b'\n').filter(|line| find(line, b"\"event\":\"command\"").is_some()).count()
