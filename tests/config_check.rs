@@ -198,13 +198,14 @@ fn outputs_are_told_in_words_and_a_receiver_that_is_missing_is_a_warning() {
     let site = Site::new(redis.socket());
     let output = concat!(
         "audit.output=[{ file = { path = '/tmp/a.jsonl', rotate_size = '1GiB', rotate_every = '1d', keep = 7, fsync = '1s', ",
-        "mode = '0640' } }, { syslog = { address = 'tcp:127.0.0.1:601', facility = 'audit' }, events = 'denied' }, ",
+        "mode = '0640' }, checkpoint = { every = '30s' } }, { syslog = { address = 'tcp:127.0.0.1:601', facility = 'audit' }, events = 'denied' }, ",
         "{ socket = { address = 'unix:/nonexistent/s' } }, { syslog = { address = 'unix:/nonexistent/l' }, on_full = 'drop' }]",
     );
     let ran = site.check(&["--set", output]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     for words in [
         "to /tmp/a.jsonl, rotated at 1GiB and every 1d, 7 kept, on the disk within 1s, made with mode 0640, with keys",
+        "without values, with a checkpoint every 30s, unsigned",
         "to syslog tcp:127.0.0.1:601, facility 13, messages of at most 32KiB, with keys, without values, filtered",
         "to unix:/nonexistent/s, with keys",
         "audit.output socket: there is no socket /nonexistent/s; commands will wait until there is",

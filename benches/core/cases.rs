@@ -2,7 +2,10 @@
 
 use crate::dialogue::{Dialogue, REPLY, REQUEST, facts, peer, start};
 use ravelin::{
-    audit::record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    audit::{
+        chain::{Chain, ChainId, Reason},
+        record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    },
     command::{CommandId, Resolved, catalog},
     policy::{
         Verdict,
@@ -66,7 +69,12 @@ pub fn all() -> Vec<Case> {
         scan("scan-bulk-16k", "a 16 KiB bulk", bulk(16 << 10)),
         scan("scan-array-1000", "an array of 1,000 10-byte bulks", array(1000)),
         scan_bytewise("scan-bulk-64-bytewise", "a 64-byte bulk in 1-byte chunks", bulk(64)),
-        record("record-get", "render one GET's audit line"),
+        record("record-get", "render one GET's audit line", None),
+        record(
+            "record-get-chained",
+            "the same, with the chain over it",
+            Some(Chain::new("file", ChainId([0; 8]), None)),
+        ),
         session("session-get", "GET and reply, a turn each way", &get, &bulk(64), 1),
         session("session-get-x16", "the same, 16 in a turn", &get, &bulk(64), 16),
         session("session-set", "SET of 64 bytes and +OK", &set, b"+OK\r\n", 1),
@@ -216,12 +224,13 @@ fn scan_bytewise(name: &'static str, question: &'static str, input: Vec<u8>) -> 
     })
 }
 
-fn record(name: &'static str, question: &'static str) -> Case {
+/// The chain is fed blocks, as the sink feeds it, with a checkpoint after each sixteenth.
+fn record(name: &'static str, question: &'static str, mut chain: Option<Chain>) -> Case {
     let (facts, mut now) = (facts(), start());
     let mut recorder = Recorder::new(0, 4 << 20);
     let mut keys = Vec::new();
     KeyList::push(&mut keys, KEY.as_bytes(), 1024);
-    let get = id("get");
+    let (get, mut blocks) = (id("get"), 0_u64);
     case(name, question, 1, move || {
         let record = CommandRecord {
             name: Name::Known(get),
@@ -245,6 +254,14 @@ fn record(name: &'static str, question: &'static str) -> Case {
         recorder.command(now, &facts, black_box(&record));
         if recorder.outlet().backlog() >= 64 << 10 {
             let block = recorder.outlet().take();
+            if let Some(chain) = &mut chain {
+                chain.append(black_box(&block));
+                blocks += 1;
+                if blocks % 16 == 0 {
+                    let line = chain.render(now.wall_us, &Reason::Interval, true);
+                    chain.seal(black_box(&line));
+                }
+            }
             let rendered = recorder.outlet().rendered();
             recorder.outlet().set_written(rendered);
             recorder.outlet().recycle(black_box(block));
