@@ -5,8 +5,8 @@ use crate::{
     audit::{
         encode::ConnectionFacts,
         event::{ConnectionEvent, ProcessEvent},
-        record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
         outlet::Plan,
+        record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
         sink::{Sink, Target, proof::Checkpoints},
     },
     moment::Moment,
