@@ -4,13 +4,21 @@
 
 mod support;
 
+use ravelin::audit::outlet::Shape;
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
     process::Signal,
 };
 use serde_json::Value;
-use std::{collections::HashSet, fs, io::Read as _};
-use support::{books, process::Proxy, redis::Redis, setup::Setup, wire::encode};
+use std::{collections::HashSet, fs, io::Read as _, process::Command};
+use support::{
+    books,
+    process::{Proxy, program},
+    redis::Redis,
+    schema::faults,
+    setup::Setup,
+    wire::encode,
+};
 
 fn lines(proxy: &Proxy, file: &str) -> Vec<Value> {
     fs::read_to_string(proxy.path(file)).unwrap().lines().map(books::parse).collect()
@@ -22,6 +30,39 @@ fn commands(lines: &[Value]) -> Vec<&str> {
 
 fn redis() -> Redis {
     Redis::start()
+}
+
+/// What the program says a line is.
+fn published(shape: &[&str]) -> Value {
+    let printed = Command::new(program()).args(["schema", "audit"]).args(shape).output().unwrap();
+    assert!(printed.status.success() && printed.stderr.is_empty(), "{printed:?}");
+    serde_json::from_slice(&printed.stdout).unwrap()
+}
+
+#[test]
+fn the_schema_takes_whole_lines_and_refuses_what_is_missing_wrong_or_unknown() {
+    let schema = published(&[]);
+    assert_eq!(schema, ravelin::audit::schema::schema(Shape::Full));
+    let line = serde_json::json!({
+        "v": 1, "w": 0, "seq": 1, "ts": "2026-11-20T21:10:03.412345Z", "event": "stop", "reason": "drained", "us": 7
+    });
+    assert_eq!(faults(&schema, &schema, &line), Vec::<String>::new());
+    for (field, value) in [
+        ("us", Some(serde_json::json!(-1))),
+        ("us", Some(serde_json::json!("7"))),
+        ("us", None),
+        ("ts", Some(serde_json::json!("2026-11-20 21:10:03"))),
+        ("event", Some(serde_json::json!("stopped"))),
+        ("v", Some(serde_json::json!(2))),
+        ("more", Some(serde_json::json!(true))),
+    ] {
+        let mut changed = line.clone();
+        match value {
+            Some(value) => changed[field] = value,
+            None => drop(changed.as_object_mut().unwrap().remove(field)),
+        }
+        assert!(!faults(&schema, &schema, &changed).is_empty(), "{changed}");
+    }
 }
 
 #[test]
@@ -51,6 +92,7 @@ fn every_output_has_its_part_of_one_stream() {
     let events: HashSet<_> = elsewhere.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(events, HashSet::from(["start", "drain_begin", "drain_end", "stop"]));
 
+    let schema = published(&["--shape", "compact"]);
     // The compact stream says the same, once one looks up whose a connection is.
     let (full, compact) = (lines(&proxy, "audit.jsonl"), lines(&proxy, "compact.jsonl"));
     assert_eq!(full.len(), compact.len());
@@ -61,6 +103,8 @@ fn every_output_has_its_part_of_one_stream() {
         for field in ["w", "seq", "ts", "event"] {
             assert!(part.get(field).is_some(), "{part}");
         }
+        let found = faults(&schema, &schema, part);
+        assert!(found.is_empty(), "{found:#?}");
         if part["event"] == "command" {
             assert_eq!(part.get("keys").or(part.get("identity")).or(part.get("role")), None, "{part}");
         }

@@ -6,7 +6,7 @@
 //! followed by `…_cut: true`: only its front is shown. Further fields may be added within version 1; none is taken
 //! away or changes its meaning. Words not listed here are in the code where they are made, as literals.
 //!
-//! Every line begins:
+//! `ravelin schema audit` prints all of this as a JSON schema ([`schema`]). Every line begins:
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -47,10 +47,13 @@
 //! | `keys_hmac` | array or null | in the place of `keys` with `arguments = "hashed"`: HMAC-SHA-256 of each key, its first 16 bytes in hexadecimal; `{"hmac":…,"cut":true}` for a key of which only the front (256 bytes) was hashed |
 //! | `args` | array *opt* | with `arguments = "values"`, where [`arguments::Values`] keeps them: the words behind the name, as `keys` shows them; null for a secret |
 //! | `args_cut` | true *opt* | not all words are shown |
+//! | `script_sha1` | string *opt* | of EVAL, EVALSHA, SCRIPT LOAD, FUNCTION LOAD and their kin: the SHA-1 by which Redis knows the script |
+//! | `script_bytes` | number *opt* | the bytes of its body, where it was sent |
 //! | `context` | string | `top` or `multi` |
 //! | `tx` | number *opt* | the transaction's number on this connection |
 //! | `verdict` | string | `allow`, `deny`, or `answer`: the proxy answered by itself |
 //! | `rule` | string *opt* | the rule that denied it |
+//! | `shadow` | string *opt* | the rule in shadow mode that would have denied it |
 //! | `outcome` | string | not in `begin`. See [`record::Outcome`] |
 //! | `reply` | string or null | not in `begin`. The code of an error (`WRONGTYPE`), in upper case; else the reply's class, in lower case (`error` if the error has no code) |
 //! | `elements` `elements_total` | *opt* | EXEC: the classes of its first 128 elements, and how many there were |
@@ -131,6 +134,7 @@ mod json;
 pub mod keys;
 pub mod outlet;
 pub mod record;
+pub mod schema;
 pub mod sink;
 mod stamp;
 pub mod target;

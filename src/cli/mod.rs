@@ -8,6 +8,7 @@ mod conns;
 mod explain;
 mod probe;
 mod run;
+mod schema;
 mod scripts;
 mod socket;
 mod terminal;
@@ -98,6 +99,8 @@ enum Command {
     Bans(bans::BansArgs),
     /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
     Scripts(scripts::ScriptsArgs),
+    /// Print the JSON schema of a format.
+    Schema(schema::SchemaArgs),
     /// Make a CA, server and client certificates to begin with.
     Certs(certs::Args),
 }
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Conns(args) => conns::main(&args, cli.color),
         Command::Bans(args) => bans::main(&args, cli.color),
         Command::Scripts(args) => scripts::main(&args),
+        Command::Schema(args) => schema::main(&args),
         Command::Certs(args) => certs::main(args),
     }
 }

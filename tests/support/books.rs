@@ -1,48 +1,17 @@
 //! An auditor of the audit stream: every line of every run has the documented fields in their order, the numbers of
 //! each writer have no holes, each connection's totals are right, and what began also ended.
 
+use super::schema::faults;
+use ravelin::audit::{outlet::Shape, schema};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::Value;
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
-/// In every line.
-const LINE: &str = "v w seq ts event";
-/// In every line of a connection.
-const CONNECTION: &str = "conn service src identity role upstream_user";
-
-/// Behind them, by event: in order, `?` marks what may be missing.
-const EVENTS: &[(&str, bool, &str)] = &[
-    (
-        "command",
-        true,
-        "db cmd cmd_b64? cmd_cut? sub? sub_b64? sub_cut? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict rule? shadow? \
-         outcome reply elements? elements_total? bytes_in bytes_out us notable?",
-    ),
-    (
-        "begin",
-        true,
-        "db cmd sub? argc keys? keys_hmac? keys_cut? keys_total? args? args_cut? script_sha1? script_bytes? context tx? verdict shadow? bytes_in",
-    ),
-    ("upstream_command", true, "cmd sub? outcome reply us"),
-    ("connection_open", true, "tls cipher resumed cert_sha256? cert_serial? cert_not_after?"),
-    ("connection_close", true, "reason detail commands denied bytes_in bytes_out us"),
-    ("upstream_failed", true, "reason detail"),
-    ("client_auth", true, "cmd verdict"),
-    ("alarm", true, "reason"),
-    ("notice", true, "notice amount us"),
-    ("start", false, "version pid config_sha256 services"),
-    ("stop", false, "reason us"),
-    ("reload", false, "what result detail? config_sha256"),
-    ("drain_begin", false, "reason connections deadline_us"),
-    ("drain_end", false, "drained aborted us"),
-    ("refused", false, "service src listener reason"),
-    ("handshake_failure", false, "service src reason detail hint? unverified unverified_cut? unverified_total?"),
-    ("accept_error", false, "listener reason detail"),
-    ("sink_recovered", false, "output reason us"),
-];
+/// What is published of a line.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema::schema(Shape::Full));
 
 /// One line as a value.
 pub fn parse(line: &str) -> Value {
@@ -112,18 +81,16 @@ pub fn check(text: &str, whole: bool, ended: bool) {
 fn check_fields(line: &str, record: &Value) {
     assert!(line.len() < 16 * 1024, "a line of {} bytes: {line}", line.len());
     let event = record["event"].as_str().unwrap_or_default();
-    let (_, connection, fields) =
-        EVENTS.iter().find(|(name, ..)| *name == event).unwrap_or_else(|| panic!("an unknown event: {line}"));
-    let expected = format!("{LINE} {} {fields}", if *connection { CONNECTION } else { "" });
+    let known =
+        schema::EVENTS.iter().find(|known| known.name == event).unwrap_or_else(|| panic!("an unknown event: {line}"));
+    let found = faults(&SCHEMA, &SCHEMA["$defs"][event], record);
+    assert!(found.is_empty(), "{found:#?} in {line}");
     let Keys(keys) = serde_json::from_str(line).unwrap();
     let mut keys = keys.iter().map(String::as_str).peekable();
-    for field in expected.split_whitespace() {
-        match field.strip_suffix('?') {
-            Some(optional) => drop(keys.next_if_eq(&optional)),
-            None => assert_eq!(keys.next(), Some(field), "in {line}"),
-        }
+    for field in known.all_fields() {
+        drop(keys.next_if_eq(&field.name));
     }
-    assert_eq!(keys.next(), None, "in {line}");
+    assert_eq!(keys.next(), None, "out of its order, in {line}");
     assert_eq!(record["v"], 1, "{line}");
     let ts: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
     assert!(ts.as_second() > 1_700_000_000, "{line}");

@@ -13,6 +13,7 @@ pub mod probes;
 pub mod process;
 pub mod reading;
 pub mod redis;
+pub mod schema;
 pub mod setup;
 pub mod stage;
 pub mod stub;
