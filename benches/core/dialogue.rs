@@ -82,6 +82,7 @@ impl Dialogue {
             idle_timeout_us: 0,
             client_auth: ravelin::session::machine::ClientAuth::Refuse,
             show_keys: true,
+            begin_writes: false,
             values: None,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {

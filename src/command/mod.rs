@@ -79,6 +79,12 @@ impl Entry {
         if arity >= 0 { argc == arity } else { argc >= -arity }
     }
 
+    /// Whether it can change data: Redis' flag `write`, and scripts that are not read-only.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.flags.any(bits::flags::WRITE) || (self.effect == Effect::Script && !self.flags.any(bits::flags::READONLY))
+    }
+
     /// Whether keys are watched once this has run, if it decides that: WATCH and UNWATCH.
     #[must_use]
     pub fn watches(&self) -> Option<bool> {

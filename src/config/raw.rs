@@ -372,6 +372,8 @@ tables! {
         values: RawValues,
         /// How lines look: "full" (default), or "compact": what is the same in a connection's records stands only in its connection_open, and what most commands have in common is left out.
         shape: String,
+        /// Which commands wait until a begin line of theirs has reached every output that commands wait for (and its disk, with fsync = "always"): "destructive" (default: what blocks, streams, administers or destroys), or "writes" (all that can write besides).
+        begin: String,
         /// Which records are written: "all" (default), "writes" (commands that can change something, and denials) or "denied".
         events: String,
         /// When records cannot be written: "stall" (default) lets commands wait; "drop" drops records, counts them exactly, and says so in a gap record.
@@ -384,7 +386,7 @@ tables! {
         /// What is worth a second look. Nothing that is not said here.
         watch: RawWatch,
     }
-    planned ["begin"]
+    planned []
 
     /// Lines that make an output provable.
     RawCheckpoint {

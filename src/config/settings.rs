@@ -191,6 +191,8 @@ pub struct Audit {
     pub outputs: Vec<AuditOutput>,
     /// Bytes of rendered and not yet written records each worker may hold for each (`Recorder::new`'s capacity).
     pub queue: usize,
+    /// Whether every command that can write waits for its `begin` line.
+    pub begin_writes: bool,
     /// Whose values are kept, for outputs that show them.
     pub values: Option<Arc<Values>>,
     /// What is worth a second look.
@@ -204,7 +206,13 @@ impl Default for Audit {
             target: Target::Stdout,
             checkpoint: None,
         };
-        Self { outputs: vec![stdout], queue: 4 * 1024 * 1024, values: None, watches: Watches::default() }
+        Self {
+            outputs: vec![stdout],
+            queue: 4 * 1024 * 1024,
+            begin_writes: false,
+            values: None,
+            watches: Watches::default(),
+        }
     }
 }
 
@@ -411,6 +419,7 @@ impl Service {
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
+            begin_writes: audit.begin_writes,
             values: None,
             greeting: self.upstream.greeting.clone(),
             greeting_timeout_us: micros(self.upstream.connect_timeout),

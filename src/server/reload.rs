@@ -118,6 +118,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         ("limits.max_connections", *max_connections != limits.max_connections),
         ("audit.output", old.audit.outputs != new.audit.outputs),
         ("audit.values", old.audit.values != new.audit.values),
+        ("audit.begin", old.audit.begin_writes != new.audit.begin_writes),
         ("audit.watch", old.audit.watches != new.audit.watches),
         ("audit.queue", old.audit.queue != new.audit.queue),
         ("admin", old.admin != new.admin),

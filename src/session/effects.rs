@@ -525,7 +525,7 @@ impl Core {
         // Inside a transaction nothing blocks; what EXEC runs got its begin line when it was queued.
         let blocks = may_block && !self.tx.intended;
         let can_block = matches!(entry.effect, Effect::Blocking | Effect::BlockingOption);
-        let begins = if can_block { blocks } else { entry.begin };
+        let begins = if can_block { blocks } else { entry.begin } || (self.config.begin_writes && entry.may_write());
         if begins && self.selects_open > 0 {
             // The begin line names the confirmed database: what is open must be answered first.
             self.wait_for_empty = true;

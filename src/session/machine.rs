@@ -65,6 +65,8 @@ pub struct SessionConfig {
     pub client_auth: ClientAuth,
     /// Whether records show keys.
     pub show_keys: bool,
+    /// Whether every command that can write waits for its `begin` line, and not only what the catalog says.
+    pub begin_writes: bool,
     /// Whether records show the words of some commands too, and of which.
     pub values: Option<Arc<Values>>,
     /// How the lane greets Redis: AUTH, the connection's name.

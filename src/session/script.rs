@@ -50,6 +50,7 @@ impl Default for Setup {
                 idle_timeout_us: 0,
                 client_auth: crate::session::machine::ClientAuth::Refuse,
                 show_keys: true,
+                begin_writes: false,
                 values: None,
                 greeting: Greeting {
                     credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),

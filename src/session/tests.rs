@@ -685,6 +685,23 @@ fn only_what_can_wait_begins_with_a_line() {
 }
 
 #[test]
+fn every_write_waits_for_its_line_where_that_is_asked_for() {
+    let mut setup = Setup::default();
+    setup.config.begin_writes = true;
+    let mut script = Script::with(setup);
+    script.forget().say("GET k").redis(b"$-1\r\n").recorded(&["GET ran"]);
+    script.say("EVAL_RO x 0").redis(b":1\r\n").recorded(&["EVAL_RO ran"]);
+    script.say("EVAL x 0").redis(b":1\r\n").recorded(&["EVAL begin", "EVAL ran"]);
+    script.sink_writes = false;
+    script.up.clear();
+    script.say("SET k v").say("GET k");
+    assert_eq!(script.up, b"", "neither it nor what follows goes up before the line is written");
+    script.sink_recovers();
+    assert_eq!(script.up, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+    script.redis(b"+OK\r\n$1\r\nv\r\n").recorded(&["SET begin", "SET ran", "GET ran"]);
+}
+
+#[test]
 fn a_begun_command_that_never_went_up_is_recorded_incomplete() {
     let mut script = Script::new();
     script.sink_writes = false;

@@ -37,6 +37,7 @@ const ARGUMENTS: &[(&str, Arguments)] = &[
 const SHAPES: &[(&str, Shape)] = &[("full", Shape::Full), ("compact", Shape::Compact)];
 const EVENTS: &[(&str, Events)] = &[("all", Events::All), ("writes", Events::Writes), ("denied", Events::Denied)];
 const ON_FULL: &[(&str, OnFull)] = &[("stall", OnFull::Stall), ("drop", OnFull::Drop)];
+const BEGIN: &[(&str, bool)] = &[("destructive", false), ("writes", true)];
 const VERDICTS: &[(&str, Verdict)] = &[("allow", Verdict::Allow), ("deny", Verdict::Deny), ("answer", Verdict::Answer)];
 
 /// What every output has that says nothing else.
@@ -59,6 +60,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, paths, report)),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
+    audit.begin_writes = choice(raw.begin.as_ref(), BEGIN, false, report);
     let hash_key = raw.hash_key_file.as_ref().and_then(|item| hash_key(item, paths, report));
     let values = raw.values.as_ref().map(|item| values(&item.value, services, report));
     let said = (raw.hash_key_file.is_some(), raw.values.is_some());

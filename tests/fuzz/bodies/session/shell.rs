@@ -253,6 +253,7 @@ pub(super) fn start(setting: Setting, mode: u8, connects: bool) -> Run {
         idle_timeout_us: if mode & 4 == 0 { 0 } else { 3_000_000 },
         client_auth: setting.client_auth(if mode & 8 != 0 { ClientAuth::Ignore } else { ClientAuth::Refuse }),
         show_keys: true,
+        begin_writes: false,
         values: setting.shows_values().then(|| Arc::new(Values { roles: Vec::new(), commands: None, bytes_max: 64 })),
         greeting: Greeting {
             credential: (mode & 16 == 0)
