@@ -193,6 +193,9 @@ fn password_guessing_ends_with_a_ban_before_tls_and_the_admin_side_lifts_it() {
     }
     let record = proxy.await_record("connection_close", |record| record["reason"] == "banned");
     assert_eq!(record["role"], "app", "{record}");
+    let bans = proxy.records("ban");
+    assert_eq!(bans.len(), 1, "one, with the guess that began it: {bans:?}");
+    assert_eq!((&bans[0]["conn"], &bans[0]["us"]), (&record["conn"], &3_600_000_000_u64.into()));
     // Not even the right password is listened to, nor is a byte of TLS answered.
     let mut socket = proxy.socket();
     let _ = socket.write_all(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0]);

@@ -32,6 +32,11 @@ pub enum ConnectionEvent<'a> {
         /// `AUTH` or `HELLO`.
         method: &'static str,
     },
+    /// Too many wrong passwords: the client's address and certificate are sent away from now on.
+    Ban {
+        /// For how long, in microseconds.
+        us: u64,
+    },
     /// A top-level `-NOAUTH` came from Redis: somebody changed its users under us.
     Alarm {
         /// Stable word.
@@ -195,6 +200,7 @@ impl ConnectionEvent<'_> {
             Self::Open => "connection_open",
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::Authentication { .. } => "client_auth",
+            Self::Ban { .. } => "ban",
             Self::Alarm { .. } => "alarm",
             Self::Notice(_) => "notice",
             Self::Close { .. } => "connection_close",
@@ -205,7 +211,7 @@ impl ConnectionEvent<'_> {
     pub(super) const fn says_whose(&self) -> bool {
         match self {
             Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } => true,
-            Self::Alarm { .. } | Self::Notice(_) | Self::Close { .. } => false,
+            Self::Ban { .. } | Self::Alarm { .. } | Self::Notice(_) | Self::Close { .. } => false,
         }
     }
 
@@ -220,6 +226,7 @@ impl ConnectionEvent<'_> {
                 text_field(out, "cmd", method, LABEL_MAX);
                 text_field(out, "verdict", verdict.word(), LABEL_MAX);
             }
+            Self::Ban { us } => number_field(out, "us", us),
             Self::Alarm { reason } => text_field(out, "reason", reason, LABEL_MAX),
             Self::Notice(Burst { notice, amount, us }) => {
                 text_field(out, "notice", notice.word(), LABEL_MAX);

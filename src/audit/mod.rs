@@ -19,7 +19,7 @@
 //! Order across pens is the order of the lines. Lines of one connection all have the same `w`.
 //!
 //! The events of a connection (`command`, `begin`, `upstream_command`, `connection_open`, `connection_close`,
-//! `upstream_failed`, `client_auth`, `alarm`, `notice`) go on with:
+//! `upstream_failed`, `client_auth`, `ban`, `alarm`, `notice`) go on with:
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -71,6 +71,7 @@
 //! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
+//! | `ban` | after too many wrong passwords: the address and the certificate are sent away | `us` (for how long) |
 //! | `alarm` | somebody should look | `reason` |
 //! | `notice` | many denials, or much read ([`watch`]) | `notice` (`denial_burst`, `bulk_read`), `amount` (denials, or bytes), `us` (in how long) |
 //! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
@@ -115,7 +116,7 @@
 //!
 //! With `arguments = "none"` there is no `keys` (nor what belongs to it).
 //!
-//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `alarm`, `notice` and `connection_close` have of a
+//! With `shape = "compact"` the lines `command`, `begin`, `upstream_command`, `ban`, `alarm`, `notice` and `connection_close` have of a
 //! connection's fields only `conn`; the others stand in its `connection_open` (and in `client_auth`, which may change the
 //! role). Of a `command` or `begin` is left out: `db` when it is 0, `keys` when there are none, `context` when it is `top`,
 //! `verdict` when it is `allow`, `outcome` when it is `ran`.

@@ -379,6 +379,8 @@ impl Recorder {
             ConnectionEvent::Open => service.open(),
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
             ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
+            // The gauge of bans is taken where they are kept.
+            ConnectionEvent::Ban { .. } => {}
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
             ConnectionEvent::Notice(burst) => self.counters.notice(burst.notice),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),

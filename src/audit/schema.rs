@@ -259,6 +259,7 @@ pub const EVENTS: &[Event] = &[
             field("verdict", Word(&["allow", "deny", "ignore", "unavailable"])),
         ],
     },
+    Event { name: "ban", of: Of::Connection, fields: &[field("us", Count)] },
     Event { name: "alarm", of: Of::Connection, fields: &[field("reason", Text)] },
     Event {
         name: "notice",

@@ -196,7 +196,7 @@ fn the_proxys_own_commands_are_records_too() {
     }
 }
 
-fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 6] {
+fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 7] {
     let close = ConnectionEvent::Close {
         reason: "client-closed",
         detail: "",
@@ -207,6 +207,7 @@ fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 6] {
         us: 1200,
     };
     [
+        (ConnectionEvent::Ban { us: 60_000_000 }, r#""event":"ban",…,"us":60000000}"#),
         (
             ConnectionEvent::Open,
             r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,

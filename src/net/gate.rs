@@ -188,7 +188,7 @@ async fn look_up(
 ) -> Result<(Option<Arc<str>>, Option<Grant>), Answer> {
     let origins = origins(peer);
     if house.bans.bans(&origins, house.clock.now()) {
-        return Err(Answer::Banned);
+        return Err(Answer::Banned(0));
     }
     let Some(live) = house.services.get(service).map(|service| service.live.load_full()) else {
         return Err(Answer::Unavailable);
@@ -199,7 +199,7 @@ async fn look_up(
     match finding {
         Finding::Unknown => Err(Answer::Unavailable),
         // Of many guesses at once one may have been right, and others wrong often enough.
-        Finding::Right(_) if house.bans.bans(&origins, now) => Err(Answer::Banned),
+        Finding::Right(_) if house.bans.bans(&origins, now) => Err(Answer::Banned(0)),
         Finding::Right(role) => Ok((role, grant)),
         Finding::Wrong => match house.bans.failed(&origins, now) {
             0 => Err(Answer::Denied),
@@ -207,7 +207,7 @@ async fn look_up(
                 let (src, role) = (peer.src(), &peer.role().name);
                 let ban = Duration::from_micros(ban_us);
                 tracing::warn!(%src, role, ?ban, "wrong passwords: the address and the certificate are banned");
-                Err(Answer::Banned)
+                Err(Answer::Banned(ban_us))
             }
         },
     }

@@ -50,8 +50,9 @@ pub enum Answer {
     Selected(Box<Selected>),
     /// They are not.
     Denied,
-    /// They are not, or were not looked at, because whoever asks is banned: the connection ends.
-    Banned,
+    /// They are not, or were not looked at, because whoever asks is banned: the connection ends. With it how many
+    /// microseconds the ban lasts that begins now, and 0 if it had begun before.
+    Banned(u64),
     /// Nobody can say: the helper does not answer, or has failed.
     Unavailable,
 }
@@ -209,19 +210,22 @@ impl Core {
                 return Err(Flow::Wait);
             }
         };
-        let banned = matches!(answer, Answer::Banned);
+        let banned = if let Answer::Banned(us) = answer { Some(us) } else { None };
         let (verdict, local) = match answer {
             Answer::Granted | Answer::Selected(_) => {
                 self.authenticated = true;
                 self.record_auth(AuthVerdict::Allow, name, turn);
                 return Ok(());
             }
-            Answer::Denied | Answer::Banned => (AuthVerdict::Deny, Local::WrongPass),
+            Answer::Denied | Answer::Banned(_) => (AuthVerdict::Deny, Local::WrongPass),
             Answer::Unavailable => (AuthVerdict::Unavailable, Local::AuthUnavailable),
         };
         self.record_auth(verdict, name, turn);
         let flow = self.deny(RuleId::AUTHENTICATION, local, Resolved::Known(id), words, source, turn);
-        if banned {
+        if let Some(us) = banned {
+            if us > 0 {
+                turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Ban { us });
+            }
             self.wind_down(CloseReason::Banned);
         }
         Err(flow)

@@ -60,7 +60,7 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 #[test]
 fn a_ban_closes_behind_the_answer() {
     let mut script = script(ClientAuth::Verify);
-    script.client(&["AUTH p", "AUTH q"].map(command).concat()).asks("default", "p").answer(Answer::Banned);
+    script.client(&["AUTH p", "AUTH q"].map(command).concat()).asks("default", "p").answer(Answer::Banned(60_000_000));
     assert_eq!(told(&mut script), ["-WRONGPASS"]);
     script.closed("banned", End::Flush);
 }

@@ -110,6 +110,7 @@ fn what(record: &Map<String, Value>) -> (&str, Paint) {
         "client_auth" if text("verdict") == Some("deny") => ("auth", Paint::Bad),
         "client_auth" => ("auth", Paint::Good),
         "gap" => ("gap", Paint::Bad),
+        "ban" => ("ban", Paint::Warn),
         "notice" => ("notice", Paint::Warn),
         "checkpoint" => ("checkpoint", Paint::Dim),
         "alarm" => ("alarm", Paint::Bad),

@@ -168,6 +168,7 @@ pub(super) fn of(record: &Map<String, Value>) -> String {
         "accept_error" => format!("{} at {}", told.reason(), told.text("listener")),
         "sink_recovered" => format!("output {} is written again, after: {}", told.text("output"), told.text("reason")),
         "gap" => gap(told),
+        "ban" => format!("banned for {} after wrong passwords", time(told.number("us"))),
         "notice" => {
             let (notice, amount, us) = (told.text("notice"), told.number("amount"), time(told.number("us")));
             match notice {
@@ -315,6 +316,7 @@ mod tests {
                 json!({"event": "begin", "cmd": "DEL", "keys_hmac": ["00ff", {"hmac": "11ee", "cut": true}]}),
                 "DEL 00ff 11ee… goes up",
             ),
+            (json!({"event": "ban", "us": 60_000_000}), "banned for 1m0s after wrong passwords"),
             (
                 json!({"event": "notice", "notice": "denial_burst", "amount": 50, "us": 10_000_000}),
                 "50 commands were denied in 10s",

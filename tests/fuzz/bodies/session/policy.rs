@@ -270,7 +270,7 @@ pub(super) fn find_out(run: &Run, ask: &Ask) -> Answer {
         })),
         Some(0) => Answer::Granted,
         Some(1) => Answer::Denied,
-        Some(2) => Answer::Banned,
+        Some(2) => Answer::Banned(1),
         _ => Answer::Unavailable,
     }
 }
