@@ -88,7 +88,7 @@ fn check_fields(line: &str, record: &Value) {
     let Keys(keys) = serde_json::from_str(line).unwrap();
     let mut keys = keys.iter().map(String::as_str).peekable();
     for field in known.all_fields() {
-        drop(keys.next_if_eq(&field.name));
+        let _ = keys.next_if_eq(&field.name);
     }
     assert_eq!(keys.next(), None, "out of its order, in {line}");
     assert_eq!(record["v"], 1, "{line}");
