@@ -13,7 +13,11 @@ mod support;
 use rustix::process::Signal;
 use std::{
     collections::{BTreeMap, HashMap},
-    env, thread,
+    env, fs,
+    io::Read as _,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 use support::{
@@ -25,6 +29,7 @@ use support::{
     tap::{Tap, Tapped},
     wire::Wire,
 };
+use tempfile::TempDir;
 
 /// Clients at once.
 const CLIENTS: u64 = 12;
@@ -40,10 +45,15 @@ enum Disturbance {
     Reloads,
     /// The proxy drains while clients speak.
     Drain,
+    /// The stream goes to a file that is put aside all the time, and to a receiver that is slower than the clients.
+    Sinks,
 }
 
-const ROUNDS: [Disturbance; 4] =
-    [Disturbance::None, Disturbance::UpstreamCloses, Disturbance::Reloads, Disturbance::Drain];
+const ROUNDS: [Disturbance; 5] =
+    [Disturbance::None, Disturbance::UpstreamCloses, Disturbance::Reloads, Disturbance::Drain, Disturbance::Sinks];
+
+/// The outputs of [`Disturbance::Sinks`]; the receiver's socket comes behind them.
+const SINKS: &str = r#", { file = { path = "rotated.jsonl", rotate_size = "64KiB" } }"#;
 
 /// What a run must have seen in all.
 const ALL: u64 = 10_000;
@@ -78,6 +88,7 @@ const FLOORS: &[(&str, u64)] = &[
     ("leaves: breaks a streamed value", 0),
     ("leaves: subscribed", 0),
     ("closed: upstream-closed", 0),
+    ("disturbance: files put aside", 2),
     ("closed: drain", 0),
     ("commandstats: rows, exact", 0),
 ];
@@ -141,7 +152,13 @@ fn live(
         ignores_auth: disturbance == Disturbance::Drain,
         reloads: disturbance == Disturbance::Reloads,
     };
-    let setup = setup(&redis, &tap, world);
+    let mut setup = setup(&redis, &tap, world);
+    let receiver = (disturbance == Disturbance::Sinks).then(Receiver::listen);
+    if let Some(receiver) = &receiver {
+        let socket = format!(", {{ socket = {{ address = \"unix:{}\" }} }}", receiver.path.display());
+        setup.outputs = Box::leak(format!("{SINKS}{socket}").into_boxed_str());
+        setup.audit = "queue = \"128KiB\"";
+    }
     let mut proxy = Proxy::with(&setup);
     let certificate = proxy.pki.client("app").unwrap();
     let tls = proxy.tls(Some(&certificate), rustls::ALL_VERSIONS);
@@ -158,7 +175,7 @@ fn live(
         while Instant::now() < end && !crowd.stop.load(std::sync::atomic::Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(20 + dice.roll(60)));
             match disturbance {
-                Disturbance::None | Disturbance::Drain => {}
+                Disturbance::None | Disturbance::Drain | Disturbance::Sinks => {}
                 Disturbance::UpstreamCloses => {
                     if dice.one_in(2) {
                         ledger.count("disturbance: cut by the tap", u64::from(tap.cut(dice.next())));
@@ -187,6 +204,17 @@ fn live(
     }
     let tapped = tap.finish();
     let lines: Vec<Line> = proxy.audit_text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    if let Some(receiver) = receiver {
+        let rotated = put_together(&proxy, &mut ledger);
+        let told: [(&str, Vec<String>); 3] =
+            [("the file", proxy.audit_text()), ("the files", rotated), ("the receiver", receiver.finish())]
+                .map(|(who, text)| (who, by_pen(&text)));
+        for (who, lines) in &told[1..] {
+            if *lines != told[0].1 {
+                faults.push(format!("{who} has {} lines, and {} has {}", lines.len(), told[0].0, told[0].1.len()));
+            }
+        }
+    }
     for (what, count) in crowd.counts() {
         ledger.count(what, count);
     }
@@ -227,6 +255,65 @@ fn setup(redis: &Redis, tap: &Tap, world: World) -> Setup {
         setup.more = WITH_SCRIPTS;
     }
     setup
+}
+
+/// Reads JSON lines, more slowly than clients speak.
+struct Receiver {
+    path: PathBuf,
+    reader: thread::JoinHandle<String>,
+    _dir: TempDir,
+}
+
+impl Receiver {
+    fn listen() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("receiver.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let reader = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut text, mut space) = (Vec::new(), [0; 4096]);
+            loop {
+                match stream.read(&mut space).unwrap() {
+                    0 => return String::from_utf8(text).unwrap(),
+                    length => text.extend_from_slice(&space[..length]),
+                }
+                // It works a while on what it has got.
+                if text.len() % 7 == 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        Self { path, reader, _dir: dir }
+    }
+
+    /// All it got, once the proxy has ended.
+    fn finish(self) -> String {
+        self.reader.join().unwrap()
+    }
+}
+
+/// The files that were put aside and the last one, in their order.
+fn put_together(proxy: &Proxy, ledger: &mut Ledger) -> String {
+    let files = fs::read_dir(proxy.path("")).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("rotated.jsonl.2");
+    let mut files: Vec<_> = files.filter(named).collect();
+    files.sort();
+    ledger.count("disturbance: files put aside", files.len() as u64);
+    files.push(proxy.path("rotated.jsonl"));
+    files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// The lines of each pen in their order: between pens it is each output's own.
+fn by_pen(text: &str) -> Vec<String> {
+    let mut lines: Vec<(u64, String)> = text
+        .lines()
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            (record["w"].as_u64().unwrap(), line.to_owned())
+        })
+        .collect();
+    lines.sort_by_key(|(pen, _)| *pen);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The default without its group `scripting`.
