@@ -175,31 +175,14 @@ pub(super) const fn verdict(record: &CommandRecord<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::record::{Context, KeyList, Outcome};
+    use crate::audit::testing::ran;
 
     fn id(name: &str) -> CommandId {
         catalog::by_full_name(name).unwrap()
     }
 
     fn record(name: Name<'static>) -> CommandRecord<'static> {
-        CommandRecord {
-            name,
-            db: 0,
-            argc: 2,
-            keys: KeyList::default(),
-            context: Context::TopLevel,
-            tx: None,
-            rule: None,
-            shadow: None,
-            local: false,
-            outcome: Outcome::Ran,
-            class: None,
-            error: None,
-            elements: None,
-            bytes_in: 1,
-            bytes_out: 1,
-            us: Some(900),
-        }
+        CommandRecord { us: Some(900), ..ran(name) }
     }
 
     #[test]

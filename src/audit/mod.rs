@@ -149,6 +149,8 @@ mod chain_tests;
 #[cfg(test)]
 mod outlet_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod watch_tests;

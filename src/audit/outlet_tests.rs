@@ -7,9 +7,10 @@ use super::{
     event::{ConnectionEvent, ProcessEvent},
     filter::{Commands, Events, Filter, Wish},
     outlet::{Arguments, OnFull, Outlet, Plan, Sample, Shape},
-    record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    record::{CommandRecord, Context, KeyList, Outcome, Recorder},
+    testing::{self, ran_known},
 };
-use crate::{command::catalog, moment::Moment, resp::reply::Class};
+use crate::{command::catalog, moment::Moment};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -19,29 +20,14 @@ fn facts(role: &str) -> ConnectionFacts {
     ConnectionFacts::new("9f3c-17", "cache", "10.2.7.9:51022".parse().unwrap(), "cn:api", role, None)
 }
 
+/// With a key.
 fn record(name: &str) -> CommandRecord<'static> {
-    CommandRecord {
-        name: Name::Known(catalog::by_full_name(name).unwrap()),
-        db: 0,
-        argc: 2,
-        keys: KeyList { bytes: b"\x01\0k", total: 1, undeterminable: false, script: None, arguments: None },
-        context: Context::TopLevel,
-        tx: None,
-        rule: None,
-        shadow: None,
-        local: false,
-        outcome: Outcome::Ran,
-        class: Some(Class::Bulk),
-        error: None,
-        elements: None,
-        bytes_in: 20,
-        bytes_out: 7,
-        us: Some(90),
-    }
+    let keys = KeyList { bytes: b"\x01\0k", total: 1, ..KeyList::default() };
+    CommandRecord { keys, ..ran_known(name) }
 }
 
 fn denied() -> CommandRecord<'static> {
-    CommandRecord { rule: Some("r"), outcome: Outcome::Denied, us: None, class: None, ..record("get") }
+    CommandRecord { keys: record("get").keys, ..testing::denied() }
 }
 
 fn plan(name: &str) -> Plan {

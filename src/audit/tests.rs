@@ -5,6 +5,7 @@ use super::{
     encode::{ConnectionFacts, MAX_LINE, TlsFacts},
     event::{ConnectionEvent, ProcessEvent},
     record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    testing,
 };
 use crate::{moment::Moment, resp::reply::Class};
 use proptest::prelude::*;
@@ -19,24 +20,8 @@ fn facts() -> ConnectionFacts {
 }
 
 fn record() -> CommandRecord<'static> {
-    CommandRecord {
-        name: Name::Unknown(b"NOSUCH", None),
-        db: 0,
-        argc: 4,
-        keys: KeyList::default(),
-        context: Context::TopLevel,
-        tx: None,
-        rule: None,
-        shadow: None,
-        local: false,
-        outcome: Outcome::Ran,
-        class: Some(Class::Status),
-        error: None,
-        elements: None,
-        bytes_in: 61,
-        bytes_out: 5,
-        us: Some(112),
-    }
+    let unknown = testing::ran(Name::Unknown(b"NOSUCH", None));
+    CommandRecord { argc: 4, class: Some(Class::Status), bytes_in: 61, bytes_out: 5, us: Some(112), ..unknown }
 }
 
 /// The one line that `write` renders.

@@ -3,39 +3,15 @@
 use super::{
     encode::ConnectionFacts,
     outlet::{Plan, Sample},
-    record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
+    record::{CommandRecord, Outcome, Recorder},
+    testing::{denied, ran_known as record},
     watch::{IDENTITIES_MAX, Notice, Watches, Within},
 };
-use crate::{command::catalog, moment::Moment, resp::reply::Class};
+use crate::moment::Moment;
 use serde_json::Value;
 
 fn facts(identity: &str) -> ConnectionFacts {
     ConnectionFacts::new("9f3c-17", "cache", "10.2.7.9:51022".parse().unwrap(), identity, "app", None)
-}
-
-fn record(name: &str) -> CommandRecord<'static> {
-    CommandRecord {
-        name: Name::Known(catalog::by_full_name(name).unwrap()),
-        db: 0,
-        argc: 2,
-        keys: KeyList::default(),
-        context: Context::TopLevel,
-        tx: None,
-        rule: None,
-        shadow: None,
-        local: false,
-        outcome: Outcome::Ran,
-        class: Some(Class::Bulk),
-        error: None,
-        elements: None,
-        bytes_in: 20,
-        bytes_out: 7,
-        us: Some(90),
-    }
-}
-
-fn denied() -> CommandRecord<'static> {
-    CommandRecord { rule: Some("r"), outcome: Outcome::Denied, us: None, class: None, ..record("get") }
 }
 
 /// A pen that watches, and the clock.
