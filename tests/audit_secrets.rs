@@ -8,6 +8,7 @@ mod support;
 use std::fs;
 use support::{
     client::Client,
+    load::Dice,
     process::{PASSWORD, Proxy},
     redis::Redis,
     setup::Setup,
@@ -20,88 +21,72 @@ const OUTPUTS: &str = concat!(
 );
 const MORE: &str = "[policy]\ndeny = [\"SHUTDOWN\", \"REPLICAOF\", \"SLAVEOF\", \"DEBUG\"]\nscripts = \"allow\"\n";
 
-/// A sequence of numbers that look random (xorshift), the same in every run.
-struct Dice(u64);
+/// A secret of its own: a marker that nothing else holds, among bytes that like to be escaped. (Not those that begin a
+/// rule of ACL SETUSER: `~secret` without `>` is a pattern to everybody.)
+fn secret(dice: &mut Dice) -> (String, String) {
+    let marker = format!("Z{:012x}Z", dice.roll(1 << 48));
+    let around = ["", "\"", "\\", "\u{1b}[31m", "é", "{", "\t", "=", "/", " "];
+    let (before, behind) = (dice.pick(&around), dice.pick(&around));
+    (format!("{before}{marker}{behind}"), marker)
+}
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
+/// Case as clients write it.
+fn spelt(dice: &mut Dice, word: &str) -> String {
+    match dice.roll(3) {
+        0 => word.to_owned(),
+        1 => word.to_lowercase(),
+        _ => word
+            .chars()
+            .map(|c| if dice.roll(2) == 0 { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() })
+            .collect(),
     }
+}
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
-    }
-
-    /// A secret of its own: a marker that nothing else holds, among bytes that like to be escaped. (Not those that begin a
-    /// rule of ACL SETUSER: `~secret` without `>` is a pattern to everybody.)
-    fn secret(&mut self) -> (String, String) {
-        let marker = format!("Z{:012x}Z", self.roll(1 << 48));
-        let around = ["", "\"", "\\", "\u{1b}[31m", "é", "{", "\t", "=", "/", " "];
-        let (before, behind) = (self.pick(&around), self.pick(&around));
-        (format!("{before}{marker}{behind}"), marker)
-    }
-
-    /// Case as clients write it.
-    fn spelt(&mut self, word: &str) -> String {
-        match self.roll(3) {
-            0 => word.to_owned(),
-            1 => word.to_lowercase(),
-            _ => word
-                .chars()
-                .map(|c| if self.roll(2) == 0 { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() })
-                .collect(),
+/// A command that carries the secret where secrets travel, whole or with a word too many or too few.
+fn carrier(dice: &mut Dice, secret: &str) -> Vec<String> {
+    const CARRIERS: &[&str] = &[
+        "AUTH $",
+        "AUTH user $",
+        "HELLO 2 AUTH user $",
+        "HELLO 3 AUTH user $ SETNAME me",
+        "HELLO 2 SETNAME me AUTH user $",
+        "CONFIG|SET requirepass $",
+        "CONFIG|SET masterauth $",
+        "CONFIG|SET maxmemory 0 requirepass $",
+        "CONFIG|SET requirepass $ maxmemory 0",
+        "CONFIG|SET tls-key-file-pass $",
+        "CONFIG|SET no-such-parameter $",
+        "CONFIG|SET $ requirepass",
+        "ACL|SETUSER someone >$",
+        "ACL|SETUSER someone on >$ ~* +@all",
+        "ACL|SETUSER someone <$",
+        "ACL|SETUSER someone #$",
+        "ACL|SETUSER someone (~a >$)",
+        "MIGRATE 127.0.0.1 1 key 0 1 AUTH $",
+        "MIGRATE 127.0.0.1 1 key 0 1 COPY AUTH2 user $",
+        "MIGRATE 127.0.0.1 1 key 0 1 AUTH $ KEYS a b",
+    ];
+    let mut words: Vec<String> = dice
+        .pick(CARRIERS)
+        .split(' ')
+        .flat_map(|word| word.split('|'))
+        .map(|word| if word.contains('$') { word.replace('$', secret) } else { word.to_owned() })
+        .collect();
+    for word in words.iter_mut().take(2) {
+        if !word.contains(secret) && word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            *word = spelt(dice, word);
         }
     }
-
-    /// A command that carries the secret where secrets travel, whole or with a word too many or too few.
-    fn carrier(&mut self, secret: &str) -> Vec<String> {
-        const CARRIERS: &[&str] = &[
-            "AUTH $",
-            "AUTH user $",
-            "HELLO 2 AUTH user $",
-            "HELLO 3 AUTH user $ SETNAME me",
-            "HELLO 2 SETNAME me AUTH user $",
-            "CONFIG|SET requirepass $",
-            "CONFIG|SET masterauth $",
-            "CONFIG|SET maxmemory 0 requirepass $",
-            "CONFIG|SET requirepass $ maxmemory 0",
-            "CONFIG|SET tls-key-file-pass $",
-            "CONFIG|SET no-such-parameter $",
-            "CONFIG|SET $ requirepass",
-            "ACL|SETUSER someone >$",
-            "ACL|SETUSER someone on >$ ~* +@all",
-            "ACL|SETUSER someone <$",
-            "ACL|SETUSER someone #$",
-            "ACL|SETUSER someone (~a >$)",
-            "MIGRATE 127.0.0.1 1 key 0 1 AUTH $",
-            "MIGRATE 127.0.0.1 1 key 0 1 COPY AUTH2 user $",
-            "MIGRATE 127.0.0.1 1 key 0 1 AUTH $ KEYS a b",
-        ];
-        let mut words: Vec<String> = self
-            .pick(CARRIERS)
-            .split(' ')
-            .flat_map(|word| word.split('|'))
-            .map(|word| if word.contains('$') { word.replace('$', secret) } else { word.to_owned() })
-            .collect();
-        for word in words.iter_mut().take(2) {
-            if !word.contains(secret) && word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-                *word = self.spelt(word);
-            }
+    match dice.roll(6) {
+        0 => words.push("more".into()),
+        // Behind KEYS it would be a key, for Redis as well.
+        1 if !words.contains(&"KEYS".to_owned()) => words.push(secret.into()),
+        2 if words.len() > 3 => {
+            words.remove(words.len() - 2);
         }
-        match self.roll(6) {
-            0 => words.push("more".into()),
-            // Behind KEYS it would be a key, for Redis as well.
-            1 if !words.contains(&"KEYS".to_owned()) => words.push(secret.into()),
-            2 if words.len() > 3 => {
-                words.remove(words.len() - 2);
-            }
-            _ => {}
-        }
-        words
+        _ => {}
     }
+    words
 }
 
 /// Every place that somebody other than the client may look into.
@@ -146,12 +131,12 @@ fn no_secret_is_shown_wherever_it_travelled() {
         ..Setup::before(&redis)
     });
     let mut keeper = redis.connect();
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(0x5eed);
     let (mut secrets, mut errors) = (vec!["correct horse".to_owned(), "battery".to_owned()], String::new());
     let mut client = None;
     for round in 0..ROUNDS {
-        let (secret, marker) = dice.secret();
-        let words = dice.carrier(&secret);
+        let (hidden, marker) = secret(&mut dice);
+        let words = carrier(&mut dice, &hidden);
         let in_transaction = dice.roll(5) == 0;
         if in_transaction {
             say(&proxy, &mut client, &["MULTI".into()]);

@@ -17,27 +17,16 @@ use std::{
 use support::{
     books,
     client::Client,
+    load::Dice,
     process::{PASSWORD, PATIENCE, Proxy},
     redis::{Redis, Release},
     setup::Setup,
     wire::{Reply, encode},
 };
 
-/// A sequence of numbers that look random (xorshift), the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 /// Says `rounds` pipelines of commands of every kind, in pieces of every size.
 fn chatter(mut client: Client, number: u64, rounds: u64) {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (number + 1));
+    let mut dice = Dice::new(number);
     let (own, big) = (format!("queue{number}"), "v".repeat(3000));
     let script: &[&[&str]] = &[
         &["SET", "k1", "v"],
