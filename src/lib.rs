@@ -18,11 +18,12 @@
 //!                    policy ──► command ──► resp          audit (what is remembered, and proven; but for its sinks)
 //! ```
 //!
-//! * The **core** ([`resp`], [`command`], [`policy`], [`session`], [`lane`], [`audit::record`], [`audit::encode`], with
-//!   the leaves [`moment`] and [`secret`]) is handed bytes and an instant and hands back bytes to write and records.
-//!   It is tested without a port, with virtual time.
+//! * The **core** ([`resp`], [`command`], [`policy`], [`session`], [`lane`], all of [`audit`] but its sinks, with the leaves
+//!   [`moment`] and [`secret`]) is handed bytes and an instant and hands back bytes to write and records. It is tested
+//!   without a port, with virtual time.
 //! * The **shell** ([`net`], [`tls`], [`audit::sink`], [`admin`], [`metrics`], [`server`], [`drain`], [`cli`]) moves
-//!   bytes and does what [`session::Wants`] says. It decides nothing about commands.
+//!   bytes and does what [`session::Wants`] says. It decides nothing about commands. [`admin`] serves an address to whoever
+//!   reaches it and a socket to operators (`tests/conns.rs`); what a connection is doing is asked of its session.
 //!
 //! Invariants, each with the test that holds it:
 //!
@@ -42,7 +43,7 @@
 //!   ([`command::databases`], `tests/databases.rs`).
 //! * No audit line is lost, doubled or split, whatever becomes of its file or receiver; one that is late, deaf or gone stalls
 //!   clients and not memory (`tests/audit_rotation.rs`, `tests/audit_receivers.rs`); what was changed in files with
-//!   checkpoints is found (`audit::chain_tests`); no secret is in any of it (`tests/audit_secrets.rs`).
+//!   checkpoints is found ([`audit::verify`], `tests/audit_proof.rs`); no secret is in any of it (`tests/audit_secrets.rs`).
 //! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
 //!
@@ -85,7 +86,7 @@
 //!   arguments) goes up as it is, and a server that takes it is closed upon; what one release reads as something else
 //!   (`SELECT +1`, an option with a NUL) is answered here.
 //! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
-//!   fits the worker's pen ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
+//!   fits the worker's pen for every output that commands wait for ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
 //!   in its slot, so a blocked sink stalls clients and loses nothing.
 //! * *A verdict is given twice*: by the command's row, and only where a rule looks at them by its words
 //!   ([`policy::rules::Policy::look`], `judge_words`, `judge_arguments`). A rule in shadow mode is a verdict that lets through.
@@ -95,8 +96,10 @@
 //! * *Streams*: MONITOR, SYNC and PSYNC go up only when nothing is owed. MONITOR's lines are told from replies by their
 //!   first digit; a replication stream keeps its slot to the end of the connection and passes unlooked at downward, while
 //!   upward only acknowledgements pass ([`lane::stream`]).
-//! * *Begin lines*: a command that blocks, administers or destroys waits at the front of the input until its `begin`
-//!   line has been written.
+//! * *Begin lines*: a command that blocks, administers or destroys (with `audit.begin = "writes"`, any that can write) waits
+//!   at the front of the input until its `begin` line has been written (`tests/audit_begin.rs`).
+//! * *Outputs*: a pen renders for each output by itself ([`audit::outlet`]), what its filter takes and in its shape; a sink's
+//!   thread appends in one place, where the chain ([`audit::chain`]) and whoever looks on hear of the same bytes.
 //! * *An error never speaks for a command that may have run*: when Redis is lost, only a command the kernel never took
 //!   is told so; the others are closed upon, and recorded `unanswered`.
 //!
@@ -104,8 +107,8 @@
 //!
 //! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
 //! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
-//! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); records are rendered into
-//! one buffer per worker and handed over in blocks. `benches/README.md` has the questions and the figures.
+//! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); records are rendered into one
+//! buffer per worker and output and handed over in blocks. `benches/README.md` has the questions and the figures.
 //!
 //! ## Deliberately absent
 //!

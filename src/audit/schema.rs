@@ -366,7 +366,7 @@ pub const EVENTS: &[Event] = &[
 impl Event {
     /// All fields of its lines, in their order.
     pub fn all_fields(&self) -> impl Iterator<Item = Field> {
-        let name = std::slice::from_ref(self).iter().map(|_| field("event", Text));
+        let name = std::iter::once(field("event", Text));
         let (front, connection): (&[Field], &[Field]) = match self.of {
             Of::Connection | Of::ConnectionWhole => (FRONT, CONNECTION),
             Of::Process => (FRONT, &[]),
