@@ -1,8 +1,8 @@
 //! The admin endpoint.
 
-use super::{Paths, service, socket_address};
+use super::{Paths, accounts, service, socket_address};
 use crate::config::{
-    decode::{Item, NumberOrText},
+    decode::Item,
     error::Report,
     raw::{RawAdmin, RawAdminSocket},
     settings::{Admin, AdminSocket, Service},
@@ -54,30 +54,5 @@ fn socket(item: &Item<RawAdminSocket>, paths: &Paths, report: &mut Report) -> Op
     if let Some(group) = raw.group.as_ref().filter(|_| mode & 0o060 == 0) {
         report.warn(format!("{}: the mode {mode:04o} gives the group nothing; write mode = \"0660\"", group.at.key));
     }
-    Some(AdminSocket { path, mode, group: group(raw.group.as_ref(), report) })
-}
-
-/// A group's number, or its name looked up as users are (`upstream.socket_owner`): in /etc/group.
-fn group(item: Option<&Item<NumberOrText>>, report: &mut Report) -> Option<u32> {
-    let item = item?;
-    let name = match &item.value {
-        NumberOrText::Number(number) => {
-            let found = u32::try_from(*number).ok().filter(|gid| *gid != u32::MAX);
-            if found.is_none() {
-                report.error(&item.at, format!("expected a group's name or number, 0 to 4294967294, found {number}"));
-            }
-            return found;
-        }
-        NumberOrText::Text(name) => name,
-    };
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let found = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
-    });
-    if found.is_none() {
-        let fault = report.error(&item.at, format!("there is no group {name:?} in /etc/group"));
-        fault.hint("make it (`groupadd`), or give its number (`getent group NAME`)");
-    }
-    found
+    Some(AdminSocket { path, mode, group: accounts::number(&accounts::GROUP, raw.group.as_ref(), report) })
 }

@@ -1,6 +1,7 @@
 //! What the raw tables mean. Every function here reports what is wrong and goes on with a harmless stand-in, so that one
 //! run names every fault; whether the settings may be used is decided once, by the report.
 
+mod accounts;
 mod admin;
 mod audit;
 mod checkpoint;

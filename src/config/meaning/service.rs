@@ -1,12 +1,12 @@
 //! Services: their listeners and the Redis behind each.
 
 use super::{
-    Door, Floor, NOWHERE, Paths, TlsTable, admission, choice, credentials, floor, limits as bounds, name,
+    Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
     socket_address, terms::CLIENT_AUTH, tls,
 };
 use crate::{
     config::{
-        decode::{Item, NumberOrText},
+        decode::Item,
         error::{At, Report},
         password,
         raw::{RawListen, RawService, RawUpstream},
@@ -326,31 +326,5 @@ fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Repo
             defaults.mode_max
         })
     });
-    SocketPolicy { owner: socket_owner(raw.socket_owner.as_ref(), report), mode_max, ..defaults }
-}
-
-/// A user's number, or his name looked up where it is without the system's name services, which a static program has
-/// not: in /etc/passwd.
-fn socket_owner(item: Option<&Item<NumberOrText>>, report: &mut Report) -> Option<u32> {
-    let item = item?;
-    let name = match &item.value {
-        NumberOrText::Number(number) => {
-            let found = u32::try_from(*number).ok().filter(|uid| *uid != u32::MAX);
-            if found.is_none() {
-                report.error(&item.at, format!("expected a user's name or number, 0 to 4294967294, found {number}"));
-            }
-            return found;
-        }
-        NumberOrText::Text(name) => name,
-    };
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
-    });
-    if found.is_none() {
-        let fault = report.error(&item.at, format!("there is no user {name:?} in /etc/passwd"));
-        fault.hint("name the user that redis-server runs as, or give its number (`id -u NAME`)");
-    }
-    found
+    SocketPolicy { owner: accounts::number(&accounts::USER, raw.socket_owner.as_ref(), report), mode_max, ..defaults }
 }
