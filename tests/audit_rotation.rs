@@ -12,7 +12,7 @@
 #[allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
 mod pen;
 
-use pen::{CAPACITY, end, eventually, is_without_holes, write_each, write_line};
+use pen::{CAPACITY, end, eventually, is_without_holes, write_each, write_from_threads};
 use ravelin::audit::{
     record::Recorder,
     sink::{Sink, Target},
@@ -22,7 +22,6 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -230,25 +229,7 @@ fn lines_of_many_pens_are_in_exactly_one_file_each() {
     let path = dir.path().join("audit.jsonl");
     let rotation = Rotation { size: Some(64 * 1024), ..Rotation::default() };
     let (sink, ports) = Sink::open(Target::File(place(&path, rotation)), 4).unwrap();
-    let workers: Vec<_> = ports
-        .into_iter()
-        .zip(0..)
-        .map(|(port, w)| {
-            thread::spawn(move || {
-                let mut pen = Recorder::new(w, CAPACITY);
-                for _ in 0..LINES {
-                    if !pen.has_room() {
-                        eventually("the sink writes", || {
-                            pen.outlet().set_written(port.written());
-                            pen.has_room()
-                        });
-                    }
-                    write_line(&mut pen, &port);
-                }
-            })
-        })
-        .collect();
-    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    write_from_threads(ports, LINES);
     end(&sink);
     let files = files(&path);
     assert!(files.len() > 10, "{files:?}");

@@ -8,14 +8,14 @@
     reason = "a test that cannot go on should stop where it is"
 )]
 
-use ravelin::{
-    audit::{
-        encode::ConnectionFacts,
-        event::ConnectionEvent,
-        record::Recorder,
-        sink::{Sink, SinkPort, Target},
-    },
-    moment::Moment,
+#[path = "support/pen.rs"]
+#[allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of it")]
+mod pen;
+
+use pen::{CAPACITY, eventually, fill, is_without_holes, write_from_threads, write_line};
+use ravelin::audit::{
+    record::Recorder,
+    sink::{Sink, Target},
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use std::{
@@ -24,41 +24,9 @@ use std::{
     os::unix::fs::{MetadataExt, symlink},
     path::Path,
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 use tempfile::TempDir;
-
-const CAPACITY: usize = 256 * 1024;
-const NOW: Moment = Moment { mono_us: 0, wall_us: 1_795_209_003_412_345 };
-
-fn facts() -> ConnectionFacts {
-    ConnectionFacts::new("c-1", "cache", "10.2.7.9:51022".parse().unwrap(), "cn:api", "billing", None)
-}
-
-/// Renders one line and hands it over.
-fn write_line(pen: &mut Recorder, port: &SinkPort) {
-    pen.connection(NOW, &facts(), &ConnectionEvent::Alarm { reason: "test" });
-    port.exchange(pen.outlet());
-}
-
-/// Renders and hands over until the pen is full, and stays so.
-fn fill(pen: &mut Recorder, port: &SinkPort) {
-    while pen.has_room() {
-        write_line(pen, port);
-    }
-}
-
-/// Waits for what another thread is about to do; the bound is only ever reached by a failure.
-fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    for _ in 0..3000 {
-        if happened() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never: {what}");
-}
 
 /// A pipe with a name, and the end that reads it. Its buffer holds less than a pen's capacity.
 fn fifo(path: &Path) -> File {
@@ -79,10 +47,6 @@ fn sequence(text: &[u8], w: u64) -> Vec<u64> {
     let lines = text.split_inclusive(|byte| *byte == b'\n');
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("a whole line"));
     lines.filter(|line| line["w"] == w).map(|line| line["seq"].as_u64().unwrap()).collect()
-}
-
-fn is_without_holes(sequence: &[u64], lines: u64) -> bool {
-    sequence.iter().copied().eq(1..=lines)
 }
 
 #[test]
@@ -125,26 +89,7 @@ fn lines_of_many_pens_stay_whole_and_in_order() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");
     let (sink, ports) = Sink::open(Target::File(path.clone().into()), 6).unwrap();
-    let workers: Vec<_> = ports
-        .into_iter()
-        .zip(0..)
-        .map(|(port, w)| {
-            thread::spawn(move || {
-                let mut pen = Recorder::new(w, CAPACITY);
-                for _ in 0..LINES {
-                    if !pen.has_room() {
-                        eventually("the sink writes", || {
-                            pen.outlet().set_written(port.written());
-                            pen.has_room()
-                        });
-                    }
-                    write_line(&mut pen, &port);
-                }
-                pen.outlet().rendered()
-            })
-        })
-        .collect();
-    let rendered: u64 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+    let rendered = write_from_threads(ports, LINES);
     sink.flush_and_close(Duration::from_secs(30)).unwrap();
     let text = fs::read(&path).unwrap();
     assert_eq!(text.len() as u64, rendered);

@@ -39,6 +39,27 @@ pub fn write_each(pen: &mut Recorder, port: &SinkPort, lines: usize) {
     }
 }
 
+/// A thread for each port, whose pen writes so many lines, waiting for room where there is none. How many bytes they made.
+pub fn write_from_threads(ports: Vec<SinkPort>, lines: u64) -> u64 {
+    let write = |(port, w): (SinkPort, u16)| {
+        thread::spawn(move || {
+            let mut pen = Recorder::new(w, CAPACITY);
+            for _ in 0..lines {
+                if !pen.has_room() {
+                    eventually("the sink writes", || {
+                        pen.outlet().set_written(port.written());
+                        pen.has_room()
+                    });
+                }
+                write_line(&mut pen, &port);
+            }
+            pen.outlet().rendered()
+        })
+    };
+    let threads: Vec<_> = ports.into_iter().zip(0..).map(write).collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+}
+
 /// Waits for what another thread is about to do; the bound is only ever reached by a failure.
 pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     for _ in 0..30_000 {
