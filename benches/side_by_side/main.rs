@@ -17,7 +17,9 @@
 #![allow(clippy::disallowed_methods, reason = "it measures time, so it reads the clock")]
 
 mod arguments;
+mod client;
 mod interrupt;
+mod json;
 mod limits;
 mod process;
 #[path = "../shared/report.rs"]
@@ -94,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     clock.done();
     tables::print(&scenarios, &results, &rig.audit_place());
     if let Some(file) = &arguments.json {
-        tables::write_json(file, &rig, envoy.as_deref(), arguments, &results)?;
+        json::write(file, &rig, envoy.as_deref(), arguments, &results)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::results::Results;
 use crate::rig::Rig;
 use crate::scenario::{Scenario, Work};
 use crate::targets::{self, Fleet};
-use crate::work;
+use crate::work::{self, Figures};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -65,13 +65,8 @@ impl Stage {
             for scenario in &self.scenarios {
                 for target in rotated(&fleet.0, round) {
                     whole.say(round, self.rounds, scenario, target.name);
-                    let (metrics, note) = work::measure(rig, target, scenario.work, self.window);
-                    metrics
-                        .iter()
-                        .for_each(|(metric, figure)| results.push(&scenario.name, target.name, *metric, *figure));
-                    if !note.is_empty() {
-                        results.note(&scenario.name, target.name, note);
-                    }
+                    let figures = work::measure(rig, target, scenario.work, self.window);
+                    keep(results, scenario, target.name, figures);
                 }
             }
         }
@@ -83,11 +78,20 @@ impl Stage {
             for scenario in &self.scenarios {
                 for name in rotated(&self.targets, round) {
                     whole.say(round, self.rounds, scenario, name);
-                    let metrics = work::measure_fresh(rig, name, scenario.work, envoy);
-                    metrics.iter().for_each(|(metric, figure)| results.push(&scenario.name, name, *metric, *figure));
+                    let figures = work::measure_fresh(rig, name, scenario.work, envoy);
+                    keep(results, scenario, name, figures);
                 }
             }
         }
+    }
+}
+
+fn keep(results: &mut Results, scenario: &Scenario, target: &str, (metrics, note): Figures) {
+    for (metric, figure) in metrics {
+        results.push(&scenario.name, target, metric, figure);
+    }
+    if !note.is_empty() {
+        results.note(&scenario.name, target, note);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
 
-use crate::process::{Process, Side, cpu_ns, find};
+use super::cost::Snapshot;
+use crate::process::{Process, Side, find};
 use crate::results::Metric;
 use crate::rig::{PASSWORD, Rig};
 use crate::scenario::{Shape, Verb};
@@ -25,38 +26,13 @@ const BEGUN: u64 = 300;
 const TICK: Duration = Duration::from_millis(50);
 const AUDIT_MAX: u64 = 32 << 20;
 
-/// What one command cost in one window, in microseconds of CPU.
-#[derive(Clone, Copy)]
-pub struct Figures {
-    pub proxy_us: f64,
-    pub redis_us: f64,
-    pub commands_per_s: f64,
-    /// Bytes of audit stream, if there is one.
-    pub audit_bytes: f64,
-}
-
-impl Figures {
-    pub fn metrics(&self, audited: bool) -> Vec<(Metric, f64)> {
-        let mut metrics = vec![
-            (Metric::Cpu, self.proxy_us + self.redis_us),
-            (Metric::CpuProxy, self.proxy_us),
-            (Metric::CpuRedis, self.redis_us),
-            (Metric::PerSecond, self.commands_per_s),
-        ];
-        if audited {
-            metrics.push((Metric::AuditBytes, self.audit_bytes));
-        }
-        metrics
-    }
-}
-
 /// One round of a target under a load.
 pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Vec<(Metric, f64)> {
     rig.set_value(shape.value);
     let mut load = Load::start(rig, target, shape);
-    let figures = load.measure(rig, target, window);
+    let metrics = load.measure(rig, target, window);
     load.end();
-    figures.metrics(target.audit.is_some())
+    metrics
 }
 
 /// A load generator at work.
@@ -115,30 +91,24 @@ impl Load {
     }
 
     /// What a command costs, over a window.
-    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) -> Figures {
+    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) -> Vec<(Metric, f64)> {
         let mut audit = target.audit.as_deref().map(Audit::follow);
         let begin = Snapshot::take(rig, target);
         while begin.at.elapsed() < window {
             thread::sleep(TICK.min(window.saturating_sub(begin.at.elapsed())));
             audit.iter_mut().for_each(Audit::look);
         }
-        let end = Snapshot::take(rig, target);
+        let cost = begin.until_now(rig, target);
         self.generator.must_run("redis-benchmark");
-        // The INFO of the snapshot at the beginning is counted at the end.
-        let commands = end.commands.saturating_sub(begin.commands).saturating_sub(1);
         assert!(
-            commands > 0,
+            cost.commands > 0,
             "{}: no command reached Redis within {window:?}; redis-benchmark said:\n{}",
             target.name,
             self.generator.log()
         );
-        let per_command = |total: u64| total as f64 / commands as f64;
-        Figures {
-            proxy_us: per_command(end.proxy_ns.saturating_sub(begin.proxy_ns)) / 1000.0,
-            redis_us: per_command(end.redis_ns.saturating_sub(begin.redis_ns)) / 1000.0,
-            commands_per_s: commands as f64 / end.at.duration_since(begin.at).as_secs_f64(),
-            audit_bytes: per_command(audit.map_or(0, Audit::end)),
-        }
+        let mut metrics = cost.per_command();
+        metrics.extend(audit.map(|audit| (Metric::AuditBytes, audit.end() as f64 / cost.commands as f64)));
+        metrics
     }
 
     /// Ends it.
@@ -203,23 +173,4 @@ fn await_quiet(rig: &Rig) -> u64 {
         }
     }
     open
-}
-
-/// Clocks and counters at one moment.
-struct Snapshot {
-    at: Instant,
-    commands: u64,
-    redis_ns: u64,
-    proxy_ns: u64,
-}
-
-impl Snapshot {
-    fn take(rig: &Rig, target: &Target) -> Self {
-        Self {
-            commands: rig.commands(),
-            at: Instant::now(),
-            redis_ns: cpu_ns(rig.redis.pid()),
-            proxy_ns: target.proxy.as_ref().map_or(0, |proxy| cpu_ns(proxy.pid())),
-        }
-    }
 }
