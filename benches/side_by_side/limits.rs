@@ -101,6 +101,16 @@ fn all() -> Vec<Limit> {
     rows.chain(others.into_iter().map(other)).collect()
 }
 
+/// Every scenario that a limit is about.
+#[allow(dead_code, reason = "for the test that they all exist")]
+pub fn scenarios() -> Vec<&'static str> {
+    let of = |limit: Limit| match limit.measure {
+        Measure::OverScenario(other) => vec![limit.scenario, other],
+        _ => vec![limit.scenario],
+    };
+    all().into_iter().flat_map(of).collect()
+}
+
 impl Limit {
     /// What was measured of it, if it was.
     fn measured(&self, results: &Results) -> Option<Summary> {

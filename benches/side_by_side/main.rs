@@ -21,6 +21,7 @@ mod client;
 mod interrupt;
 mod json;
 mod limits;
+mod picture;
 mod process;
 #[path = "../shared/report.rs"]
 mod report;
@@ -97,6 +98,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     tables::print(&scenarios, &results, &rig.audit_place());
     if let Some(file) = &arguments.json {
         json::write(file, &rig, envoy.as_deref(), arguments, &results)?;
+    }
+    if let Some(file) = &arguments.picture {
+        match picture::draw(&results, arguments.rounds()) {
+            Some(svg) => std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?,
+            None => println!("\nno picture: it shows the scenarios of main, and none of them was measured"),
+        }
     }
     Ok(())
 }
