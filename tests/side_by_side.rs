@@ -2,6 +2,7 @@
 //! is a program without a test harness of its own, so its pure modules are tested here.
 
 #![allow(unreachable_pub, dead_code, missing_docs, reason = "modules of a program, of which a test looks at a part")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the program's tables")]
 
 #[path = "../benches/side_by_side/limits.rs"]
@@ -58,8 +59,9 @@ fn a_load_is_read_from_its_name_and_named_the_same() {
         ("get17000x1-c1", Verb::Get, 17_000, 1, 1),
     ] {
         let shape = Shape { verb, value, pipeline, clients };
+        let field = if clients == 50 { Field::Peers } else { Field::Few };
         let scenario = Scenario::of(name).expect(name);
-        assert_eq!((scenario.work, scenario.field), (Work::Load(shape), Field::Peers), "{name}");
+        assert_eq!((scenario.work, scenario.field), (Work::Load(shape), field), "{name}");
         assert_eq!(shape.name(), name);
     }
 }
@@ -124,6 +126,19 @@ fn what_was_not_measured_has_no_summary() {
     assert!(results.summary("get", "ravelin", Metric::P50).is_none());
     assert!(results.ratio("get", "ravelin", "nginx", Metric::Cpu).is_none());
     assert!(results.rounds("set", "ravelin", Metric::Cpu).is_empty());
+}
+
+#[test]
+fn a_target_that_failed_in_a_scenario_has_no_figures_there_and_keeps_the_others() {
+    let mut results = Results::default();
+    for scenario in ["get", "set"] {
+        results.push(scenario, "nginx", Metric::Cpu, 1.0);
+    }
+    results.fail("get", "nginx", "it ended".to_owned());
+    assert!(results.has_failed("get", "nginx") && !results.has_failed("set", "nginx"));
+    assert!(results.rounds("get", "nginx", Metric::Cpu).is_empty());
+    assert_eq!(results.rounds("set", "nginx", Metric::Cpu), [1.0]);
+    assert_eq!(results.failures(), [("get".to_owned(), "nginx".to_owned(), "it ended".to_owned())]);
 }
 
 #[test]

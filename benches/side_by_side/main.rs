@@ -93,12 +93,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut results = Results::default();
     for stage in &stages {
         stage.measure(&rig, envoy.as_ref(), &mut results, &clock);
+        // After each stage: what was measured stays if the rest is cut short.
+        if let Some(file) = &arguments.json {
+            json::write(file, &rig, envoy.as_deref(), arguments, &results)?;
+        }
     }
     clock.done();
     tables::print(&scenarios, &results, &rig.audit_place());
-    if let Some(file) = &arguments.json {
-        json::write(file, &rig, envoy.as_deref(), arguments, &results)?;
-    }
     if let Some(file) = &arguments.picture {
         match picture::draw(&results, arguments.rounds()) {
             Some(svg) => std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?,

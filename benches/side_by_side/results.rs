@@ -74,6 +74,7 @@ struct Row {
 pub struct Results {
     rows: Vec<Row>,
     notes: Vec<(String, String, String)>,
+    failures: Vec<(String, String, String)>,
 }
 
 impl Results {
@@ -96,6 +97,22 @@ impl Results {
     pub fn note_of(&self, scenario: &str, target: &str) -> &str {
         let known = |(of, by, _): &&(String, String, String)| of == scenario && by == target;
         self.notes.iter().find(known).map_or("", |(_, _, note)| note)
+    }
+
+    /// A target could not be measured in a scenario: what it has so far there is forgotten, since rounds of which one is
+    /// missing cannot be set side by side.
+    pub fn fail(&mut self, scenario: &str, target: &str, why: String) {
+        self.rows.retain(|row| row.scenario != scenario || row.target != target);
+        self.failures.push((scenario.to_owned(), target.to_owned(), why));
+    }
+
+    pub fn has_failed(&self, scenario: &str, target: &str) -> bool {
+        self.failures.iter().any(|(of, by, _)| of == scenario && by == target)
+    }
+
+    /// Scenario, target, and why.
+    pub fn failures(&self) -> &[(String, String, String)] {
+        &self.failures
     }
 
     /// The figures of all rounds, in the order of the rounds; none if it was not measured.

@@ -10,6 +10,7 @@ use crate::rig::Rig;
 use crate::scenario::{Scenario, Work};
 use crate::targets::{self, Fleet};
 use crate::work::{self, Figures};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -65,8 +66,8 @@ impl Stage {
             for scenario in &self.scenarios {
                 for target in rotated(&fleet.0, round) {
                     whole.say(round, self.rounds, scenario, target.name);
-                    let figures = work::measure(rig, target, scenario.work, self.window);
-                    keep(results, scenario, target.name, figures);
+                    let measure = || work::measure(rig, target, scenario.work, self.window);
+                    attempt(results, scenario, target.name, measure);
                 }
             }
         }
@@ -78,20 +79,33 @@ impl Stage {
             for scenario in &self.scenarios {
                 for name in rotated(&self.targets, round) {
                     whole.say(round, self.rounds, scenario, name);
-                    let figures = work::measure_fresh(rig, name, scenario.work, envoy);
-                    keep(results, scenario, name, figures);
+                    attempt(results, scenario, name, || work::measure_fresh(rig, name, scenario.work, envoy));
                 }
             }
         }
     }
 }
 
-fn keep(results: &mut Results, scenario: &Scenario, target: &str, (metrics, note): Figures) {
-    for (metric, figure) in metrics {
-        results.push(&scenario.name, target, metric, figure);
+/// Keeps what was measured. A target that cannot be measured is left out of this scenario: half an hour of others'
+/// figures shall not be lost with it.
+fn attempt(results: &mut Results, scenario: &Scenario, target: &str, measure: impl FnOnce() -> Figures) {
+    if results.has_failed(&scenario.name, target) {
+        return;
     }
-    if !note.is_empty() {
-        results.note(&scenario.name, target, note);
+    match catch_unwind(AssertUnwindSafe(measure)) {
+        Ok((metrics, note)) => {
+            for (metric, figure) in metrics {
+                results.push(&scenario.name, target, metric, figure);
+            }
+            if !note.is_empty() {
+                results.note(&scenario.name, target, note);
+            }
+        }
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().cloned();
+            let why = why.or_else(|| panic.downcast_ref::<&str>().map(|why| (*why).to_owned()));
+            results.fail(&scenario.name, target, why.unwrap_or_default());
+        }
     }
 }
 

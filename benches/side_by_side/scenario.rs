@@ -56,11 +56,13 @@ pub enum Work {
 pub enum Field {
     /// Everybody, and Ravelin with audit off and in full.
     Peers,
+    /// Without those that differ little from one of them: for more or fewer clients than usual.
+    Few,
     /// Ravelin's ways of auditing.
     Audit,
     /// Ravelin with 1, 2 and 4 workers.
     Workers,
-    /// Ravelin and nginx: how they grow with their connections.
+    /// Ravelin alone: how it grows with its connections.
     Growth,
 }
 
@@ -75,19 +77,11 @@ pub struct Scenario {
 /// Sets of scenarios with a name of their own, and what they are for.
 pub const SETS: &[(&str, &str, &[&str])] = &[
     ("main", "the rows of the limits: 64 bytes and 16 KiB at 50 clients", &MAIN),
-    (
-        "clients1",
-        "one client",
-        &["get64x1-c1", "set64x1-c1", "get64x16-c1", "set64x16-c1", "get16kx1-c1", "set16kx1-c1"],
-    ),
-    (
-        "clients1000",
-        "a thousand clients",
-        &["get64x1-c1000", "set64x1-c1000", "get64x16-c1000", "set64x16-c1000", "get16kx1-c1000", "set16kx1-c1000"],
-    ),
+    ("clients1", "one client", &["get64x1-c1", "set64x1-c1", "get64x16-c1", "get16kx1-c1"]),
+    ("clients1000", "a thousand clients", &["get64x1-c1000", "set64x1-c1000", "get64x16-c1000", "get16kx1-c1000"]),
     ("audit", "what the audit stream costs, in each shape", &["audit-x1", "audit-x16"]),
     ("workers", "1, 2 and 4 workers", &["workers-x1", "workers-x16"]),
-    ("scale", "cost per command from 50 to 5,000 connections", &["scale-50", "scale-500", "scale-1000", "scale-5000"]),
+    ("scale", "cost per command from 50 to 5,000 connections", &["scale-50", "scale-1000", "scale-5000"]),
     ("latency", "p50, p99 and p99.9 at a fixed rate", &["rate-c1", "rate-c50"]),
     (
         "handshakes",
@@ -163,14 +157,15 @@ impl Scenario {
                 } else if let Some(clients) = clients("scale-") {
                     (Work::Load(load(1, clients)), Field::Growth)
                 } else if let Some(clients) = clients("rate-c") {
-                    // One client's commands follow each other; fifty are a moderate load of a core: see SPEED in the README.
+                    // One client's commands follow each other; fifty are a moderate load of a core.
                     (Work::Rate { clients, per_second: if clients == 1 { 2000 } else { 10_000 } }, Field::Peers)
                 } else if let Some(clients) = clients("storm-") {
                     (Work::Storm { clients }, Field::Peers)
                 } else if let Some(connections) = clients("idle-") {
                     (Work::Idle { connections: usize::try_from(connections).ok()? }, Field::Peers)
                 } else {
-                    (Work::Load(Shape::of(name)?), Field::Peers)
+                    let shape = Shape::of(name)?;
+                    (Work::Load(shape), if shape.clients == CLIENTS { Field::Peers } else { Field::Few })
                 }
             }
         };
@@ -259,14 +254,18 @@ impl Shape {
     /// Its name, as [`Scenario::of`] reads it.
     pub fn name(&self) -> String {
         let clients = if self.clients == CLIENTS { String::new() } else { format!("-c{}", self.clients) };
-        let value = if self.value % 1024 == 0 { format!("{}k", self.value / 1024) } else { self.value.to_string() };
+        let value =
+            if self.value.is_multiple_of(1024) { format!("{}k", self.value / 1024) } else { self.value.to_string() };
         format!("{}{value}x{}{clients}", if self.verb == Verb::Get { "get" } else { "set" }, self.pipeline)
     }
 
     fn title(&self) -> String {
         let verb = if self.verb == Verb::Get { "GET" } else { "SET" };
-        let value =
-            if self.value % 1024 == 0 { format!("{} KiB", self.value / 1024) } else { format!("{} B", self.value) };
+        let value = if self.value.is_multiple_of(1024) {
+            format!("{} KiB", self.value / 1024)
+        } else {
+            format!("{} B", self.value)
+        };
         format!("{verb} {value} ×{}, {}", self.pipeline, plural(self.clients, "client"))
     }
 }

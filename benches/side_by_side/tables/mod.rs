@@ -14,16 +14,14 @@ const AGAINST: [&str; 5] = ["stunnel", "nginx", "envoy", "redis-tls", "direct"];
 
 pub fn plan(stages: &[Stage], estimate: Duration) {
     let minutes = |time: Duration| format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60);
-    let mut table = Table::with_remark(&["scenarios", "targets", "rounds", "seconds", "min:s", "which"]);
+    let mut table = Table::with_remark(&["min:s", "rounds", "seconds", "scenarios: targets"]).texts(0);
     for stage in stages {
         let names: Vec<&str> = stage.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
         table.row(vec![
-            names.join(" "),
-            stage.targets.len().to_string(),
+            minutes(stage.estimate()),
             stage.rounds.to_string(),
             format!("{:.1}", stage.window.as_secs_f64()),
-            minutes(stage.estimate()),
-            stage.targets.join(" "),
+            format!("{}: {}", names.join(" "), stage.targets.join(" ")),
         ]);
     }
     table.print();
@@ -35,9 +33,13 @@ pub fn print(scenarios: &[Scenario], results: &Results, audit_place: &str) {
         let fits = |scenario: &&Scenario| matches!(scenario.work, Work::Load(_)) && scenario.field == field;
         scenarios.iter().filter(fits).filter(|scenario| !results.targets(&scenario.name).is_empty()).collect()
     };
-    for (field, ratios) in
-        [(Field::Peers, true), (Field::Audit, false), (Field::Workers, false), (Field::Growth, false)]
-    {
+    for (field, ratios) in [
+        (Field::Peers, true),
+        (Field::Few, true),
+        (Field::Audit, false),
+        (Field::Workers, false),
+        (Field::Growth, false),
+    ] {
         let scenarios = loads(field);
         if !scenarios.is_empty() {
             costs(&scenarios, results);
@@ -54,6 +56,9 @@ pub fn print(scenarios: &[Scenario], results: &Results, audit_place: &str) {
     }
     others::print(scenarios, results);
     syscalls(scenarios, results);
+    for (scenario, target, why) in results.failures() {
+        println!("\n{scenario}, {target}: not measured. {why}");
+    }
     if let Some(table) = limits::table(results) {
         heading("Limits, beside the same round's figures");
         table.print();

@@ -43,7 +43,8 @@ pub const PEERS: [&str; 8] = ["direct", "redis-tls", "stunnel", "nginx", "haprox
 /// Ravelin's ways of auditing, each to a file: nothing but denials, everything, compact, and both with a chain.
 const AUDIT: [&str; 5] = ["ravelin-off", "ravelin", "ravelin-compact", "ravelin-chained", "ravelin-compact-chained"];
 const WORKERS: [&str; 3] = ["ravelin", "ravelin-2-workers", "ravelin-4-workers"];
-const GROWTH: [&str; 2] = ["nginx", "ravelin"];
+const FEW: [&str; 6] = ["direct", "redis-tls", "stunnel", "nginx", "envoy", "ravelin"];
+const GROWTH: [&str; 1] = ["ravelin"];
 
 /// Every name that can be asked for.
 pub fn names() -> Vec<&'static str> {
@@ -54,6 +55,7 @@ pub fn names() -> Vec<&'static str> {
 pub fn of_field(field: Field, wanted: &[String]) -> Vec<&'static str> {
     let usual: &[&'static str] = match field {
         Field::Peers => &PEERS,
+        Field::Few => &FEW,
         Field::Audit => &AUDIT,
         Field::Workers => &WORKERS,
         Field::Growth => &GROWTH,
@@ -62,8 +64,8 @@ pub fn of_field(field: Field, wanted: &[String]) -> Vec<&'static str> {
         return usual.to_vec();
     }
     let asked = |name: &&str| wanted.iter().any(|wanted| wanted == name);
-    // Another field's targets would be measured twice over: only everybody's field takes whoever is asked for.
-    if field == Field::Peers {
+    // In a comparison of Ravelin's own ways nobody else takes part, even if asked for.
+    if matches!(field, Field::Peers | Field::Few | Field::Growth) {
         names().into_iter().filter(asked).collect()
     } else {
         usual.iter().copied().filter(asked).collect()

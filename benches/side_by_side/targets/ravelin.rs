@@ -2,7 +2,7 @@
 //! workers that are compared.
 
 use super::Target;
-use crate::process::{Process, Side};
+use crate::process::{Process, Side, file_limit};
 use crate::rig::{CLIENT, Certificates, Rig, free_port};
 use std::fs;
 use std::path::Path;
@@ -36,6 +36,8 @@ pub fn start(rig: &Rig, certificates: &Certificates, name: &'static str) -> Targ
     let Variant { workers, audit } = variant(name);
     let (port, admin) = (free_port(), free_port());
     let stream = rig.audit_file(name);
+    // Two descriptors a connection, and some of its own.
+    let most = file_limit().saturating_sub(200) / 2;
     let config = format!(
         r#"
 [[service]]
@@ -61,7 +63,7 @@ match = [{{ cn = "{CLIENT}" }}]
 
 [limits]
 workers = {workers}
-max_connections = 20000
+max_connections = {most}
 max_connections_per_address = 0
 backlog = 4096
 

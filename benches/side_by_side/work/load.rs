@@ -18,7 +18,7 @@ pub const SUITE: &str = "TLS_AES_256_GCM_SHA384";
 const LEAD_IN: Duration = Duration::from_millis(250);
 /// For a connection to come about, handshake included, beside all others.
 const PATIENCE: Duration = Duration::from_secs(20);
-const PATIENCE_PER_CLIENT: Duration = Duration::from_millis(10);
+const PATIENCE_PER_CLIENT: Duration = Duration::from_millis(30);
 /// Where connections to Redis tell nothing: so many commands, and the load has begun. redis-benchmark connects all its
 /// clients, one after the other, before it sends the first one.
 const BEGUN: u64 = 300;
