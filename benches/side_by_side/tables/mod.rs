@@ -65,7 +65,7 @@ pub fn print(scenarios: &[Scenario], results: &Results, audit_place: &str) {
     }
 }
 
-fn heading(text: &str) {
+pub fn heading(text: &str) {
     println!("\n{text}\n");
 }
 
