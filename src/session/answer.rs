@@ -138,7 +138,7 @@ impl Core {
     /// answered that is answered here (what a write invalidates follows the write's reply), and a client that quits
     /// would not hear it any more.
     fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
-        if !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
+        if self.slots.begins_locally() && !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
             self.release(UNREAD_MAX, turn, down);
         }
     }
