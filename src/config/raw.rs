@@ -125,11 +125,11 @@ tables! {
         min_version: String,
         /// Cipher suites by their IANA names, best first; the server's order counts. Default: all that rustls has.
         suites: List<String>,
-        /// Groups of the key exchange by their IANA names, best first ("X25519MLKEM768", "x25519", "secp256r1", "secp384r1").
-        /// Default: those four.
+        /// Groups of the key exchange that may be agreed on, by their IANA names; among them the client's order counts.
+        /// Default: "X25519MLKEM768", "x25519", "secp256r1", "secp384r1".
         groups: List<String>,
-        /// How long before its end a certificate, list or response is warned of (of those renewed often: not before their last
-        /// quarter), "1h" to "365d". Default "14d".
+        /// How long before its end a certificate, list or response is warned of (lists and responses not before the last quarter
+        /// of their time), "1h" to "365d". Default "14d".
         expiry_warning: String,
     }
     planned []

@@ -140,7 +140,8 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
     let tls = service.tls.current();
-    let shaken = unless_ordered(seat.control(), handshake::accept(&tls, socket));
+    // In a box that is gone afterwards: a connection's task is as large as the largest thing it ever waited for.
+    let shaken = unless_ordered(seat.control(), Box::pin(handshake::accept(&tls, socket)));
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
     let Accepted { mut pipe, identity, sni } = match tokio::time::timeout_at(deadline, shaken).await {

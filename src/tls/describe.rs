@@ -57,7 +57,7 @@ pub struct Description {
     pub versions: Vec<&'static str>,
     /// The cipher suites by their IANA names, best first.
     pub suites: Vec<String>,
-    /// The groups of the key exchange, likewise.
+    /// The groups of the key exchange, likewise; the client's order counts.
     pub groups: Vec<String>,
     /// What works now and will be trouble, in sentences.
     pub warnings: Vec<String>,
@@ -259,8 +259,9 @@ impl Found {
         self.description.warnings.push(warning);
     }
 
-    /// Looks at a CA for client certificates; false when it has expired or is revoked and must not be trusted.
-    pub(super) fn authority(&mut self, der: &CertificateDer<'_>, revoked: bool) -> Result<bool, Flaw> {
+    /// Looks at a CA for client certificates; its last second, or none when it has expired or is revoked and must not be
+    /// trusted.
+    pub(super) fn authority(&mut self, der: &CertificateDer<'_>, revoked: bool) -> Result<Option<u64>, Flaw> {
         let certificate = parse(der)?;
         let info = self.info(&certificate);
         let is_ca = certificate.basic_constraints().ok().flatten().is_some_and(|basic| basic.value.ca);
@@ -282,7 +283,7 @@ impl Found {
         }
         let not_after = certificate.validity().not_after.timestamp();
         self.end(Kind::ClientCa, "client_ca", &info.subject, (None, not_after));
-        let trusted = not_after > self.now && !revoked;
+        let trusted = not_after >= self.now && !revoked;
         if revoked {
             self.warn(format!("the client CA {} is in revoked_serials and not trusted", info.subject));
         }
@@ -294,7 +295,7 @@ impl Found {
             }
         }
         self.description.client_ca.push(info);
-        Ok(trusted)
+        Ok(u64::try_from(not_after).ok().filter(|_| trusted))
     }
 
     /// Looks at a chain of the server's own and the names it was given, after the client CAs; the names it is shown for.

@@ -94,8 +94,8 @@ impl End {
     }
 }
 
-/// When to say something whose time is from `made` to `at`, a warning having been asked for so long before its end. What is
-/// renewed every day or week is not to be warned of all its life: its last quarter is soon enough.
+/// When to say something of what ends at `at`, a warning having been asked for so long before. What was `made` to be renewed
+/// every day or week (lists, responses) is not to be warned of all its life: its last quarter is soon enough.
 pub(super) fn warn_from(made: Option<i64>, at: i64, before: i64) -> i64 {
     let quarter = made.map_or(before, |made| at.saturating_sub(made).max(0) / 4);
     at.saturating_sub(before.min(quarter))

@@ -126,17 +126,24 @@ impl Serials {
     }
 }
 
-/// A verifier that knows the numbers as well.
+/// A verifier, and its last second, since 1970.
+pub(super) type Stage = (u64, Arc<dyn ClientCertVerifier>);
+
+/// A verifier that knows the numbers as well, and that CAs expire: to webpki an anchor has no dates.
 #[derive(Debug)]
 pub(super) struct Guard {
+    /// The verifier that trusts every CA, for what does not depend on time.
     inner: Arc<dyn ClientCertVerifier>,
+    /// Verifiers, each up to the second (since 1970) in which the next of its CAs expires; in that order.
+    stages: Vec<Stage>,
     serials: Serials,
 }
 
 impl Guard {
-    /// The verifier itself where there is no number.
-    pub(super) fn before(inner: Arc<dyn ClientCertVerifier>, serials: Serials) -> Arc<dyn ClientCertVerifier> {
-        if serials.is_empty() { inner } else { Arc::new(Self { inner, serials }) }
+    /// None without a stage: nobody would be trusted.
+    pub(super) fn new(stages: Vec<Stage>, serials: Serials) -> Option<Self> {
+        let inner = Arc::clone(&stages.first()?.1);
+        Some(Self { inner, stages, serials })
     }
 }
 
@@ -159,7 +166,10 @@ impl ClientCertVerifier for Guard {
         above: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.inner.verify_client_cert(leaf, above, now)?;
+        // notAfter is the last second of validity (RFC 5280, 4.1.2.5).
+        let stage = self.stages.iter().find(|(until, _)| now.as_secs() <= *until);
+        let (_, verifier) = stage.ok_or(CertificateError::Expired)?;
+        let verified = verifier.verify_client_cert(leaf, above, now)?;
         // Certificates that were shown and not needed count too: nobody has a reason to show a revoked one.
         let revoked = std::iter::once(leaf).chain(above).any(|each| self.serials.revoke(each));
         if revoked { Err(CertificateError::Revoked.into()) } else { Ok(verified) }

@@ -8,7 +8,8 @@
 //! * **Revocation fails closed** ([`super::revocation`]). Once any CRL is configured, every certificate below the root must
 //!   be spoken for by a CRL of its issuer (`revocation-unknown` otherwise), and a CRL past its next update no longer counts
 //!   (`crl-expired`): an attacker who can stop the CRL from being fetched must not win. The configuration can say otherwise.
-//! * **An expired CA is left out**, though webpki would go on trusting it: a root's own dates mean nothing to webpki.
+//! * **An expired CA is left out**, from the second on in which it expires, though webpki would go on trusting it: a root's
+//!   own dates mean nothing to webpki.
 //! * **A certificate that is no CA may not stand in `client_ca`**: webpki trusts whatever stands there to issue.
 //! * **Sessions resume from stateless tickets**, one per connection: the ticket carries the client's chain, so a resumed
 //!   connection has an identity, and a connection at rest keeps nothing. [`Tls::recheck`] verifies that chain again, and the
@@ -43,7 +44,7 @@ use super::{
     describe::{Description, Found},
     failure::HINT_V1,
     ocsp, pem,
-    revocation::{self, Doubt, Guard, Revocation, Serials},
+    revocation::{self, Doubt, Guard, Revocation, Serials, Stage},
     shelf::Shelf,
     suites,
 };
@@ -86,7 +87,7 @@ pub struct Choice {
     pub revocation: Revocation,
     /// The cipher suites, best first; empty for rustls' own.
     pub suites: Vec<CipherSuite>,
-    /// The groups of the key exchange, best first; empty for rustls' own.
+    /// The groups of the key exchange, of which the client's first counts; empty for rustls' own.
     pub groups: Vec<NamedGroup>,
     /// How long before its end something is warned of.
     pub expiry_warning: Duration,
@@ -265,7 +266,7 @@ impl Tls {
 
         let authorities = pem::certificates(client_ca).map_err(|flaw| flaw.at(&files.client_ca))?;
         let serials = Serials::new(&choice.revocation.serials);
-        let roots = trusted(&authorities, &serials, &mut found).map_err(|flaw| flaw.at(&files.client_ca))?;
+        let trusted = trusted(&authorities, &serials, &mut found).map_err(|flaw| flaw.at(&files.client_ca))?;
         let mut shelf = Shelf::default();
         for (pair, read) in pairs {
             let chain = pem::certificates(&read.cert).map_err(|flaw| flaw.at(&pair.cert))?;
@@ -282,11 +283,14 @@ impl Tls {
         }
         let lists = lists(crl, &provider, &mut found)?;
 
-        let verifier = verifier(roots, lists, files, &provider).map_err(|error| {
+        let stages = stages(&trusted, &lists, files, &provider).map_err(|error| {
             let file = crl.first().map_or(&files.client_ca, |source| &source.file);
             Flaw::new(format!("cannot be used: {error}"), None).at(file)
         })?;
-        let verifier = Guard::before(verifier, serials);
+        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials) {
+            Some(guard) => Arc::new(guard),
+            None => return Err(Flaw::new("holds no CA that can be trusted", None).at(&files.client_ca)),
+        };
         let shelf = Arc::new(shelf);
         let config = config(&provider, files.min_version, Arc::clone(&shelf), Arc::clone(&verifier))
             .map_err(|error| Flaw::new(format!("cannot be used: {error}"), None).at(&files.cert))?;
@@ -395,24 +399,49 @@ impl ProducesTickets for NoTickets {
 
 /// The CAs that may issue client certificates. One that is revoked by its number is none: as an anchor it would stand in
 /// no chain that is looked through for numbers.
+///
+/// With each, its last second, since 1970.
 fn trusted(
     authorities: &[CertificateDer<'static>],
     serials: &Serials,
     found: &mut Found,
-) -> Result<RootCertStore, Flaw> {
-    let mut roots = RootCertStore::empty();
+) -> Result<Vec<(u64, CertificateDer<'static>)>, Flaw> {
+    let mut trusted = Vec::new();
     for authority in authorities {
-        if !found.authority(authority, serials.revoke(authority))? {
-            continue;
+        if let Some(until) = found.authority(authority, serials.revoke(authority))? {
+            trusted.push((until, authority.clone()));
         }
+    }
+    let mut roots = RootCertStore::empty();
+    for (_, authority) in &trusted {
         roots
             .add(authority.clone())
             .map_err(|error| Flaw::new(format!("holds a certificate that cannot be trusted: {error}"), None))?;
     }
-    if roots.is_empty() {
+    if trusted.is_empty() {
         return Err(Flaw::new("holds only expired CA certificates, or revoked ones", "put the CA in force there"));
     }
-    Ok(roots)
+    Ok(trusted)
+}
+
+/// A verifier for each span of time between two ends of CAs, with the CAs that are in force then.
+fn stages(
+    trusted: &[(u64, CertificateDer<'static>)],
+    lists: &[CertificateRevocationListDer<'static>],
+    files: &Files,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Vec<Stage>, rustls::server::VerifierBuilderError> {
+    let mut ends: Vec<u64> = trusted.iter().map(|(until, _)| *until).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let stage = |end: u64| {
+        let mut roots = RootCertStore::empty();
+        // All of them have been added once, without an error.
+        let _ = roots
+            .add_parsable_certificates(trusted.iter().filter(|(until, _)| *until >= end).map(|(_, der)| der.clone()));
+        Ok((end, verifier(roots, lists.to_vec(), files, provider)?))
+    };
+    ends.into_iter().map(stage).collect()
 }
 
 /// The server's own chain: each is issued by the next.

@@ -110,7 +110,8 @@ fn available() -> String {
     format!("only forward secrecy with authenticated encryption is offered: {}", names.join(", "))
 }
 
-/// What rustls is given: these suites and groups in this order, or, for an empty list, its own.
+/// What rustls is given: these suites and groups in this order, or, for an empty list, its own. It heeds the order of suites
+/// (if told to), and of groups the client's.
 pub(super) fn provider(suites: &[CipherSuite], groups: &[NamedGroup]) -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     if !suites.is_empty() {

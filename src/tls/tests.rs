@@ -188,6 +188,29 @@ async fn new_ticket_keys_make_every_session_of_before_a_full_handshake() {
     }
 }
 
+#[tokio::test]
+async fn a_ca_is_trusted_until_its_last_second_whenever_the_files_were_loaded() {
+    let mut bench = Bench::new();
+    let long = certs_dev::Authority::root("Long CA", None, 90, certs_dev::KeyKind::P256).unwrap();
+    bench.files.client_ca = bench.file("ca.crt", &format!("{}{}", bench.pki.ca.cert, long.cert));
+    let tls = bench.load();
+    let day = |days: u64| UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + days * 86_400));
+    let chain = |issued: Issued| [rustls::pki_types::CertificateDer::from(issued.der)];
+    let of_short = chain(bench.pki.issue(&Leaf::client("app").valid_days(0, 200)).unwrap());
+    let of_long = chain(long.issue(&Leaf::client("app").valid_days(0, 200)).unwrap());
+    let refused = |chain, days| {
+        let error = tls.recheck_at(chain, day(days)).err()?;
+        Some(super::failure::explain(&error, None).reason)
+    };
+    assert_eq!((refused(&of_short, 29), refused(&of_long, 29)), (None, None));
+    assert_eq!((refused(&of_short, 31), refused(&of_long, 31)), (Some("unknown-ca"), None));
+    assert_eq!((refused(&of_short, 91), refused(&of_long, 91)), (Some("expired"), Some("expired")));
+    // And at a handshake: the certificate itself would be good for months.
+    let later = tls.at(Arc::new(At(day(91))));
+    let issued = bench.pki.issue(&Leaf::client("app").valid_days(0, 200)).unwrap();
+    assert_eq!(word(&later, &bench, &issued).await, Some("expired"));
+}
+
 /// The certificate that a client is shown that asks for this name, or the alert it gets.
 async fn shown(tls: &Tls, bench: &Bench, name: &str) -> Result<Vec<u8>, String> {
     let (near, far) = tokio::io::duplex(65_536);
