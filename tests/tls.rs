@@ -137,7 +137,9 @@ fn a_revoked_number_ends_a_live_connection_without_any_list_and_no_other() {
     assert_eq!(other.call(&["PING"]).text(), "PONG");
     assert!(proxy.client_with(&bad).is_err() && proxy.client_with(&below).is_err());
     let closed = proxy.await_record("connection_close", |record| record["reason"] == "revoked");
-    assert_eq!(closed["src"].is_string(), true, "{closed}");
+    let sent_away = [serial(&bad), serial(&below)];
+    let opened = proxy.await_record("connection_open", |record| record["conn"] == closed["conn"]);
+    assert!(sent_away.iter().any(|number| opened["cert_serial"] == number.as_str()), "{opened}");
 }
 
 #[test]

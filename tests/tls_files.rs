@@ -1,5 +1,11 @@
 //! Keys and certificates as openssl writes them: every format and the recipes people copy.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test that fails here says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails here says so"
+)]
 
 mod support;
 
