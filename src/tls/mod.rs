@@ -38,4 +38,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::Socket;
+pub use socket::{Socket, poll_recv, poll_send};
