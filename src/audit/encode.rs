@@ -64,6 +64,8 @@ pub struct TlsFacts<'a> {
     pub cipher: &'a str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// The name that the client asked for (SNI), escaped and cut; empty without one.
+    pub sni: &'a str,
     /// SHA-256 of the client's certificate, lower-case hexadecimal; empty without one.
     pub cert_sha256: &'a str,
     /// Its serial number, lower-case hexadecimal.
@@ -116,6 +118,9 @@ impl ConnectionFacts {
         text_field(&mut out, "tls", tls.version, LABEL_MAX);
         text_field(&mut out, "cipher", tls.cipher, LABEL_MAX);
         out.extend_from_slice(if tls.resumed { b",\"resumed\":true" } else { b",\"resumed\":false" });
+        if !tls.sni.is_empty() {
+            text_field(&mut out, "sni", tls.sni, LABEL_MAX);
+        }
         if !tls.cert_sha256.is_empty() {
             text_field(&mut out, "cert_sha256", tls.cert_sha256, LABEL_MAX);
             text_field(&mut out, "cert_serial", tls.cert_serial, LABEL_MAX);

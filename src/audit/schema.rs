@@ -227,6 +227,7 @@ pub const EVENTS: &[Event] = &[
             opt("tls", Text),
             opt("cipher", Text),
             opt("resumed", Flag),
+            opt("sni", Text),
             opt("cert_sha256", Hex),
             opt("cert_serial", Text),
             opt("cert_not_after", Integer),

@@ -195,7 +195,7 @@ fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 7] {
         (ConnectionEvent::Ban { us: 60_000_000 }, r#""event":"ban",…,"us":60000000}"#),
         (
             ConnectionEvent::Open,
-            r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,
+            r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"sni":"db.example","cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,
         ),
         (
             ConnectionEvent::UpstreamFailed { reason: "connect", detail: "refused" },
@@ -224,6 +224,7 @@ fn each_connection_event_has_its_line() {
         cipher: "TLS13_AES_256_GCM_SHA384",
         resumed: false,
         cert_sha256: "ab12",
+        sni: "db.example",
         cert_serial: "0f",
         cert_not_after: 1_800_000_000,
     };

@@ -105,10 +105,54 @@ tables! {
         /// match is `{ anonymous = true }`, which there must be. A certificate that is shown is checked all the same, and
         /// must match another role.
         client_auth: String,
-        /// Certificate revocation lists, PEM. Default: none.
+        /// An OCSP response for `cert`, DER, stapled while it is in date. Default: none.
+        ocsp: String,
+        /// Further certificates, for clients that ask for their names (SNI). Default: none.
+        certificates: List<RawCertificate>,
+        /// A client that asks for a name no certificate has is shown `cert` ("default", the default), or refused ("strict").
+        /// One that asks for none is shown `cert`.
+        sni: String,
+        /// Certificate revocation lists, PEM or DER: files, and folders, of which every file is read. Default: none.
         crl: List<String>,
+        /// A list past its next update: "refuse" (default) refuses all clients of its issuer, "accept" goes on with it and warns.
+        crl_expired: String,
+        /// A certificate in the chain whose issuer has no list, where any is configured: "refuse" (default) or "accept".
+        crl_missing: String,
+        /// Serial numbers that are revoked whatever a list says, hexadecimal, of clients and of CAs: "4f:a0:01", or
+        /// `{ serial = "4fa001", issuer = "CN=Issuing CA" }` for one issuer's alone. At most 10000. Default: none.
+        revoked_serials: List<TextOr<RawRevoked>>,
         /// "1.2" (default) or "1.3".
         min_version: String,
+        /// Cipher suites by their IANA names, best first; the server's order counts. Default: all that rustls has.
+        suites: List<String>,
+        /// Groups of the key exchange that may be agreed on, by their IANA names; among them the client's order counts.
+        /// Default: "X25519MLKEM768", "x25519", "secp256r1", "secp384r1".
+        groups: List<String>,
+        /// How long before its end a certificate, list or response is warned of (lists and responses not before the last quarter
+        /// of their time), "1h" to "365d". Default "14d".
+        expiry_warning: String,
+    }
+    planned []
+
+    /// A further certificate.
+    RawCertificate {
+        /// Its chain, PEM, the leaf first. Required.
+        cert: String,
+        /// Its private key, PEM. Required.
+        key: String,
+        /// An OCSP response for it, DER. Default: none.
+        ocsp: String,
+        /// The names it is shown for, "*." for one label in front. Default: the DNS names in it.
+        names: List<String>,
+    }
+    planned []
+
+    /// A revoked certificate.
+    RawRevoked {
+        /// Its serial number, hexadecimal. Required.
+        serial: String,
+        /// Its issuer's distinguished name as RFC 4514 writes it. Default: any issuer.
+        issuer: String,
     }
     planned []
 

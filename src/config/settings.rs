@@ -28,7 +28,7 @@ use crate::{
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
-    tls::server::{Files, MinVersion},
+    tls::server::{Choice, Files, MinVersion},
 };
 use std::{
     fmt,
@@ -139,12 +139,14 @@ pub struct Tls {
     pub key: PathBuf,
     /// The CAs that client certificates must chain to.
     pub client_ca: PathBuf,
-    /// Certificate revocation lists; empty for none.
+    /// Certificate revocation lists, files or folders; empty for none.
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
     /// A client need not show a certificate (`client_auth = "none"`).
     pub anonymous: bool,
+    /// Everything else.
+    pub choice: Choice,
 }
 
 impl Tls {
@@ -161,6 +163,7 @@ impl Tls {
                 TlsVersion::V13 => MinVersion::Tls13,
             },
             anonymous: self.anonymous,
+            choice: self.choice.clone(),
         }
     }
 }
@@ -333,7 +336,7 @@ pub struct NamedFile {
 
 impl Settings {
     /// Every file that is read at start and at a reload, in a fixed order: the configuration file, then per service
-    /// password, certificate, key, client CA and CRLs.
+    /// password, certificate, key, client CA, CRLs (files, or folders of files), OCSP responses and further certificates.
     #[must_use]
     pub fn files(&self) -> Vec<NamedFile> {
         let mut files = vec![NamedFile { service: None, key: "the configuration file", path: self.file.clone() }];
@@ -355,6 +358,16 @@ impl Settings {
             name("tls.client_ca", &service.tls.client_ca);
             for path in &service.tls.crl {
                 name("tls.crl", path);
+            }
+            if let Some(path) = &service.tls.choice.ocsp {
+                name("tls.ocsp", path);
+            }
+            for pair in &service.tls.choice.certificates {
+                name("tls.certificates.cert", &pair.cert);
+                name("tls.certificates.key", &pair.key);
+                if let Some(path) = &pair.ocsp {
+                    name("tls.certificates.ocsp", path);
+                }
             }
             for path in &service.pin_files {
                 name("scripts.pinned", path);

@@ -151,7 +151,8 @@ fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
 fn states_that_the_shell_sets_are_exposed() {
     let metrics = metrics(Vec::new());
     metrics.set_upstream_up("cache", true);
-    metrics.set_certificate_not_after("cache", "server", 1_800_000_000);
+    metrics.set_certificates("cache", [("server", 1_900_000_000), ("crl", 1), ("server", 1_800_000_000)].into_iter());
+    metrics.set_certificates("cache", [("server", 1_900_000_000), ("server", 1_800_000_000)].into_iter());
     metrics.count_reload("config", false);
     metrics.set_draining();
     metrics.set_bans(7, 2);

@@ -93,6 +93,7 @@ impl From<Failure> for Refusal {
 impl From<handshake::Refused> for Refusal {
     fn from(refused: handshake::Refused) -> Self {
         let mut refusal = Self::from(refused.failure);
+        refusal.unverified.extend(refused.sni.map(|name| format!("sni:{name}")));
         if let Some(names) = refused.unverified {
             refusal.name(names);
         }
@@ -139,10 +140,11 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
     let tls = service.tls.current();
-    let shaken = unless_ordered(seat.control(), handshake::accept(&tls, socket));
+    // In a box that is gone afterwards: a connection's task is as large as the largest thing it ever waited for.
+    let shaken = unless_ordered(seat.control(), Box::pin(handshake::accept(&tls, socket)));
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let Accepted { mut pipe, identity } = match tokio::time::timeout_at(deadline, shaken).await {
+    let Accepted { mut pipe, identity, sni } = match tokio::time::timeout_at(deadline, shaken).await {
         Err(_) => return Err(Failure::timeout().into()),
         Ok(Err(_)) => return Err(Refusal::new("drain", "the proxy is shutting down")),
         Ok(Ok(shaken)) => shaken?,
@@ -192,7 +194,7 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
     seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = facts(&name, terms, &peer, &pipe, &house.outlets);
+    let facts = facts(&name, terms, &peer, (&pipe, sni.as_deref()), &house.outlets);
     let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
@@ -243,7 +245,7 @@ fn facts(
     name: &str,
     terms: &Terms,
     peer: &AuthenticatedPeer,
-    pipe: &TlsPipe<TcpStream>,
+    (pipe, sni): (&TlsPipe<TcpStream>, Option<&str>),
     outlets: &[Plan],
 ) -> ConnectionFacts {
     let identity = peer.identity();
@@ -251,6 +253,7 @@ fn facts(
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),
+        sni: sni.unwrap_or_default(),
         cert_sha256: &identity.sha256,
         cert_serial: &identity.serial,
         cert_not_after: identity.not_after,

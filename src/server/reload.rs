@@ -8,7 +8,7 @@
 //! endpoint, the audit output, the number of workers, connection caps, memory shares. A file that changes one of these
 //! is refused whole: a configuration that is half in force is one nobody has written.
 
-use super::start::{files, unix};
+use super::start::{files, tell_of_tls, unix};
 use crate::{
     config::{
         Source,
@@ -72,11 +72,16 @@ impl InForce {
         house.bans.open().configure(next.bans);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
-            if let Some(tls) = tls {
-                for warning in &tls.description().warnings {
-                    tracing::warn!(service = %service.name, "{warning}");
+            match tls {
+                Some(tls) => {
+                    tell_of_tls(&service.name, tls.description(), None);
+                    service.tls.swap(tls);
                 }
-                service.tls.swap(tls);
+                None => {
+                    // A session of before may rest on a role or an address that has gone.
+                    service.tls.rekey();
+                    tell_of_tls(&service.name, service.tls.current().description(), Some(now));
+                }
             }
             service.live.store(Arc::new(live));
         }

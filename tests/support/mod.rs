@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod flow;
 pub mod ledger;
 pub mod load;
+pub mod openssl;
 pub mod probes;
 pub mod process;
 pub mod reading;

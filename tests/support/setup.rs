@@ -118,11 +118,15 @@ impl Setup {
             .unwrap();
         }
         let Self { allow, roles, tls, limits, outputs, audit, log, more, .. } = self;
-        let crl = if dir.join("ca.crl").exists() { "\"ca.crl\"" } else { "" };
+        let crl = match (tls.contains("crl = ["), dir.join("ca.crl").exists()) {
+            (true, _) => "",
+            (false, true) => "crl = [\"ca.crl\"]",
+            (false, false) => "crl = []",
+        };
         let output = if self.to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
         write!(
             text,
-            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n{tls}\n\
+            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\n{crl}\n{tls}\n\
              [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
              [audit]\noutput = [{output}{outputs}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
         )

@@ -28,7 +28,7 @@ pub(super) struct Facts {
     /// What fails, and what happens then.
     pub(super) failures: Vec<(&'static str, &'static str)>,
     pub(super) warnings: Vec<String>,
-    /// What keeps `run` from starting.
+    /// What keeps `run` from starting, or clients from getting in once it has.
     pub(super) errors: Vec<String>,
 }
 
@@ -131,6 +131,9 @@ impl Facts {
         };
         for warning in tls.iter().flat_map(|tls| &tls.warnings) {
             self.warnings.push(format!("service {name}: {warning}"));
+        }
+        for expired in tls.iter().flat_map(|tls| &tls.expired) {
+            self.errors.push(format!("service {name}: {expired}"));
         }
         let now = ask_redis.then(|| probe::redis(&service.upstream));
         match &now {

@@ -15,6 +15,7 @@ use crate::{
     lane::greeting::{Credential, Greeting},
     policy::network::Admission,
     secret::Secret,
+    tls::server::Choice,
 };
 use std::{
     net::SocketAddr,
@@ -87,7 +88,15 @@ fn service(
             report.missing(&at, "tls", "add a [tls] table with cert, key and client_ca, here or at the top level");
             let nothing = PathBuf::new;
             let (cert, key, client_ca) = (nothing(), nothing(), nothing());
-            let tls = Tls { cert, key, client_ca, crl: Vec::new(), min_version: TlsVersion::V12, anonymous: false };
+            let tls = Tls {
+                cert,
+                key,
+                client_ca,
+                crl: Vec::new(),
+                min_version: TlsVersion::V12,
+                anonymous: false,
+                choice: Choice::default(),
+            };
             TlsTable { tls, anonymous_at: None }
         });
     let door = raw.admission.map(|item| admission(item, report)).or_else(|| shared.admission.clone());
