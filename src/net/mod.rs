@@ -22,6 +22,7 @@ pub mod helper;
 pub mod listener;
 mod outbox;
 pub mod permits;
+pub mod proxy_protocol;
 pub mod pump;
 pub mod roster;
 mod seats;
