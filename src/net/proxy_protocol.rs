@@ -133,6 +133,17 @@ pub fn read(input: &[u8]) -> Result<Read, Fault> {
     Ok(Read::Other)
 }
 
+/// Whether bytes begin a header, as soon as that can be told.
+#[must_use]
+pub fn is_header(input: &[u8]) -> Option<bool> {
+    let begins = |whole: &[u8]| is_begun(input, whole).then_some(input.len() >= whole.len());
+    match begins(V1).or(begins(&SIGNATURE)) {
+        Some(true) => Some(true),
+        Some(false) => None,
+        None => Some(false),
+    }
+}
+
 /// Whether one of the two begins with the other.
 fn is_begun(input: &[u8], whole: &[u8]) -> bool {
     input.iter().zip(whole).all(|(found, expected)| found == expected)

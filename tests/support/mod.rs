@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod load;
 pub mod probes;
 pub mod process;
+pub mod proxied;
 pub mod reading;
 pub mod redis;
 pub mod schema;
