@@ -7,6 +7,7 @@ use super::{
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
+    handshakes::Place,
     lobby::{Guest, Lobby},
     permits::{Full, Permit},
     pump::Pump,
@@ -28,6 +29,7 @@ use crate::{
         handshake::{self, Accepted},
         peer::{self, UnverifiedNames},
         pipe::TlsPipe,
+        server::Tls,
     },
 };
 use std::{
@@ -205,21 +207,47 @@ async fn establish(
 
     let tls = service.tls.current();
     let local = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let shaken = unless_ordered(seat.control(), async {
-        let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
-        let guest = lobby.identify(&socket, arrival.origin, local).await?;
-        // Given back when the handshake is over, whichever way.
-        let _place = lobby.place(&socket, &guest).await?;
-        let accepted = handshake::accept(&tls, socket).await?;
-        Ok::<_, Refusal>((guest, accepted))
-    });
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let (guest, Accepted { mut pipe, identity }) = match tokio::time::timeout_at(deadline, shaken).await {
-        Err(_) => return Err(Failure::timeout().into()),
-        Ok(Err(_)) => return Err(Refusal::new("drain", "the proxy is shutting down")),
-        Ok(Ok(shaken)) => shaken?,
+    let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
+    let welcome = async {
+        let guest = lobby.identify(&socket, arrival.origin, local).await?;
+        let place = lobby.place(&socket, &guest).await?;
+        Ok::<_, Refusal>((guest, place))
     };
+    let (guest, place) = within(deadline, seat.control(), welcome).await?;
+    let Arriving { service, listener, at, .. } = arrival;
+    let entrance = Entrance { house, desk, seat, whence, service, listener, at, deadline, tls, socket, guest, place };
+    // Its own allocation, made now: whoever never comes as far as this takes a fraction of it.
+    Box::pin(shake(entrance)).await
+}
+
+/// Who is at the door of TLS, and what for.
+struct Entrance<'e> {
+    house: &'e Arc<House>,
+    desk: &'e Rc<Desk>,
+    seat: &'e Seat,
+    whence: &'e Cell<Whence>,
+    service: usize,
+    listener: usize,
+    at: Moment,
+    deadline: tokio::time::Instant,
+    /// The verifier in force when it came.
+    tls: Arc<Tls>,
+    socket: TcpStream,
+    guest: Guest,
+    place: Option<Place>,
+}
+
+/// Shakes hands, finds the role, and connects to Redis.
+async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
+    let Entrance { house, desk, seat, whence, service: index, listener, at, deadline, tls, socket, guest, place } =
+        entrance;
+    let internal = |what: &str| Refusal::new("internal", what);
+    let service = house.services.get(index).ok_or_else(|| internal("no such service"))?;
+    let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
+    let Accepted { mut pipe, identity } = within(deadline, seat.control(), accepted).await?;
+    drop(place);
     let Guest { admitted, dst, words, .. } = guest;
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
@@ -229,6 +257,7 @@ async fn establish(
         current.recheck(chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
     let live = service.live.load_full();
+    let admitted = live.admission.admit(admitted.src()).map_err(|reason| Refusal::at_the_door(reason.word(), ""))?;
     let now = desk.now();
     let peer = AuthenticatedPeer::authenticate(admitted, identity, &live.roles, &service.name, now);
     let peer = match peer {
@@ -253,7 +282,7 @@ async fn establish(
     }
     let terms = live.terms.get(peer.role().name.as_str()).ok_or_else(|| internal("a role without terms"))?;
     let identity_name = peer.identity().display_name();
-    let place = match house.permits.take_role(arrival.service, &peer.role().name, &identity_name, terms.caps) {
+    let place = match house.permits.take_role(index, &peer.role().name, &identity_name, terms.caps) {
         Ok(place) => place,
         Err(full) => {
             say_goodbye(&mut pipe).await;
@@ -270,23 +299,18 @@ async fn establish(
     let chain = pipe.peer_chain().to_vec();
     seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
 
-    let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
+    let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
     let mut facts = facts(&name, terms, &peer, &pipe, &house.outlets);
     if let Some(via) = whence.get().via {
         facts = facts.with_proxy(via, &words);
     }
     let line_name = name.clone();
     let line = Line { src: peer.src(), dst, name: &line_name };
-    let door = gate::Door { service: arrival.service, listener: arrival.listener, name, dst, chair: seat.chair() };
+    let door = gate::Door { service: index, listener, name, dst, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
-        let turn = Turn {
-            now: arrival.at,
-            recorder: &mut tools.recorder,
-            memory: &mut tools.memory,
-            down_pending: 0,
-            up_pending: 0,
-        };
+        let turn =
+            Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
     let connected = unless_ordered(seat.control(), service.connect_for(&live, Some(&line))).await;
@@ -295,6 +319,19 @@ async fn establish(
         Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
     pump.preload(&greeting, &words);
     Ok(pump)
+}
+
+/// The future's output within the deadline, unless the connection is told to leave first.
+async fn within<T>(
+    deadline: tokio::time::Instant,
+    control: &Control,
+    future: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    match tokio::time::timeout_at(deadline, unless_ordered(control, future)).await {
+        Err(_) => Err(Failure::timeout().into()),
+        Ok(Err(_)) => Err(Refusal::new("drain", "the proxy is shutting down")),
+        Ok(Ok(done)) => done,
+    }
 }
 
 /// Tells the session what became of its upstream; what it says to either side leaves with the pump's first poll.

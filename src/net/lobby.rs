@@ -69,7 +69,7 @@ impl Lobby<'_> {
         };
         if own {
             // A check of health mostly, which closes now. Whoever goes on must be admitted as what he is.
-            if preface::opening(socket).await.map_err(socket_failed)? == Opening::End {
+            if !preface::speaks(socket).await.map_err(socket_failed)? {
                 return Err(Refusal::check());
             }
         } else {

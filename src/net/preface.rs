@@ -16,6 +16,9 @@ const HANDSHAKE: u8 = 22;
 /// Longest record (RFC 8446, 5.1): what claims to be longer is TLS' own to refuse.
 const RECORD_MAX: usize = 1 << 14;
 
+/// Room for what most headers take; a longer one is given all that any may take.
+const HEADER_USUAL: usize = 256;
+
 /// Why there is no header.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -48,11 +51,23 @@ pub(super) enum Opening {
     End,
 }
 
+/// Whether the peer says anything before it ends.
+///
+/// # Errors
+///
+/// The socket's.
+pub(super) async fn speaks(socket: &TcpStream) -> io::Result<bool> {
+    look(socket, &mut [0], |found| found > 0).await.map(|found| found > 0)
+}
+
 /// Takes the header from the front of the socket; the deadline is the caller's.
 pub(super) async fn header(socket: &TcpStream) -> Result<Header, Trouble> {
-    let mut bytes = vec![0; HEADER_MAX];
+    let mut bytes = vec![0; HEADER_USUAL];
     let mut taken = 0_usize;
     loop {
+        if taken == bytes.len() {
+            bytes.resize(HEADER_MAX, 0);
+        }
         let rest = bytes.get_mut(taken..).unwrap_or_default();
         let fresh = look(socket, rest, |found| found > 0).await?;
         let known = taken.saturating_add(fresh);
