@@ -133,9 +133,9 @@ fn connections_share_a_bucket_or_have_each_its_own() {
 #[test]
 fn a_reload_that_changes_no_limit_fills_no_bucket() {
     let hour = limit(Measure::Commands, 1, SECOND, Over::Refuse);
-    let before = rates(&[hour.clone()]);
+    let before = rates(std::slice::from_ref(&hour));
     assert_eq!(ask(&before, SECOND), Room::Now);
-    let same = rates(&[hour.clone()]);
+    let same = rates(std::slice::from_ref(&hour));
     same.adopt(&before);
     assert_eq!(ask(&same, SECOND), Room::Refused(RULE));
     let other = rates(&[Limit { burst_us: 2 * SECOND, ..hour }]);
