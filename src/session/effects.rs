@@ -93,6 +93,9 @@ impl Core {
                 return Flow::Wait;
             }
         }
+        if let Some(flow) = self.forward_plainly(resolved, words, &source, turn, up) {
+            return flow;
+        }
         let limited = match self.pay(resolved, &source, turn) {
             Ok(limited) => limited,
             Err(flow) => return flow,

@@ -30,6 +30,7 @@ mod inquiry_tests;
 mod local;
 pub mod machine;
 mod options;
+mod plain;
 #[cfg(test)]
 mod properties;
 mod records;
