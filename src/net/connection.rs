@@ -286,9 +286,9 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
         Ok(place) => place,
         Err(full) => {
             say_goodbye(&mut pipe).await;
-            let who = if full == Full::Identity { "this identity in role" } else { "role" };
-            let mut refusal =
-                Refusal::new(full.word(), format!("{who} {} has as many connections as it may have", peer.role().name));
+            let whose = if full == Full::Identity { "of this identity " } else { "" };
+            let detail = format!("role {} has as many connections {whose}as it may have", peer.role().name);
+            let mut refusal = Refusal::new(full.word(), detail);
             if let Some(leaf) = pipe.peer_chain().first() {
                 refusal.name(peer::names_for_record(leaf));
             }
