@@ -96,7 +96,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 30] = [
+pub const FAMILIES: [Family; 31] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -143,6 +143,7 @@ pub const FAMILIES: [Family; 30] = [
     ("command_bytes_total", COUNTER, &["direction"], "Bytes of commands in and of their replies out."),
     ("denied_total", COUNTER, &["rule"], "Commands denied, by the rule that did it."),
     ("shadowed_total", COUNTER, &["rule"], "Commands let through that a rule in shadow mode would deny."),
+    ("delayed_total", COUNTER, &["rule"], "Commands that had to wait for room under a limit in time."),
     ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
     ("audit_records_total", COUNTER, &[], "Audit records made, whatever outputs took of them."),
     ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),

@@ -42,6 +42,8 @@ pub struct Counters {
     pub denied: BTreeMap<Box<str>, u64>,
     /// What would have been denied, by the name of the rule that is not in force.
     pub shadowed: BTreeMap<Box<str>, u64>,
+    /// Commands that had to wait for room under a limit in time, by the name of the rule.
+    pub delayed: BTreeMap<Box<str>, u64>,
     /// What was notable, by [`Notice::index`].
     pub notices: [u64; Notice::ALL.len()],
     /// Commands of identities that were not watched for first sights and bursts, because there are too many.
@@ -258,6 +260,11 @@ impl Counters {
         }
     }
 
+    /// A command had to wait.
+    pub(super) fn delay(&mut self, rule: &str) {
+        count(&mut self.delayed, rule, 1);
+    }
+
     /// A command of the proxy's own was answered.
     pub(super) fn upstream_command(&mut self, outcome: Outcome) {
         if let Some(count) = self.upstream_commands.get_mut(outcome.index()) {
@@ -316,6 +323,9 @@ impl Counters {
         }
         for (rule, times) in &other.shadowed {
             count(&mut self.shadowed, rule, *times);
+        }
+        for (rule, times) in &other.delayed {
+            count(&mut self.delayed, rule, *times);
         }
         add_all(&mut self.notices, &other.notices);
         self.unwatched = self.unwatched.saturating_add(other.unwatched);

@@ -2,6 +2,7 @@
 
 use super::{
     arguments::{ArgumentList, HashKey},
+    event::names,
     filter::{Verdict, verdict},
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
@@ -126,6 +127,19 @@ impl ConnectionFacts {
             text_field(&mut out, "cert_serial", tls.cert_serial, LABEL_MAX);
             out.extend_from_slice(b",\"cert_not_after\":");
             number(&mut out, tls.cert_not_after);
+        }
+        self.opening = out.into();
+        self
+    }
+
+    /// Adds to the `connection_open` record the proxy that the client came through and what that said of it, behind what
+    /// is said of TLS.
+    #[must_use]
+    pub fn with_proxy(mut self, via: SocketAddr, words: &[String]) -> Self {
+        let mut out = self.opening.into_vec();
+        text_field(&mut out, "via", &via.to_string(), LABEL_MAX);
+        if !words.is_empty() {
+            names(&mut out, "proxy", words);
         }
         self.opening = out.into();
         self

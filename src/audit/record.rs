@@ -362,6 +362,11 @@ impl Recorder {
         self.counters.upstream_command(outcome);
     }
 
+    /// A command waits for room under the limit in time of this name. Counted only: its record comes when it has run.
+    pub fn delayed(&mut self, rule: &str) {
+        self.counters.delay(rule);
+    }
+
     /// A connection's events.
     pub fn connection(&mut self, now: Moment, facts: &ConnectionFacts, event: &ConnectionEvent<'_>) {
         self.line(

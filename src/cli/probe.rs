@@ -72,6 +72,10 @@ pub(super) fn redis(upstream: &Upstream) -> Finding {
 }
 
 fn talk(mut stream: impl Read + Write, upstream: &Upstream) -> io::Result<Finding> {
+    if upstream.proxy_protocol {
+        // For nobody but ourselves.
+        stream.write_all(&crate::net::proxy_protocol::local())?;
+    }
     if let Some(credential) = upstream.credential() {
         let mut words: Vec<&[u8]> = vec![b"AUTH"];
         words.extend(credential.username.as_ref().map(String::as_bytes));
@@ -177,6 +181,7 @@ mod tests {
             client_auth: ClientAuth::Refuse,
             connect_timeout: Duration::from_secs(1),
             socket: SocketPolicy::default(),
+            proxy_protocol: false,
         };
         let mut script = Script { says: says.as_bytes(), heard: Vec::new() };
         let found = talk(&mut script, &upstream);

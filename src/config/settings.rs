@@ -128,6 +128,17 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether inline commands (plain words on a line) are accepted, besides the exact line `PING`.
     pub inline: bool,
+    /// Who must say for whom it speaks, if anybody may.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Proxies that begin each connection with a header of the PROXY protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// The proxies' own addresses.
+    pub trusted: Arc<Admission>,
+    /// Time for the header, from accept.
+    pub timeout: Duration,
 }
 
 /// The TLS files of a service; `tls` reads them.
@@ -405,6 +416,8 @@ impl Service {
         config.held_command_max = terms.limits.held_command;
         config.unanswered_max = terms.limits.unanswered;
         config.idle_timeout_us = terms.limits.idle_timeout.map_or(0, micros);
+        config.first_byte_timeout_us = terms.limits.first_byte_timeout.map_or(0, micros);
+        config.half_command_timeout_us = terms.limits.half_command_timeout.map_or(0, micros);
         config.client_auth = terms.client_auth;
         config.greeting.database = terms.database;
         if let Some(credential) = &terms.credential {
@@ -430,6 +443,8 @@ impl Service {
             unanswered_max: limits.unanswered,
             login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
+            first_byte_timeout_us: limits.first_byte_timeout.map_or(0, micros),
+            half_command_timeout_us: limits.half_command_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
             begin_writes: audit.begin_writes,

@@ -425,6 +425,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
             recorder: &mut tools.recorder,
             memory: &mut tools.memory,
             down_pending: self.down.as_ref().map_or(0, Downstream::pending),
+            up_pending: self.outbox.pending(),
         };
         let machine = &mut self.machine;
         let consumed = match event {
@@ -504,7 +505,13 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             self.desk.record(|tools| {
                 let now = tools.clock.now();
-                let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+                let mut turn = Turn {
+                    now,
+                    recorder: &mut tools.recorder,
+                    memory: &mut tools.memory,
+                    down_pending: 0,
+                    up_pending: 0,
+                };
                 self.machine.abort(CloseReason::Internal, &mut turn);
             });
         }));

@@ -3,7 +3,8 @@
 use super::{
     clock::Clock,
     gate::{BanBook, Lookup},
-    permits::Permits,
+    permits::{Permits, RoleCaps},
+    proxy_protocol,
     socket::SocketOptions,
     upstream::{ConnectError, Upstream},
 };
@@ -22,6 +23,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -29,6 +31,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::io::AsyncWriteExt as _;
 
 /// The process as its threads know it.
 #[derive(Debug)]
@@ -93,8 +96,8 @@ pub struct Terms {
     pub sessions: Vec<Arc<SessionConfig>>,
     /// The user it is to Redis, for records.
     pub user: Option<String>,
-    /// Most connections of it.
-    pub max_connections: Option<NonZeroU32>,
+    /// Most connections of it, and of one identity in it.
+    pub caps: RoleCaps,
 }
 
 impl Terms {
@@ -118,9 +121,28 @@ impl Service {
     ///
     /// As [`Upstream::connect`]; the log says so once per outage.
     pub async fn connect(&self, live: &Live) -> Result<Upstream, ConnectError> {
+        self.connect_for(live, None).await
+    }
+
+    /// The same for a client, of whom an upstream that wants to be told is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub async fn connect_for(&self, live: &Live, line: Option<&Line<'_>>) -> Result<Upstream, ConnectError> {
         let upstream = &live.upstream;
-        let connected =
+        let mut connected =
             Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout).await;
+        if upstream.proxy_protocol
+            && let Ok(stream) = &mut connected
+        {
+            let header = line.map_or_else(proxy_protocol::local, |line| {
+                proxy_protocol::encode_v2(line.src, line.dst, line.name.as_bytes())
+            });
+            if let Err(source) = stream.write_all(&header).await {
+                connected = Err(ConnectError::Connect { address: upstream.address.clone(), source });
+            }
+        }
         match (&connected, self.reachable.swap(connected.is_ok(), Ordering::Relaxed)) {
             (Ok(_), false) => tracing::info!(service = %self.name, upstream = %upstream.address, "Redis is reachable"),
             (Err(error), true) => tracing::warn!(service = %self.name, %error, "Redis is not reachable"),
@@ -130,7 +152,28 @@ impl Service {
     }
 }
 
+/// Whose connection to Redis it is, for an upstream that wants to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'l> {
+    /// Where the client comes from.
+    pub src: SocketAddr,
+    /// What it connected to.
+    pub dst: SocketAddr,
+    /// The connection's name in records.
+    pub name: &'l str,
+}
+
 impl Live {
+    /// Lets the limits in time of roles that are left as they were go on where they stand. Before it is put in force.
+    pub fn go_on_from(&self, former: &Self) {
+        for role in &self.roles {
+            let before = former.roles.iter().find(|before| before.name == role.name);
+            if let (Some(now), Some(before)) = (role.policy.rates(), before.and_then(|role| role.policy.rates())) {
+                now.adopt(before);
+            }
+        }
+    }
+
     /// Whether what a connection was let in by still stands. Not if passwords are looked up elsewhere now.
     #[must_use]
     pub fn upholds(&self, grant: &Grant) -> bool {
@@ -147,7 +190,10 @@ impl Live {
             let terms = Terms {
                 sessions: service.listeners.iter().map(session).collect(),
                 user: credential.and_then(|credential| credential.username.clone()),
-                max_connections: own.and_then(|own| own.limits.max_connections),
+                caps: own.map_or_else(RoleCaps::default, |own| RoleCaps {
+                    connections: own.limits.max_connections,
+                    per_identity: own.limits.max_connections_per_identity,
+                }),
             };
             (Arc::from(role.name.as_str()), terms)
         });

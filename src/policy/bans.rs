@@ -17,11 +17,9 @@
 //!
 //! Pure: the shell holds one of these behind a lock and asks it once per connection and once per attempt.
 
+use super::network::host;
 use crate::moment::Moment;
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 /// Most origins remembered. Beyond it the one whose ban ends first gives way (one without a ban before any other): an
 /// attacker with so many addresses gets some of them back, and no memory of ours.
@@ -40,10 +38,7 @@ impl Origin {
     /// The origin that an address stands for.
     #[must_use]
     pub fn address(address: IpAddr) -> Self {
-        Self::Address(match address.to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
+        Self::Address(host(address))
     }
 
     /// The origin that a certificate stands for.

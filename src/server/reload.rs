@@ -67,9 +67,12 @@ impl InForce {
                 .tls
                 .prepare(&files(settings), now)
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
-            prepared.push((service, Live::new(settings, &next.limits, &next.audit), tls));
+            let live = Live::new(settings, &next.limits, &next.audit);
+            live.go_on_from(&service.live.load());
+            prepared.push((service, live, tls));
         }
         house.bans.open().configure(next.bans);
+        house.permits.configure(&next.limits);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
             match tls {

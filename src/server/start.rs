@@ -142,7 +142,7 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         for (listener, each) in service.listeners.iter().enumerate() {
             let socket = bind(each.address, settings.limits.backlog.get(), || format!("service {}", service.name))?;
             let address = socket.local_addr()?;
-            doors.push(Door { socket, address, service: index, listener });
+            doors.push(Door { socket, address, service: index, listener, proxies: each.proxy_protocol.clone() });
         }
     }
     let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {
@@ -157,7 +157,7 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         None => None,
     };
     let admin = AdminDoors { address: admin, socket };
-    let permits = Permits::new(settings.limits.max_connections);
+    let permits = Permits::under(&settings.limits);
     let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }

@@ -10,6 +10,7 @@ use super::{
     replan::replan,
     slots::{self, Kind, Marks, Slot},
     state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
+    toll,
 };
 use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
@@ -336,6 +337,7 @@ impl Core {
             context,
         };
         Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
+        toll::pay_reply(&self.peer, &mut self.toll, &slot, answer.bytes_out, turn.now);
         let selected =
             slots::number_of(self.slots.front_words()).filter(|_| matches!(effect, Effect::Select | Effect::Exec));
         let kept = failed && inside && matches!(effect, Effect::Exec | Effect::Discard) && keeps_transaction(code);

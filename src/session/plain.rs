@@ -34,7 +34,8 @@ impl Core {
             && !self.lane.monitoring()
             && self.config.values.is_none()
             && !(self.config.begin_writes && entry.may_write())
-            && policy.renames().is_empty();
+            && policy.renames().is_empty()
+            && policy.rates().is_none();
         let open = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
         (usual && policy.look(id) == open).then_some((id, key))
     }
@@ -67,7 +68,7 @@ impl Core {
         let class = self.lane.frame().class;
         let Some(slot) = self.slots.front() else { return false };
         let Some(id) = slot.plainly() else { return false };
-        if self.tx.confirmed || matches!(class, Class::Error) {
+        if self.tx.confirmed || matches!(class, Class::Error) || self.peer.policy().rates().is_some() {
             return false;
         }
         down.pass(at..at.saturating_add(len));

@@ -12,6 +12,7 @@ pub mod load;
 pub mod openssl;
 pub mod probes;
 pub mod process;
+pub mod proxied;
 pub mod reading;
 pub mod redis;
 pub mod schema;

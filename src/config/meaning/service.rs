@@ -2,27 +2,34 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    socket_address, terms::CLIENT_AUTH, tls,
+    network, socket_address, terms::CLIENT_AUTH, tls,
 };
 use crate::{
     config::{
         decode::Item,
         error::{At, Report},
         password,
-        raw::{RawListen, RawService, RawUpstream},
-        settings::{ClientAuth, Limits, Listener, Service, SocketPolicy, Tls, TlsVersion, Upstream, UpstreamAddress},
+        raw::{RawListen, RawProxyProtocol, RawService, RawUpstream},
+        settings::{
+            ClientAuth, Limits, Listener, ProxyProtocol, Service, SocketPolicy, Tls, TlsVersion, Upstream,
+            UpstreamAddress,
+        },
     },
     lane::greeting::{Credential, Greeting},
     policy::network::Admission,
     secret::Secret,
     tls::server::Choice,
 };
+use ipnet::IpNet;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+/// Bounds of `proxy_protocol.timeout`.
+const HEADER_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// Longest path of a Unix socket: `sun_path` is 108 bytes, the last a NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -172,9 +179,36 @@ fn listeners(
                 .error(&item.at, format!("{address} is where this service's own Redis listens ({})", upstream.address))
                 .hint("let Redis listen on a Unix socket or another port");
         }
-        listeners.push(Listener { address, inline: raw.inline.is_some_and(|item| item.value) });
+        listeners.push(Listener {
+            address,
+            inline: raw.inline.is_some_and(|item| item.value),
+            proxy_protocol: raw.proxy_protocol.and_then(|item| proxy_protocol(item, report)),
+        });
     }
     listeners
+}
+
+/// The proxies that a listener believes.
+fn proxy_protocol(item: Item<RawProxyProtocol>, report: &mut Report) -> Option<ProxyProtocol> {
+    let Item { at, value: raw } = item;
+    let Some(list) = &raw.trusted else {
+        report.missing(&at, "trusted", "whose headers are believed: { trusted = [\"10.0.9.0/24\"] }");
+        return None;
+    };
+    if list.value.is_empty() {
+        report.error(&list.at, "no proxy is trusted").hint("leave `proxy_protocol` out where there is none");
+    }
+    let trusted: Vec<IpNet> = list.value.iter().filter_map(|net| network(net, report)).collect();
+    for net in trusted.iter().filter(|net| net.prefix_len() == 0) {
+        report.warn(format!(
+            "{}: {net} is everybody: whoever connects may say to come from wherever he likes",
+            list.at.key
+        ));
+    }
+    Some(ProxyProtocol {
+        trusted: Arc::new(Admission::new(&trusted, &[])),
+        timeout: bounds::time(raw.timeout.as_ref(), HEADER_TIMEOUT, Duration::from_secs(2), report),
+    })
 }
 
 /// Whether two sockets cannot both be bound: the same port on the same address, or on every address of its family.
@@ -193,6 +227,7 @@ fn absent_upstream(limits: &Limits) -> Upstream {
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
+        proxy_protocol: false,
     }
 }
 
@@ -218,6 +253,7 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
         password_file,
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
+        proxy_protocol: choice(raw.proxy_protocol.as_ref(), &[("none", false), ("v2", true)], false, report),
         socket,
     }
 }

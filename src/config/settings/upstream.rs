@@ -20,6 +20,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// What the socket file must look like, for [`UpstreamAddress::Unix`].
     pub socket: SocketPolicy,
+    /// Whether each connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
 }
 
 /// Where a Redis listens. Anything that leaves the host in plain text cannot be expressed.
