@@ -64,9 +64,12 @@ tables! {
 
     /// The Redis behind a service.
     RawUpstream {
-        /// "unix:/path/to/redis.sock", or a loopback address with port: "127.0.0.1:6379". Anything else would carry
-        /// commands and password over a network in plain text, and is refused. Required.
+        /// "unix:/path/to/redis.sock", or a loopback address with port: "127.0.0.1:6379". With `tls` any address or name
+        /// with a port: "redis.example.com:6380"; without it that would carry commands and password over a network in plain
+        /// text, and is refused. Required.
         address: String,
+        /// TLS on the way to Redis (see deploy/docs/upstream.md). Left out: plain text, on this host alone.
+        tls: RawUpstreamTls,
         /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
         username: String,
         /// The file with the password, read as bytes when the configuration is loaded; one newline at its end is not
@@ -91,7 +94,30 @@ tables! {
         /// reach Redis around the proxy.
         socket_mode_max: String,
     }
-    planned ["mode", "tls"]
+    planned ["mode"]
+
+    /// TLS on the way to Redis: how its certificate is known, and what it is shown.
+    RawUpstreamTls {
+        /// The CAs, PEM, that may have issued Redis' certificate, whose name must be the one in `address` or `server_name`.
+        /// One of `ca`, `system_roots` and `pin` is required.
+        ca: String,
+        /// Whether the CAs that the system trusts are those (`SSL_CERT_FILE`, or the package ca-certificates). Default false.
+        system_roots: bool,
+        /// Certificates that it may show, each by its SHA-256 (`openssl x509 -noout -fingerprint -sha256`) or by that of its
+        /// key, `sha256//` and base64 (as curl's `--pinnedpubkey`). Beside `ca` or `system_roots` both must hold. Alone, for a
+        /// self-signed certificate, its name counts only with `server_name`. Default: none.
+        pin: List<String>,
+        /// The name in its certificate, which is also sent (SNI). Default: the name or address in `address`. Required for a
+        /// Unix socket, unless only `pin` counts.
+        server_name: String,
+        /// The client certificate that is shown to it, PEM, with its chain. Default: none.
+        cert: String,
+        /// Its private key, PEM. Required with `cert`.
+        key: String,
+        /// "1.2" (default) or "1.3".
+        min_version: String,
+    }
+    planned []
 
     /// Certificates.
     RawTls {

@@ -23,6 +23,7 @@ pub mod listener;
 mod outbox;
 pub mod permits;
 pub mod pump;
+pub mod resolve;
 pub mod roster;
 mod seats;
 pub mod service;

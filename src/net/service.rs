@@ -4,8 +4,9 @@ use super::{
     clock::Clock,
     gate::{BanBook, Lookup},
     permits::Permits,
+    resolve::Resolver,
     socket::SocketOptions,
-    upstream::{ConnectError, Upstream},
+    upstream::{ConnectError, Upstream, Way},
 };
 use crate::{
     audit::{encode::ConnectionFacts, outlet::Plan, record::Recorder, watch::Watches},
@@ -17,9 +18,10 @@ use crate::{
         network::Admission,
     },
     session::machine::SessionConfig,
-    tls::reload::Store,
+    tls::{client::TlsClient, reload::Store, server::FileError},
 };
 use arc_swap::ArcSwap;
+use rustls::pki_types::UnixTime;
 use std::{
     collections::HashMap,
     num::NonZeroU32,
@@ -74,6 +76,10 @@ pub struct Live {
     pub roles: Vec<Arc<Role>>,
     /// Where Redis is and how it is greeted.
     pub upstream: settings::Upstream,
+    /// TLS on the way to it.
+    pub tls: Option<Arc<TlsClient>>,
+    /// What is known of its name.
+    pub resolver: Resolver,
     /// What each role has of its own, by its name.
     pub terms: HashMap<Arc<str>, Terms>,
     /// Where clients' own passwords are looked up.
@@ -119,8 +125,15 @@ impl Service {
     /// As [`Upstream::connect`]; the log says so once per outage.
     pub async fn connect(&self, live: &Live) -> Result<Upstream, ConnectError> {
         let upstream = &live.upstream;
-        let connected =
-            Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout).await;
+        let way = Way {
+            address: &upstream.address,
+            policy: upstream.socket,
+            options: live.sockets,
+            tls: live.tls.as_deref(),
+            resolver: &live.resolver,
+            preamble: b"",
+        };
+        let connected = Upstream::connect(way, upstream.connect_timeout).await;
         match (&connected, self.reachable.swap(connected.is_ok(), Ordering::Relaxed)) {
             (Ok(_), false) => tracing::info!(service = %self.name, upstream = %upstream.address, "Redis is reachable"),
             (Err(error), true) => tracing::warn!(service = %self.name, %error, "Redis is not reachable"),
@@ -137,9 +150,29 @@ impl Live {
         self.lookup.as_ref().is_some_and(|lookup| lookup.upholds(grant))
     }
 
-    /// What the settings say of this service.
-    #[must_use]
-    pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
+    /// What the settings say of this service; `before` is what was in force until now, and keeps in force what has not
+    /// changed of TLS, with the sessions that can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: a file of `upstream.tls` cannot be used.
+    pub fn load(
+        service: &settings::Service,
+        limits: &Limits,
+        audit: &Audit,
+        now: UnixTime,
+        before: Option<&Self>,
+    ) -> Result<Self, FileError> {
+        let tls = service.upstream.tls.as_ref().map(|files| TlsClient::load(files, now)).transpose()?;
+        let tls = tls.map(|tls| {
+            tls.description().warnings.iter().for_each(|warning| tracing::warn!(service = %service.name, "{warning}"));
+            let same = before.and_then(|live| live.tls.as_ref()).filter(|old| old.is_same_as(&tls));
+            same.map_or_else(|| Arc::new(tls), Arc::clone)
+        });
+        Ok(Self { tls, ..Self::without_tls(service, limits, audit) })
+    }
+
+    fn without_tls(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
         let terms = service.roles.iter().map(|role| {
             let session = |listener| Arc::new(service.session_config_of(&role.name, listener, limits, audit));
             let own = service.terms_of(&role.name);
@@ -155,6 +188,8 @@ impl Live {
             admission: Arc::clone(&service.admission),
             roles: service.roles.clone(),
             upstream: service.upstream.clone(),
+            tls: None,
+            resolver: Resolver::default(),
             terms: terms.collect(),
             lookup: service.credentials.as_ref().map(Lookup::new),
             sockets: limits.into(),

@@ -124,11 +124,13 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
         for warning in &tls.description().warnings {
             tracing::warn!(service = %name, "{warning}");
         }
+        let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
+            .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
         services.push(Service {
             name,
             per_address_max: service.max_connections_per_address,
             tls: Store::new(tls),
-            live: ArcSwap::from_pointee(Live::new(service, &settings.limits, &settings.audit)),
+            live: ArcSwap::from_pointee(live),
             reachable: AtomicBool::new(true),
         });
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    socket_address, terms::CLIENT_AUTH, tls,
+    socket_address, terms::CLIENT_AUTH, tls, upstream as way,
 };
 use crate::{
     config::{
@@ -15,6 +15,7 @@ use crate::{
     lane::greeting::{Credential, Greeting},
     policy::network::Admission,
     secret::Secret,
+    tls::client::ClientFiles,
 };
 use std::{
     net::SocketAddr,
@@ -184,14 +185,16 @@ fn absent_upstream(limits: &Limits) -> Upstream {
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
+        tls: None,
     }
 }
 
 fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
-    let Item { at, value: raw } = item;
+    let Item { at, value: mut raw } = item;
     let absent = absent_upstream(limits);
+    let tls = raw.tls.take().map(|item| way::tls(item, paths, report));
     let address = match &raw.address {
-        Some(item) => upstream_address(item, paths, report).unwrap_or(absent.address),
+        Some(item) => upstream_address(item, tls.as_ref(), paths, report).unwrap_or(absent.address),
         None => {
             report.missing(&at, "address", "write \"unix:/run/redis/redis.sock\" or \"127.0.0.1:6379\"");
             absent.address
@@ -210,10 +213,32 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
         socket,
+        tls,
     }
 }
 
-fn upstream_address(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<UpstreamAddress> {
+fn upstream_address(
+    item: &Item<String>,
+    tls: Option<&ClientFiles>,
+    paths: &Paths,
+    report: &mut Report,
+) -> Option<UpstreamAddress> {
+    let found = if tls.is_some() && !item.value.starts_with("unix:") {
+        way::remote(item, report)
+    } else {
+        upstream_on_this_host(item, paths, report)
+    };
+    if let (Some(address), Some(tls)) = (&found, tls)
+        && way::nameless(address, tls)
+    {
+        report
+            .error(&item.at, "a Unix socket has no name that Redis' certificate could be held against")
+            .hint("say it: upstream.tls.server_name");
+    }
+    found
+}
+
+fn upstream_on_this_host(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<UpstreamAddress> {
     let text = &item.value;
     if let Some(path) = text.strip_prefix("unix:") {
         let path = paths.resolve(&Item { at: item.at.clone(), value: path.to_owned() }, report);
@@ -245,7 +270,7 @@ fn upstream_address(item: &Item<String>, paths: &Paths, report: &mut Report) -> 
                 &item.at,
                 format!("{address} is not on this host: commands and password would cross a network in plain text"),
             )
-            .hint("run Ravelin beside Redis and use a Unix socket or a loopback address");
+            .hint("use TLS (upstream.tls), or run Ravelin beside Redis and use a Unix socket or a loopback address");
         return None;
     }
     if address.port() == 0 {
@@ -309,7 +334,9 @@ pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Repor
 
 fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Report) -> SocketPolicy {
     let defaults = SocketPolicy::default();
-    if matches!(address, UpstreamAddress::Loopback(found) if *found != NOWHERE) {
+    if matches!(address, UpstreamAddress::Remote { .. })
+        || matches!(address, UpstreamAddress::Loopback(found) if *found != NOWHERE)
+    {
         let owner = raw.socket_owner.as_ref().map(|item| &item.at);
         for at in owner.into_iter().chain(raw.socket_mode_max.as_ref().map(|item| &item.at)) {
             report.error(at, "this is about Unix sockets, and the address is none");
