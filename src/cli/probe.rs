@@ -175,6 +175,7 @@ mod tests {
     use crate::{
         config::settings::{ClientAuth, SocketPolicy, Upstream, UpstreamAddress},
         lane::greeting::{Credential, Greeting},
+        net::upkeep::{Storm, Tuning},
         secret::Secret,
     };
     use std::{
@@ -219,6 +220,9 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             socket: SocketPolicy::default(),
             tls: None,
+            alternatives: Vec::new(),
+            tuning: Tuning::default(),
+            storm: Storm::default(),
         };
         let mut script = Script { says: says.as_bytes(), heard: Vec::new() };
         let found = talk(&mut script, &upstream);

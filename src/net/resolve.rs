@@ -32,17 +32,17 @@ impl Resolver {
     ///
     /// The resolver's, if there is no earlier answer.
     pub async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let ask = async || {
+        let ask = || async {
             let found = tokio::net::lookup_host((name, port)).await?;
             Ok(found.take(ADDRESSES_MAX).collect())
         };
         self.resolve_with(Instant::now, ask).await
     }
 
-    async fn resolve_with(
+    async fn resolve_with<A: Future<Output = io::Result<Vec<SocketAddr>>>>(
         &self,
         now: impl Fn() -> Instant,
-        ask: impl AsyncFn() -> io::Result<Vec<SocketAddr>>,
+        ask: impl FnOnce() -> A,
     ) -> io::Result<Vec<SocketAddr>> {
         if let Some(found) = self.fresh(now()) {
             return Ok(found);
@@ -89,7 +89,8 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_together_ask_once_and_an_answer_ages() {
         let (resolver, asked, now) = (Resolver::default(), Cell::new(0), Cell::new(Instant::now()));
-        let ask = async || {
+        let (asked, now) = (&asked, &now);
+        let ask = move || async move {
             asked.set(asked.get() + 1);
             tokio::task::yield_now().await;
             Ok(at(asked.get()))
@@ -107,10 +108,10 @@ mod tests {
     async fn a_resolver_that_fails_leaves_the_last_answer_in_use() {
         let (resolver, now) = (Resolver::default(), Cell::new(Instant::now()));
         let clock = || now.get();
-        let fails = async || Err(io::Error::other("no name server"));
+        let fails = || async { Err(io::Error::other("no name server")) };
         assert!(resolver.resolve_with(clock, fails).await.is_err());
-        assert!(resolver.resolve_with(clock, async || Ok(Vec::new())).await.is_err());
-        resolver.resolve_with(clock, async || Ok(at(1))).await.unwrap();
+        assert!(resolver.resolve_with(clock, || async { Ok(Vec::new()) }).await.is_err());
+        resolver.resolve_with(clock, || async { Ok(at(1)) }).await.unwrap();
         now.set(now.get() + FRESH);
         assert_eq!(resolver.resolve_with(clock, fails).await.unwrap(), at(1));
     }
@@ -118,10 +119,10 @@ mod tests {
     #[tokio::test]
     async fn whoever_gives_up_waiting_leaves_the_turn_to_the_next() {
         let resolver = Resolver::default();
-        let stuck = async || std::future::pending::<io::Result<Vec<SocketAddr>>>().await;
+        let stuck = std::future::pending::<io::Result<Vec<SocketAddr>>>;
         let waited = tokio::time::timeout(Duration::ZERO, resolver.resolve_with(Instant::now, stuck)).await;
         assert!(waited.is_err());
-        assert_eq!(resolver.resolve_with(Instant::now, async || Ok(at(1))).await.unwrap(), at(1));
+        assert_eq!(resolver.resolve_with(Instant::now, || async { Ok(at(1)) }).await.unwrap(), at(1));
     }
 
     #[tokio::test]

@@ -113,6 +113,20 @@ pub enum ConnectError {
         /// The upstream's address.
         address: UpstreamAddress,
     },
+    /// No turn came in the crowd that wants to connect, or there was no room to wait.
+    #[error("too many clients want to connect to Redis at once; no turn came within {timeout:?}")]
+    Busy {
+        /// The limit.
+        timeout: Duration,
+    },
+    /// It was not there when it was last looked at, and nothing was tried since.
+    #[error("Redis is down, as the last look at it found: {detail}")]
+    Down {
+        /// The word of the error with which it could not be connected to.
+        reason: &'static str,
+        /// What the look found.
+        detail: String,
+    },
     /// `upstream.connect_timeout` is over.
     #[error("{address} did not accept a connection within {timeout:?}")]
     Timeout {
@@ -134,6 +148,8 @@ impl ConnectError {
             Self::Resolve { .. } => "resolve",
             Self::Tls { .. } | Self::PlainText { .. } => "tls",
             Self::Timeout { .. } => "timeout",
+            Self::Busy { .. } => "busy",
+            Self::Down { reason, .. } => reason,
         }
     }
 }

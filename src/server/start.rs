@@ -131,7 +131,6 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
             per_address_max: service.max_connections_per_address,
             tls: Store::new(tls),
             live: ArcSwap::from_pointee(live),
-            reachable: AtomicBool::new(true),
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
@@ -285,8 +284,10 @@ pub(super) fn start_admin(
             failing.map_or(Ok(()), |(name, reason)| Err(format!("output {name}: {reason}")))
         })
         .require("upstream", move || {
-            let lost = house.services.iter().find(|service| !service.reachable.load(Ordering::Relaxed));
-            lost.map_or(Ok(()), |service| Err(format!("the Redis of service {} cannot be reached", service.name)))
+            house.services.iter().try_for_each(|service| {
+                let ready = service.live.load().keeper.ready();
+                ready.map_err(|why| format!("the Redis of service {}: {why}", service.name))
+            })
         });
     if let Some(listener) = &address {
         tracing::info!("admin endpoint on {}", listener.local_addr()?);

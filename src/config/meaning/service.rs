@@ -13,6 +13,7 @@ use crate::{
         settings::{ClientAuth, Limits, Listener, Service, SocketPolicy, Tls, TlsVersion, Upstream, UpstreamAddress},
     },
     lane::greeting::{Credential, Greeting},
+    net::upkeep::{Storm, Tuning},
     policy::network::Admission,
     secret::Secret,
     tls::client::ClientFiles,
@@ -159,9 +160,12 @@ fn listeners(
         if let Some(other) = taken.map(|listener| listener.address).find(|other| overlap(*other, address)) {
             report.error(&item.at, format!("{address} is taken by another listener ({other})"));
         }
-        if matches!(upstream.address, UpstreamAddress::Loopback(redis) if redis != NOWHERE && overlap(redis, address)) {
+        let own = upstream.addresses().into_iter().find(
+            |each| matches!(each, UpstreamAddress::Loopback(redis) if *redis != NOWHERE && overlap(*redis, address)),
+        );
+        if let Some(own) = own {
             report
-                .error(&item.at, format!("{address} is where this service's own Redis listens ({})", upstream.address))
+                .error(&item.at, format!("{address} is where this service's own Redis listens ({own})"))
                 .hint("let Redis listen on a Unix socket or another port");
         }
         listeners.push(Listener { address, inline: raw.inline.is_some_and(|item| item.value) });
@@ -186,6 +190,9 @@ fn absent_upstream(limits: &Limits) -> Upstream {
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
         tls: None,
+        alternatives: Vec::new(),
+        tuning: Tuning::default(),
+        storm: Storm::default(),
     }
 }
 
@@ -200,7 +207,10 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
             absent.address
         }
     };
-    let socket = socket_policy(&raw, &address, report);
+    let alternatives = way::alternatives(raw.alternatives.as_ref(), &address, report, |item, report| {
+        upstream_address(item, tls.as_ref(), paths, report)
+    });
+    let socket = socket_policy(&raw, &address, &alternatives, report);
     let password_file = raw.password_file.as_ref().map(|item| paths.resolve(item, report));
     Upstream {
         greeting: Greeting {
@@ -213,6 +223,9 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
         socket,
+        alternatives,
+        tuning: way::tuning(raw.health.take(), raw.backoff.take(), report),
+        storm: way::storm(raw.connects.take(), report),
         tls,
     }
 }
@@ -332,11 +345,16 @@ pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Repor
     }
 }
 
-fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Report) -> SocketPolicy {
+fn socket_policy(
+    raw: &RawUpstream,
+    address: &UpstreamAddress,
+    alternatives: &[UpstreamAddress],
+    report: &mut Report,
+) -> SocketPolicy {
     let defaults = SocketPolicy::default();
-    if matches!(address, UpstreamAddress::Remote { .. })
-        || matches!(address, UpstreamAddress::Loopback(found) if *found != NOWHERE)
-    {
+    let known = !matches!(address, UpstreamAddress::Loopback(found) if *found == NOWHERE);
+    let mut all = std::iter::once(address).chain(alternatives);
+    if known && !all.any(|address| matches!(address, UpstreamAddress::Unix(_))) {
         let owner = raw.socket_owner.as_ref().map(|item| &item.at);
         for at in owner.into_iter().chain(raw.socket_mode_max.as_ref().map(|item| &item.at)) {
             report.error(at, "this is about Unix sockets, and the address is none");

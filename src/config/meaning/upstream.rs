@@ -1,21 +1,32 @@
-//! What a service says of the way to its Redis beyond address and credential: TLS.
+//! What a service says of the way to its Redis beyond address and credential: TLS, alternatives,
+//! looks and bounds.
 
-use super::{Paths, choice};
+use super::{
+    Paths, choice,
+    limits::{time, time_or_never},
+};
 use crate::{
     config::{
         decode::Item,
         error::Report,
-        raw::RawUpstreamTls,
+        raw::{RawUpstreamBackoff, RawUpstreamConnects, RawUpstreamHealth, RawUpstreamTls},
         settings::{Host, UpstreamAddress},
     },
+    net::upkeep::{Backoff, Storm, Tuning},
     tls::{
         client::{ClientFiles, Name, Own, Trust},
         pin::Pin,
         server::MinVersion,
     },
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
+/// Most addresses beside the first.
+const ALTERNATIVES_MAX: usize = 7;
 /// Longest host name (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 253;
 
@@ -112,6 +123,76 @@ pub(super) fn remote(item: &Item<String>, report: &mut Report) -> Option<Upstrea
         return None;
     }
     Some(found)
+}
+
+/// Where else it may be.
+pub(super) fn alternatives(
+    list: Option<&Item<Vec<Item<String>>>>,
+    first: &UpstreamAddress,
+    report: &mut Report,
+    read: impl Fn(&Item<String>, &mut Report) -> Option<UpstreamAddress>,
+) -> Vec<UpstreamAddress> {
+    let mut found: Vec<UpstreamAddress> = Vec::new();
+    let Some(list) = list else { return found };
+    if list.value.len() > ALTERNATIVES_MAX {
+        report.error(&list.at, format!("there are more than {ALTERNATIVES_MAX}"));
+    }
+    for item in &list.value {
+        let Some(address) = read(item, report) else { continue };
+        if address == *first || found.contains(&address) {
+            report.error(&item.at, format!("{address} is there already")).hint("name each address once");
+        }
+        found.push(address);
+    }
+    found
+}
+
+/// How it is looked at.
+pub(super) fn tuning(
+    health: Option<Item<RawUpstreamHealth>>,
+    backoff: Option<Item<RawUpstreamBackoff>>,
+    report: &mut Report,
+) -> Tuning {
+    let defaults = Tuning::default();
+    let health = health.map(|item| item.value).unwrap_or_default();
+    let after = backoff.map(|item| item.value).unwrap_or_default();
+    let (milli, second) = (Duration::from_millis, Duration::from_secs);
+    let longest = after.max.as_ref().or(after.initial.as_ref()).map(|item| item.at.clone());
+    let backoff = Backoff {
+        initial: time(after.initial.as_ref(), milli(1)..=second(60), defaults.backoff.initial, report),
+        max: time(after.max.as_ref(), milli(1)..=second(600), defaults.backoff.max, report),
+    };
+    if let Some(at) = longest.filter(|_| backoff.max < backoff.initial) {
+        report.error(&at, "the longest wait (max) is shorter than the first (initial)").hint("give both");
+    }
+    Tuning {
+        interval: time_or_never(health.interval.as_ref(), milli(100)..=second(3600), defaults.interval, report),
+        timeout: time(health.timeout.as_ref(), milli(10)..=second(60), defaults.timeout, report),
+        failures: count(health.failures.as_ref(), 1..=100, defaults.failures, report),
+        successes: count(health.successes.as_ref(), 1..=100, defaults.successes, report),
+        backoff,
+    }
+}
+
+/// How many may be on their way.
+pub(super) fn storm(item: Option<Item<RawUpstreamConnects>>, report: &mut Report) -> Storm {
+    let defaults = Storm::default();
+    let raw = item.map(|item| item.value).unwrap_or_default();
+    Storm {
+        at_once: count(raw.at_once.as_ref(), 1..=100_000, defaults.at_once, report),
+        per_second: count(raw.per_second.as_ref(), 0..=100_000, defaults.per_second, report),
+        waiting: count(raw.waiting.as_ref(), 0..=1_000_000, defaults.waiting, report),
+    }
+}
+
+/// A number within bounds.
+fn count(item: Option<&Item<i64>>, bounds: RangeInclusive<u32>, default: u32, report: &mut Report) -> u32 {
+    let Some(item) = item else { return default };
+    if let Some(found) = u32::try_from(item.value).ok().filter(|found| bounds.contains(found)) {
+        return found;
+    }
+    report.error(&item.at, format!("expected {} to {}, found {}", bounds.start(), bounds.end(), item.value));
+    default
 }
 
 /// A certificate can only be held against a name that there is.

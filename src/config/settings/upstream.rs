@@ -4,6 +4,7 @@ pub use crate::session::machine::ClientAuth;
 
 use crate::{
     lane::greeting::{Credential, Greeting},
+    net::upkeep::{Storm, Tuning},
     tls::client::{ClientFiles, Name},
 };
 use std::{
@@ -31,6 +32,12 @@ pub struct Upstream {
     pub socket: SocketPolicy,
     /// TLS on the way to it; none on this host alone.
     pub tls: Option<ClientFiles>,
+    /// Where else it may be, in the order in which they are tried.
+    pub alternatives: Vec<UpstreamAddress>,
+    /// How often it is looked at, and what is made of that.
+    pub tuning: Tuning,
+    /// How many may be on their way to it.
+    pub storm: Storm,
 }
 
 /// Where a Redis listens. [`UpstreamAddress::Remote`] is there only together with TLS: the configuration makes no other,
@@ -159,6 +166,12 @@ impl SocketPolicy {
 }
 
 impl Upstream {
+    /// The address and the alternatives, in their order.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<UpstreamAddress> {
+        std::iter::once(&self.address).chain(&self.alternatives).cloned().collect()
+    }
+
     /// What AUTH is given, if anything.
     #[must_use]
     pub const fn credential(&self) -> Option<&Credential> {
