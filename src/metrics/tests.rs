@@ -157,7 +157,7 @@ fn states_that_the_shell_sets_are_exposed() {
         Tuning::default(),
         Storm::default(),
     );
-    keeper.looked(0, Seen::Loading, "LOADING", 0);
+    keeper.looked(0, Seen::Loading, "LOADING", 0, 0);
     metrics.set_upstream("cache", &keeper);
     metrics.set_upstream("cache", &keeper);
     metrics.set_certificate_not_after("cache", "server", 1_800_000_000);

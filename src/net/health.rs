@@ -68,7 +68,8 @@ fn switched(service: usize, keeper: &Keeper, switch: &Switch) -> Switched {
 
 /// Looks at all that is due now.
 pub async fn look(clock: &Clock, service: &Service, live: &Arc<Live>) {
-    let due = live.keeper.due(clock.now().mono_us);
+    let begun = clock.now().mono_us;
+    let due = live.keeper.due(begun);
     let mut looks = JoinSet::new();
     for at in due {
         let live = Arc::clone(live);
@@ -80,7 +81,7 @@ pub async fn look(clock: &Clock, service: &Service, live: &Arc<Live>) {
             tracing::error!(service = %service.name, "a look at Redis panicked; this is a bug in ravelin");
             continue;
         };
-        live.keeper.looked(at, seen, &detail, clock.now().mono_us);
+        live.keeper.looked(at, seen, &detail, begun, clock.now().mono_us);
     }
 }
 
@@ -102,6 +103,7 @@ async fn visit(live: &Live, at: usize) -> (Seen, String) {
     let mut link = match Upstream::connect(way, tuning.timeout).await {
         Ok(link) => link,
         Err(error) => {
+            live.keeper.blame(at, error.word());
             return match blame(&error) {
                 Some(seen) => (seen, error.to_string()),
                 None => (Seen::Silent, format!("we could not look: {error}")),

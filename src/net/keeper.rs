@@ -53,7 +53,7 @@ pub struct Keeper {
     waiting: AtomicU32,
     switched: Mutex<VecDeque<Switch>>,
     seen: [AtomicU64; Seen::ALL.len()],
-    /// Counts what changed; those who wait for a look wait here.
+    /// When the last look began that has ended; those who wait for one wait here.
     looks: watch::Sender<u64>,
     /// Something is due sooner than it was.
     kick: Notify,
@@ -163,6 +163,17 @@ impl Keeper {
         self.watch().next_due_us()
     }
 
+    /// Something was changed that may have made one ready: those that are not are looked at now.
+    pub fn hurry(&self) {
+        self.watch().hurry();
+        self.kick.notify_one();
+    }
+
+    /// By what word the one at this place could not be connected to.
+    pub fn blame(&self, at: usize, reason: &'static str) {
+        self.watch().blame(at, reason);
+    }
+
     /// Waits until something is due sooner than it was.
     pub async fn kicked(&self) {
         self.kick.notified().await;
@@ -174,14 +185,14 @@ impl Keeper {
         self.switched.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
-    /// What a look found. Those who wait for one are told.
-    pub fn looked(&self, at: usize, seen: Seen, detail: &str, now_us: u64) {
+    /// What a look found that began then. Those who wait for one are told.
+    pub fn looked(&self, at: usize, seen: Seen, detail: &str, begun_us: u64, now_us: u64) {
         let index = Seen::ALL.iter().position(|each| *each == seen).unwrap_or_default();
         if let Some(count) = self.seen.get(index) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.observe(at, seen, detail, now_us);
-        self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
+        self.looks.send_modify(|last| *last = begun_us.max(*last));
     }
 
     fn observe(&self, at: usize, seen: Seen, detail: &str, now_us: u64) {
@@ -236,7 +247,7 @@ impl Keeper {
         let mut tried = Vec::new();
         let mut last = None;
         loop {
-            let at = match self.address(&tried, last.take(), deadline).await {
+            let at = match self.address(clock, &tried, last.take(), deadline).await {
                 Ok(at) => at,
                 Err(error) => return Err(error),
             };
@@ -246,6 +257,8 @@ impl Keeper {
             tried.push(at);
             let others = u32::try_from(self.addresses.len().saturating_sub(tried.len())).unwrap_or(0).saturating_add(1);
             let share = deadline.saturating_duration_since(Instant::now()) / others;
+            // Whole milliseconds, for people read it.
+            let share = Duration::from_millis(u64::try_from(share.as_millis()).unwrap_or(u64::MAX).max(1));
             match Upstream::connect(way(address, resolver), share).await {
                 Ok(io) => {
                     self.watch().connected(at);
@@ -303,6 +316,7 @@ impl Keeper {
     /// The address to try next; if all are down and none was tried, the next look is waited for.
     async fn address(
         &self,
+        clock: &Clock,
         tried: &[usize],
         last: Option<ConnectError>,
         deadline: Instant,
@@ -316,14 +330,17 @@ impl Keeper {
             return Err(last);
         }
         let _waits = Waits::new(&self.waiting);
-        let all = self.addresses.len();
-        for _ in 0..all {
-            // A sender that is gone cannot be, for it is in here.
-            if tokio::time::timeout_at(deadline, looks.changed()).await.is_err() {
-                break;
-            }
-            if let Some(at) = self.watch().choose(tried) {
+        // One look at each will do that began after this, but for those that are on their way up.
+        let arrived = clock.now().mono_us;
+        let mut left = self.addresses.len();
+        while left > 0 && tokio::time::timeout_at(deadline, looks.changed()).await.is_ok() {
+            let fresh = *looks.borrow_and_update() >= arrived;
+            let watch = self.watch();
+            if let Some(at) = watch.choose(tried) {
                 return Ok(at);
+            }
+            if fresh && !watch.targets().iter().any(|target| target.seen == Seen::Well) {
+                left = left.saturating_sub(1);
             }
         }
         Err(self.down(self.used()))
@@ -369,6 +386,7 @@ pub fn blame(error: &ConnectError) -> Option<Seen> {
             (!code.is_some_and(|code| ours.contains(&code))).then_some(Seen::Unreachable)
         }
         ConnectError::Timeout { .. } => Some(Seen::Silent),
+        ConnectError::Tls { failure, .. } if failure.reason == "timeout" => Some(Seen::Silent),
         ConnectError::Resolve { .. }
         | ConnectError::NotASocket { .. }
         | ConnectError::Permission { .. }

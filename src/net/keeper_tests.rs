@@ -28,6 +28,11 @@ impl World {
         Keeper::new(addresses, Tuning { successes: 1, ..Tuning::default() }, storm)
     }
 
+    fn look(&self, keeper: &Keeper, seen: Seen, detail: &str) {
+        let now = self.clock.now().mono_us;
+        keeper.looked(0, seen, detail, now, now);
+    }
+
     async fn connect_within(&self, keeper: &Keeper, timeout: Duration) -> Result<Link, ConnectError> {
         let options = (&Limits::default()).into();
         let way = |address, resolver| Way {
@@ -64,7 +69,7 @@ async fn the_next_address_is_tried_when_the_first_is_not_there_and_the_switch_is
     assert!(keeper.ready().is_ok());
     // The first comes back: a look finds it, and new connections go there.
     let first = world.listen("first");
-    keeper.looked(0, Seen::Well, "", 0);
+    world.look(&keeper, Seen::Well, "");
     world.connect(&keeper).await.unwrap();
     first.accept().await.unwrap();
     assert_eq!((keeper.used(), keeper.switches()), (0, 2));
@@ -82,13 +87,16 @@ async fn while_all_are_down_clients_wait_for_the_next_look_and_try_nothing_thems
     let mut waits = Box::pin(world.connect(&keeper));
     assert!(begin(&mut waits).await);
     assert_eq!(keeper.crowd().0, 1);
-    keeper.looked(0, Seen::Unreachable, "nobody listens", 0);
+    // One that had begun before says nothing of how things are now.
+    keeper.looked(0, Seen::Unreachable, "nobody listened", 0, world.clock.now().mono_us);
+    assert!(begin(&mut waits).await);
+    world.look(&keeper, Seen::Unreachable, "nobody listens");
     let error = waits.await.unwrap_err();
     assert!(matches!(&error, ConnectError::Down { detail, .. } if detail == "nobody listens"), "{error}");
     assert_eq!(error.word(), "connect");
     let mut waits = Box::pin(world.connect(&keeper));
     assert!(begin(&mut waits).await);
-    keeper.looked(0, Seen::Well, "", 0);
+    world.look(&keeper, Seen::Well, "");
     waits.await.unwrap();
     listener.accept().await.unwrap();
     assert_eq!(keeper.crowd().0, 0, "nobody waits any more");
@@ -98,7 +106,7 @@ async fn while_all_are_down_clients_wait_for_the_next_look_and_try_nothing_thems
 async fn a_look_that_never_comes_is_waited_for_no_longer_than_the_deadline() {
     let world = World::new();
     let keeper = world.keeper(&["first"], Storm::default());
-    keeper.looked(0, Seen::Unreachable, "gone", 0);
+    world.look(&keeper, Seen::Unreachable, "gone");
     let error = world.connect_within(&keeper, Duration::from_millis(1)).await.unwrap_err();
     assert!(matches!(error, ConnectError::Down { .. }), "{error}");
 }
@@ -108,7 +116,7 @@ async fn what_is_there_and_not_ready_is_connected_to_and_said_to_be_not_ready() 
     let world = World::new();
     let listener = world.listen("first");
     let keeper = world.keeper(&["first"], Storm::default());
-    keeper.looked(0, Seen::Loading, "LOADING Redis is loading the dataset in memory", 0);
+    world.look(&keeper, Seen::Loading, "LOADING Redis is loading the dataset in memory");
     world.connect(&keeper).await.unwrap();
     listener.accept().await.unwrap();
     assert!(keeper.ready().unwrap_err().contains("not ready: LOADING"));

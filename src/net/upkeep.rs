@@ -251,6 +251,13 @@ impl Watch {
         self.settle()
     }
 
+    /// Those that are not up are due now.
+    pub fn hurry(&mut self) {
+        for target in self.targets.iter_mut().filter(|target| target.state != State::Up) {
+            target.due_us = 0;
+        }
+    }
+
     /// Remembers by what word an attempt to connect failed.
     pub fn blame(&mut self, at: usize, reason: &'static str) {
         if let Some(target) = self.targets.get_mut(at) {

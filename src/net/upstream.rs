@@ -9,7 +9,7 @@
 use super::{resolve::Resolver, side, socket::SocketOptions};
 use crate::{
     config::settings::{Host, SocketFault, SocketPolicy, UpstreamAddress},
-    tls::{Socket, client::TlsClient, failure::Failure, stream::Secured},
+    tls::{Socket, client::TlsClient, failure::Failure, refusal, stream::Secured},
 };
 use std::{
     io::{self, IoSlice},
@@ -17,6 +17,7 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -163,7 +164,8 @@ impl Upstream {
     /// [`ConnectError`]; none of them names a secret.
     pub async fn connect(way: Way<'_>, timeout: Duration) -> Result<Self, ConnectError> {
         let address = way.address.clone();
-        match tokio::time::timeout(timeout, attempt(way, Instant::now() + timeout)).await {
+        let shaking = AtomicBool::new(false);
+        match tokio::time::timeout(timeout, attempt(way, Instant::now() + timeout, &shaking)).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(Fault::Io(source))) => Err(ConnectError::Connect { address, source }),
             Ok(Err(Fault::Resolve(source))) => Err(ConnectError::Resolve { address, source }),
@@ -171,12 +173,13 @@ impl Upstream {
             Ok(Err(Fault::Socket(fault))) => Err(ConnectError::Permission { address, fault }),
             Ok(Err(Fault::Tls(failure))) => Err(ConnectError::Tls { address, failure }),
             Ok(Err(Fault::PlainText)) => Err(ConnectError::PlainText { address }),
+            Err(_) if shaking.into_inner() => Err(ConnectError::Tls { address, failure: refusal::timeout(timeout) }),
             Err(_) => Err(ConnectError::Timeout { address, timeout }),
         }
     }
 }
 
-async fn attempt(way: Way<'_>, deadline: Instant) -> Result<Upstream, Fault> {
+async fn attempt(way: Way<'_>, deadline: Instant, shaking: &AtomicBool) -> Result<Upstream, Fault> {
     let mut socket = match way.address {
         UpstreamAddress::Loopback(to) => Plain::Tcp(tcp(*to, way.options).await?),
         UpstreamAddress::Unix(path) => Plain::Unix(unix(path, way.policy).await?),
@@ -198,6 +201,7 @@ async fn attempt(way: Way<'_>, deadline: Instant) -> Result<Upstream, Fault> {
             Plain::Unix(stream) => Upstream::Unix(stream),
         });
     };
+    shaking.store(true, Ordering::Relaxed);
     let name = way.address.certificate_name();
     Ok(Upstream::Tls(Box::new(tls.connect(name.as_ref(), socket).await.map_err(Fault::Tls)?)))
 }

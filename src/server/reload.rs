@@ -81,6 +81,7 @@ impl InForce {
                 service.tls.swap(tls);
             }
             service.live.store(Arc::new(live));
+            service.live.load().keeper.hurry();
         }
         for warning in &next.warnings {
             tracing::warn!("{warning}");

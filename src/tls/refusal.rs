@@ -1,7 +1,7 @@
 //! Why there is no TLS connection to a server, in words an operator can act on. The other direction is [`super::failure`].
 
 use rustls::{AlertDescription, CertificateError, Error};
-use std::io;
+use std::{io, time::Duration};
 
 use super::{
     client::Unpinned,
@@ -15,7 +15,7 @@ const ALERT_RECORD: u8 = 21;
 const HINT_OWN: &str = "give the certificate and key that it asks for: upstream.tls.cert and key";
 
 /// Every word that [`Failure::reason`] can be here.
-pub const REASONS: [&str; 15] = [
+pub const REASONS: [&str; 16] = [
     "bad-certificate",
     "bad-signature",
     "eof",
@@ -27,6 +27,7 @@ pub const REASONS: [&str; 15] = [
     "protocol-error",
     "server-alert",
     "socket",
+    "timeout",
     "unknown-ca",
     "wrong-name",
     "wrong-usage",
@@ -49,6 +50,16 @@ pub(super) fn explain_io(error: &io::Error, first: Option<u8>) -> Failure {
         ),
         kind => Failure::new("socket", format!("the socket failed during the TLS handshake: {kind}"), None),
     }
+}
+
+/// The handshake did not finish within its deadline, which the caller keeps.
+#[must_use]
+pub fn timeout(within: Duration) -> Failure {
+    Failure::new(
+        "timeout",
+        format!("the TLS handshake did not finish within {within:?}"),
+        Some("does the server speak TLS on this port? A Redis without waits for more"),
+    )
 }
 
 fn not_tls() -> Failure {

@@ -90,18 +90,22 @@ impl Farside {
         self.listener.local_addr().unwrap()
     }
 
+    /// The next connection, if somebody has come and says anything.
+    pub fn try_accept(&self) -> Option<Wire<Line>> {
+        let (stream, _) = self.listener.accept().ok()?;
+        stream.set_nonblocking(false).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        self.shake(stream).map(Wire::over)
+    }
+
     /// The next connection that says anything; one that ends before is a look whether somebody is there.
     pub fn accept(&self) -> Wire<Line> {
         let start = Instant::now();
         loop {
-            if let Ok((stream, _)) = self.listener.accept() {
-                stream.set_nonblocking(false).unwrap();
-                stream.set_nodelay(true).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                stream.set_write_timeout(Some(PATIENCE)).unwrap();
-                if let Some(line) = self.shake(stream) {
-                    return Wire::over(line);
-                }
+            if let Some(wire) = self.try_accept() {
+                return wire;
             }
             assert!(start.elapsed() < PATIENCE, "nobody connects");
             thread::sleep(Duration::from_millis(1));
