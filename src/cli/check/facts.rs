@@ -43,6 +43,8 @@ pub(super) struct ServiceFacts {
     pub(super) upstream: String,
     /// What guards the socket, or why none is needed.
     pub(super) upstream_guard: String,
+    pub(super) upstream_alternatives: Vec<String>,
+    pub(super) upstream_health: String,
     pub(super) upstream_now: Option<String>,
     pub(super) credential: String,
     pub(super) client_auth: &'static str,
@@ -159,6 +161,8 @@ impl Facts {
                 .collect(),
             upstream: service.upstream.address.to_string(),
             upstream_guard: guard(&service.upstream),
+            upstream_alternatives: service.upstream.alternatives.iter().map(ToString::to_string).collect(),
+            upstream_health: health(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
             credential: credential(&service.upstream),
             client_auth: client_auth(service.upstream.client_auth),
@@ -267,6 +271,24 @@ fn guard(upstream: &Upstream) -> String {
         Ok(file) => format!("{wanted}; now owner {}, mode {:04o}", file.uid(), file.mode() & 0o777),
         Err(_) => wanted,
     }
+}
+
+/// How Redis is looked at, and how many may be on their way to it.
+fn health(upstream: &Upstream) -> String {
+    use crate::config::show_duration as time;
+    let (tuning, storm) = (upstream.tuning, upstream.storm);
+    let looks = tuning.interval.map_or_else(
+        || "not looked at while it is up".to_owned(),
+        |interval| format!("looked at every {} (AUTH, PING; within {})", time(interval), time(tuning.timeout)),
+    );
+    let rate = if storm.per_second == 0 { String::new() } else { format!(", {} a second", storm.per_second) };
+    format!(
+        "{looks}; while it is not, every {} to {}; at most {} connecting at once{rate}, {} waiting",
+        time(tuning.backoff.initial),
+        time(tuning.backoff.max),
+        storm.at_once,
+        storm.waiting
+    )
 }
 
 /// How Redis is known that is reached by TLS.
