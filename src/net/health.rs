@@ -118,9 +118,15 @@ async fn visit(live: &Live, at: usize) -> (Seen, String) {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => match refusal::of_stream(&error) {
             Some(failure) => (Seen::Unreachable, failure.to_string()),
-            None => (Seen::Silent, format!("it gave no answer: {error}")),
+            None => {
+                live.keeper.blame(at, "closed");
+                (Seen::Silent, format!("it gave no answer: {error}"))
+            }
         },
-        Err(_) => (Seen::Silent, format!("it gave no answer within {:?}", tuning.timeout)),
+        Err(_) => {
+            live.keeper.blame(at, "timeout");
+            (Seen::Silent, format!("it gave no answer within {:?}", tuning.timeout))
+        }
     }
 }
 
