@@ -76,6 +76,15 @@ need_openssl() {
     return 1
 }
 
+# A program that a package of the same name brings.
+need_package() {
+    have "$1" && return
+    echo "$1 is missing; installing the package $1." >&2
+    install_packages "$1" && have "$1" && return
+    echo "$1 is missing and could not be installed. As root: apt-get install $1" >&2
+    return 1
+}
+
 # A redis-cli built from source may lack TLS.
 have_redis() { have redis-server && [[ $(redis-cli --help 2>&1) == *--tls* ]]; }
 

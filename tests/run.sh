@@ -9,6 +9,7 @@ unset CDPATH
 need_cargo
 need_compiler
 need_redis
+need_package strace
 echo "Testing against $(redis-server --version | cut -d ' ' -f 1-3)"
 
 # A test talks to its own Redis and its own Ravelin only.

@@ -1,7 +1,11 @@
 //! A session between a client and a Redis that are both byte strings.
 
 use ravelin::{
-    audit::{encode::ConnectionFacts, record::Recorder},
+    audit::{
+        encode::ConnectionFacts,
+        outlet::{Outlet, Plan},
+        record::Recorder,
+    },
     lane::greeting::{Credential, Greeting},
     moment::Moment,
     policy::{
@@ -54,6 +58,17 @@ pub fn start() -> Moment {
     Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 }
 }
 
+/// Takes a block from an output that has one, lets it be seen, and says that it is written.
+pub fn hand_over(outlet: &mut Outlet, seen: impl FnOnce(&[u8])) {
+    if outlet.backlog() >= BLOCK {
+        let block = outlet.take();
+        seen(&block);
+        let rendered = outlet.rendered();
+        outlet.set_written(rendered);
+        outlet.recycle(black_box(block));
+    }
+}
+
 /// One connection, open and authenticated.
 pub struct Dialogue {
     session: Session,
@@ -71,7 +86,7 @@ pub struct Step {
 }
 
 impl Dialogue {
-    pub fn new() -> Self {
+    pub fn new(plans: &[Plan]) -> Self {
         let config = SessionConfig {
             request: REQUEST,
             reply: REPLY,
@@ -91,7 +106,7 @@ impl Dialogue {
                 set_name: false,
             },
         };
-        let mut recorder = Recorder::new(0, 4 << 20);
+        let mut recorder = Recorder::with_outlets(0, 4 << 20, plans);
         let mut memory = MemoryBudget::new(256 << 20);
         let now = start();
         let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
@@ -139,12 +154,7 @@ impl Dialogue {
         black_box((up.slices(), down.slices(), self.session.wants()));
         self.up = up.into_spill();
         self.down = down.into_spill();
-        if self.recorder.outlet().backlog() >= BLOCK {
-            let block = self.recorder.outlet().take();
-            let rendered = self.recorder.outlet().rendered();
-            self.recorder.outlet().set_written(rendered);
-            self.recorder.outlet().recycle(black_box(block));
-        }
+        self.recorder.outlets().for_each(|outlet| hand_over(outlet, |_| ()));
         consumed
     }
 

@@ -25,7 +25,7 @@ mod report;
 use cases::Case;
 use clap::Parser;
 use report::{Progress, Summary, Table};
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 /// The limit we set ourselves for one command in the core, both directions, its audit line rendered: 0.2 µs. A TLS
 /// record costs 0.6 µs, a message through a socket 1.5 to 6: the core must not show beside them.
@@ -46,6 +46,12 @@ struct Arguments {
     /// Count instructions per command under valgrind instead of time: exact, and the same on a busy machine
     #[arg(long)]
     instructions: bool,
+    /// Count them, and fail where a count differs from what was agreed on in benches/core/instructions.txt
+    #[arg(long, conflicts_with_all = ["filter", "agree"])]
+    guard: bool,
+    /// Count them, and write them down as what is agreed on
+    #[arg(long, conflicts_with = "filter")]
+    agree: bool,
     /// Run one case's commands this often and print nothing, for a profiler (with the case's whole name as filter)
     #[arg(long, value_name = "COMMANDS")]
     once: Option<u64>,
@@ -54,37 +60,43 @@ struct Arguments {
     bench: bool,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let filter = arguments.filter.unwrap_or_default();
     if let Some(commands) = arguments.once {
-        return once(arguments.filter.as_deref().unwrap_or_default(), commands);
+        return once(&filter, commands);
     }
-    let mut cases = cases::all();
-    if let Some(filter) = &arguments.filter {
-        cases.retain(|case| case.name.contains(filter.as_str()));
-    }
+    let mut cases = cases::all(|name| name.contains(&filter));
     if !arguments.bench {
         // `cargo test --all-targets` comes by here: that every case runs is all that is asked.
         for case in &mut cases {
             (case.run)(1);
         }
         println!("{} cases run; `cargo bench --bench core` measures them", cases.len());
-        return;
+        return ExitCode::SUCCESS;
     }
-    if arguments.instructions {
-        return instructions::table(&cases);
+    if arguments.guard {
+        return instructions::guard(&cases);
     }
-    measure(&mut cases, arguments.rounds.max(1), Duration::from_millis(arguments.ms.max(1)));
+    if arguments.agree {
+        instructions::agree(&cases);
+    } else if arguments.instructions {
+        instructions::table(&cases);
+    } else {
+        measure(&mut cases, arguments.rounds.max(1), Duration::from_millis(arguments.ms.max(1)));
+    }
+    ExitCode::SUCCESS
 }
 
-fn once(name: &str, commands: u64) {
-    let mut cases = cases::all();
-    let Some(case) = cases.iter_mut().find(|case| case.name == name) else {
-        let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+fn once(name: &str, commands: u64) -> ExitCode {
+    let mut cases = cases::all(|case| case == name);
+    let Some(case) = cases.first_mut() else {
+        let names: Vec<_> = cases::all(|_| true).iter().map(|case| case.name).collect();
         eprintln!("no case is called {name:?}; there are: {}", names.join(", "));
-        std::process::exit(2);
+        return ExitCode::from(2);
     };
     (case.run)(commands.div_ceil(case.commands));
+    ExitCode::SUCCESS
 }
 
 /// Every round measures every case, so that a disturbance of a second falls on one round of several cases and not on

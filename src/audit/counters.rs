@@ -4,7 +4,10 @@
 //! Every label is bounded: a row of the catalog or `unknown`, an [`Outcome`], the name of a rule or service (from the
 //! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
 
-use super::record::{CommandRecord, Name, Outcome};
+use super::{
+    plain::PlainRecord,
+    record::{CommandRecord, Name, Outcome},
+};
 use crate::audit::{event::AuthVerdict, watch::Notice};
 use std::collections::BTreeMap;
 
@@ -209,6 +212,21 @@ impl CommandCounters {
 }
 
 impl Counters {
+    /// A plain command's record was rendered: as [`Self::command`].
+    #[inline]
+    pub(super) fn plain(&mut self, record: &PlainRecord<'_>) {
+        let Some(row) = self.commands.get_mut(record.id.index()) else {
+            self.command(&record.whole());
+            return;
+        };
+        let [_, ran, ..] = &mut row.outcomes;
+        *ran = ran.saturating_add(1);
+        row.bytes_in = row.bytes_in.saturating_add(record.bytes_in);
+        row.bytes_out = row.bytes_out.saturating_add(record.bytes_out);
+        row.us = row.us.saturating_add(record.us);
+        self.latency.observe(record.us);
+    }
+
     /// A command's record was rendered.
     pub(super) fn command(&mut self, record: &CommandRecord<'_>) {
         let row = match record.name {

@@ -24,7 +24,7 @@ const ARGUMENTS_RENDERED_MAX: usize = 3 * 1024;
 /// Most keys in a line.
 const KEYS_MAX: u32 = 256;
 /// Most bytes of one key that are shown. Six rendered bytes each at worst: at least one key fits in any line.
-const KEY_MAX: usize = 1024;
+pub(super) const KEY_MAX: usize = 1024;
 /// Most bytes of an unknown command's name that are shown.
 const NAME_MAX: usize = 64;
 /// Most bytes of a name from the configuration, rendered.
@@ -197,7 +197,7 @@ fn notable(out: &mut Vec<u8>, notices: Notices) {
 }
 
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
-fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
+pub(super) fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
     macro_rules! constant {
         ($class:literal) => {
             match shape {
@@ -381,10 +381,16 @@ static KNOWN: LazyLock<Box<[Box<[u8]>]>> = LazyLock::new(|| {
 });
 const ARGC: &[u8] = b",\"argc\":";
 
+/// A command of the catalog, up to the number of its words.
+#[inline]
+pub(super) fn known(id: CommandId) -> &'static [u8] {
+    KNOWN.get(id.index()).map_or(ARGC, |known| known)
+}
+
 /// Appends a command's name, up to the number of its words.
 fn name(out: &mut Vec<u8>, name: Name<'_>) {
     match name {
-        Name::Known(id) => out.extend_from_slice(KNOWN.get(id.index()).map_or(ARGC, |known| known)),
+        Name::Known(id) => out.extend_from_slice(known(id)),
         Name::Unknown(command, sub) => {
             unknown_name(out, "cmd", command);
             if let Some(sub) = sub {

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::Offset};
 
 /// `,"ts":"2026-11-20T21:10:03.412345Z","event":"`: 45 bytes, so that a line takes it in one copy.
-const LENGTH: usize = 45;
+pub(super) const LENGTH: usize = 45;
 /// Where the digits begin in it.
 const START: usize = 7;
 /// The last second jiff knows, 9999-12-30T22:00:00Z.

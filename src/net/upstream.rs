@@ -9,7 +9,7 @@
 use super::{resolve::Resolver, side, socket::SocketOptions};
 use crate::{
     config::settings::{Host, SocketFault, SocketPolicy, UpstreamAddress},
-    tls::{Socket, client::TlsClient, failure::Failure, refusal, stream::Secured},
+    tls::{Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, refusal, stream::Secured},
 };
 use std::{
     io::{self, IoSlice},
@@ -18,7 +18,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -271,11 +271,13 @@ async fn unix(path: &Path, policy: SocketPolicy) -> Result<UnixStream, Fault> {
 impl AsyncRead for Upstream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
-        }
+        let taken = match self.get_mut() {
+            Self::Tcp(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
+            Self::Unix(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
+            Self::Tls(stream) => return Pin::new(stream).poll_read(cx, into),
+        };
+        into.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -283,8 +285,8 @@ impl AsyncWrite for Upstream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
+            Self::Unix(stream) => poll_send(stream, cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }

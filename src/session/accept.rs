@@ -63,7 +63,11 @@ impl Session {
     ) -> usize {
         let mut at = 0;
         self.core.starved = false;
-        while self.core.may_accept() && self.core.takes_input() {
+        loop {
+            self.core.leave_after_transaction();
+            if !(self.core.may_accept() && self.core.takes_input()) {
+                break;
+            }
             if let Some(begun) = self.core.begun.take() {
                 at = self.send_begun(begun, input, at, up);
                 continue;

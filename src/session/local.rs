@@ -90,16 +90,19 @@ impl Local {
 
     /// Appends the reply's bytes. `command` is the catalog's row; `name` the client's word where there is none.
     pub(super) fn encode(self, command: Option<CommandId>, name: &[u8], out: &mut Vec<u8>) {
-        let full_name = || -> String {
-            command.map_or_else(
-                || name.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' }).collect(),
-                |id| id.entry().full_name.to_owned(),
-            )
+        // Written in pieces: whoever is denied all the time must not have memory allocated for each.
+        let mut name_between = |front: &str, back: &str| {
+            out.push(b'-');
+            out.extend_from_slice(front.as_bytes());
+            match command {
+                Some(id) => out.extend_from_slice(id.entry().full_name.as_bytes()),
+                None => out.extend(name.iter().map(|byte| if byte.is_ascii_graphic() { *byte } else { b'?' })),
+            }
+            out.extend_from_slice(back.as_bytes());
+            out.extend_from_slice(b"\r\n");
         };
         match self {
-            Self::Denied => {
-                say(out, &format!("NOPERM this user has no permissions to run the '{}' command", full_name()));
-            }
+            Self::Denied => name_between("NOPERM this user has no permissions to run the '", "' command"),
             // The words of Redis 7.0, and for databases of Valkey 9.1, which alone knows rules about them.
             Self::DeniedKey => {
                 say(out, "NOPERM this user has no permissions to access one of the keys used as arguments");
@@ -108,20 +111,14 @@ impl Local {
                 say(out, "NOPERM this user has no permissions to access one of the channels used as arguments");
             }
             Self::DeniedDatabase => say(out, "NOPERM No permissions to access database"),
-            Self::Administered => say(
-                out,
-                &format!(
-                    "NOPERM users and their rules are those of the proxy's configuration: change it and reload it instead of \
-                     '{}'",
-                    full_name()
-                ),
+            Self::Administered => name_between(
+                "NOPERM users and their rules are those of the proxy's configuration: change it and reload it instead of '",
+                "'",
             ),
             Self::OfAnother => say(out, "NOPERM only one's own user can be asked about here; ACL WHOAMI names it"),
             Self::Rendered => out.extend_from_slice(name),
             Self::InTransaction => say(out, "ERR Command not allowed inside a transaction"),
-            Self::Arity => {
-                say(out, &format!("ERR wrong number of arguments for '{}' command", full_name()));
-            }
+            Self::Arity => name_between("ERR wrong number of arguments for '", "' command"),
             Self::NotAnInteger => say(out, "ERR value is not an integer or out of range"),
             Self::IntRange => say(out, "ERR value is out of range, value must between -2147483648 and 2147483647"),
             Self::HelloVersion => say(out, "ERR Protocol version is not an integer or out of range"),
@@ -150,10 +147,7 @@ impl Local {
             }
             Self::AuthUnavailable => say(out, "ERR authentication is not possible now, try again later"),
             Self::TooLarge => {
-                say(
-                    out,
-                    &format!("NOPERM the '{}' command is too large to be judged before it is forwarded", full_name()),
-                );
+                name_between("NOPERM the '", "' command is too large to be judged before it is forwarded");
             }
             Self::WhileMonitoring => say(out, "ERR only PING, QUIT and RESET are taken while monitoring"),
             Self::ReplicationOption => say(out, "ERR Unrecognized REPLCONF option"),

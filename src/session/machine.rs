@@ -179,10 +179,15 @@ impl Session {
 
     /// The process drains, or a reload ended this peer's right to be here: nothing more is accepted, what was promised
     /// is answered, then the session closes with `reason`. A command that waits for an event (BLPOP) or a subscription
-    /// is not waited for.
+    /// is not waited for. A process that drains lets a transaction that is open come to its EXEC or DISCARD first, for as
+    /// long as the drain may take; whoever has lost the right to be here does not get that.
     pub fn drain(&mut self, reason: CloseReason, turn: &mut Turn<'_>, _up: &mut Gather<'_>, down: &mut Gather<'_>) {
         let core = &mut self.core;
-        core.wind_down(reason);
+        if reason == CloseReason::Drain && core.tx.intended && core.winding_down.is_none() {
+            core.leaving = Some(reason);
+        } else {
+            core.wind_down(reason);
+        }
         core.settle(turn, down);
     }
 

@@ -134,6 +134,8 @@ pub(super) struct Core {
     pub(super) client_ended: bool,
     /// Nothing more is accepted; the connection closes for this reason once nothing is owed.
     pub(super) winding_down: Option<CloseReason>,
+    /// It winds down for this reason as soon as the transaction that is open has ended.
+    pub(super) leaving: Option<CloseReason>,
     /// A text the client is sent behind the last reply it is owed (a protocol error).
     pub(super) last_words: Option<String>,
     /// What is left of the input is the beginning of a command, or nothing: only more bytes can help.
@@ -205,6 +207,7 @@ impl Core {
             over_budget_since: None,
             client_ended: false,
             winding_down: None,
+            leaving: None,
             last_words: None,
             starved: true,
             leftover: 0,
@@ -308,6 +311,15 @@ impl Core {
         }
     }
 
+    /// Once nothing stands between a MULTI and its EXEC any more, whoever is to leave does.
+    pub(super) fn leave_after_transaction(&mut self) {
+        if !self.tx.intended
+            && let Some(reason) = self.leaving.take()
+        {
+            self.wind_down(reason);
+        }
+    }
+
     /// The end has come: both sides are told, the open slots are recorded by `record_rest`. The first end stays.
     pub(super) fn finish(&mut self, reason: CloseReason, detail: &str, down: End) {
         if matches!(self.phase, Phase::Closing | Phase::Done) {
@@ -389,6 +401,7 @@ impl Core {
 
     /// Releases what can be released, and notices that the end has come.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        self.leave_after_transaction();
         if !matches!(self.phase, Phase::Closing | Phase::Done) {
             self.release(UNREAD_MAX, turn, down);
             if self.over_budget_since.is_some() && !self.over_budget(turn) {

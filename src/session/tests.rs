@@ -822,6 +822,23 @@ fn drain_answers_what_was_promised_and_accepts_nothing_more() {
 }
 
 #[test]
+fn drain_lets_an_open_transaction_come_to_its_end_and_accepts_nothing_behind_it() {
+    for (end, reply) in [("EXEC", &b"*1\r\n+OK\r\n"[..]), ("DISCARD", b"+OK\r\n")] {
+        let mut script = Script::new();
+        script.up.clear();
+        script.say("MULTI").redis(b"+OK\r\n").say("SET a 1").redis(b"+QUEUED\r\n").drain();
+        script.client(&[end, "GET b"].map(command).concat()).sent(&["MULTI", "SET a 1", end]).redis(reply);
+        script.down(&[b"+OK\r\n+QUEUED\r\n", reply].concat()).closed("drain", End::Flush);
+    }
+}
+
+#[test]
+fn who_has_no_right_to_be_here_is_not_given_time_for_a_transaction() {
+    let mut script = Script::new();
+    script.say("MULTI").redis(b"+OK\r\n").revoke().closed("revoked", End::Flush);
+}
+
+#[test]
 fn drain_does_not_wait_for_what_waits_for_an_event() {
     let mut script = Script::new();
     script.forget().say("BLPOP q 0").drain().recorded(&["BLPOP begin", "BLPOP unanswered"]);

@@ -32,4 +32,4 @@ pub mod stream;
 mod testing;
 
 pub use describe::{CertificateInfo, CrlInfo, Description};
-pub use socket::Socket;
+pub use socket::{Socket, poll_recv, poll_send};
