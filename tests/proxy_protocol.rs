@@ -220,7 +220,7 @@ fn an_upstream_that_wants_to_know_is_told_of_each_client_before_the_first_comman
     let listener = UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let behind = redis.socket().to_path_buf();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(64);
     // A proxy before Redis: takes the header off and passes on the rest.
     thread::spawn(move || {
         while let Ok((mut front, _)) = listener.accept() {

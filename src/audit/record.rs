@@ -405,7 +405,8 @@ impl Recorder {
             | ProcessEvent::Reload { .. }
             | ProcessEvent::DrainBegin { .. }
             | ProcessEvent::DrainEnd { .. }
-            | ProcessEvent::SinkRecovered { .. } => {}
+            | ProcessEvent::SinkRecovered { .. }
+            | ProcessEvent::UpstreamSwitch { .. } => {}
         }
     }
 

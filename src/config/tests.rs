@@ -6,6 +6,7 @@ mod outputs;
 mod roles;
 mod terms;
 mod tls;
+mod upstream;
 
 use super::{
     Override, Source,

@@ -8,12 +8,13 @@ use super::{
     desk::{Control, Desk, Order},
     gate,
     handshakes::Place,
+    keeper::Link,
     lobby::{Guest, Lobby},
     permits::{Full, Permit},
     pump::Pump,
     seats::{Loaded, Seat, Standing},
     service::{House, Line, Terms},
-    upstream::{ConnectError, Upstream},
+    upstream::ConnectError,
 };
 use crate::{
     audit::{
@@ -190,7 +191,7 @@ pub(super) struct Arriving {
     pub(super) at: Moment,
 }
 
-type Running = Pump<TlsPipe<TcpStream>, Upstream, Session>;
+type Running = Pump<TlsPipe<TcpStream>, Link, Session>;
 
 async fn establish(
     house: &Arc<House>,
@@ -314,7 +315,7 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
             Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
-    let connected = unless_ordered(seat.control(), service.connect_for(&live, Some(&line))).await;
+    let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live, Some(&line))).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
         Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
@@ -339,8 +340,8 @@ async fn within<T>(
 fn open(
     desk: &Desk,
     session: &mut Session,
-    connected: Result<Result<Upstream, ConnectError>, Order>,
-) -> (Option<Upstream>, Vec<u8>, Vec<u8>) {
+    connected: Result<Result<Link, ConnectError>, Order>,
+) -> (Option<Link>, Vec<u8>, Vec<u8>) {
     desk.record(|tools| {
         let now = tools.clock.now();
         let mut turn =

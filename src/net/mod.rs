@@ -11,6 +11,8 @@
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
+//! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
+//!   that in values and virtual time, [`resolve`] knows names;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
@@ -21,7 +23,9 @@ pub mod connection;
 pub mod desk;
 pub mod gate;
 pub mod handshakes;
+pub mod health;
 pub mod helper;
+pub mod keeper;
 pub mod listener;
 mod lobby;
 mod outbox;
@@ -29,10 +33,12 @@ pub mod permits;
 mod preface;
 pub mod proxy_protocol;
 pub mod pump;
+pub mod resolve;
 pub mod roster;
 mod seats;
 pub mod service;
 pub mod side;
 pub mod socket;
+pub mod upkeep;
 pub mod upstream;
 pub mod worker;

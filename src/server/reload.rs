@@ -67,7 +67,8 @@ impl InForce {
                 .tls
                 .prepare(&files(settings), now)
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
-            let live = Live::new(settings, &next.limits, &next.audit);
+            let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
+                .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
             live.go_on_from(&service.live.load());
             prepared.push((service, live, tls));
         }
@@ -87,6 +88,7 @@ impl InForce {
                 }
             }
             service.live.store(Arc::new(live));
+            service.live.load().keeper.hurry();
         }
         for warning in &next.warnings {
             tracing::warn!("{warning}");

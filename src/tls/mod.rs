@@ -10,11 +10,14 @@
 //!   [`Identity`](crate::policy::identity::Identity), or into a reason in plain words;
 //! * [`peer`] reads the names out of a certificate;
 //! * [`failure`] puts what rustls refuses into words an operator can act on;
-//! * [`pipe`] is all that the rest of the shell sees of an open connection.
+//! * [`pipe`] is all that the rest of the shell sees of an open connection;
+//! * [`client`] is the other direction, to a server that is known by its CA and name or by a [`pin`]; [`stream`] is what
+//!   comes of it, and [`refusal`] says why nothing does.
 //!
 //! Invariant: an [`Identity`](crate::policy::identity::Identity) leaves this room only for a chain that the verifier in
 //! force accepted on this very connection; a resumed session is verified again.
 
+pub mod client;
 mod describe;
 pub mod expiry;
 pub mod failure;
@@ -23,12 +26,15 @@ mod name;
 mod ocsp;
 pub mod peer;
 pub mod pem;
+pub mod pin;
 pub mod pipe;
+pub mod refusal;
 pub mod reload;
 pub mod revocation;
 pub mod server;
 mod shelf;
 mod socket;
+pub mod stream;
 pub mod suites;
 #[cfg(test)]
 mod testing;

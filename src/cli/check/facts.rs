@@ -9,7 +9,11 @@ use crate::{
     config::settings::{Admin, ClientAuth, Listener, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::{arrivals::Knocks, identity::Role, rates::Rates},
-    tls::{Description, server::Tls},
+    tls::{
+        Description,
+        client::{ClientFiles, Trust},
+        server::{MinVersion, Tls},
+    },
 };
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
@@ -39,6 +43,8 @@ pub(super) struct ServiceFacts {
     pub(super) upstream: String,
     /// What guards the socket, or why none is needed.
     pub(super) upstream_guard: String,
+    pub(super) upstream_alternatives: Vec<String>,
+    pub(super) upstream_health: String,
     pub(super) upstream_now: Option<String>,
     pub(super) credential: String,
     pub(super) client_auth: &'static str,
@@ -158,6 +164,8 @@ impl Facts {
                 service.upstream.address.to_string()
             },
             upstream_guard: guard(&service.upstream),
+            upstream_alternatives: service.upstream.alternatives.iter().map(ToString::to_string).collect(),
+            upstream_health: health(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
             credential: credential(&service.upstream),
             client_auth: client_auth(service.upstream.client_auth),
@@ -276,6 +284,9 @@ fn role_facts(role: &Role, service: &Service, settings: &Settings) -> RoleFacts 
 }
 
 fn guard(upstream: &Upstream) -> String {
+    if let Some(tls) = &upstream.tls {
+        return by_tls(tls, &upstream.address);
+    }
     let UpstreamAddress::Unix(path) = &upstream.address else {
         return "loopback: does not leave this host; every local user can reach it".to_owned();
     };
@@ -291,6 +302,49 @@ fn guard(upstream: &Upstream) -> String {
         Ok(file) => format!("{wanted}; now owner {}, mode {:04o}", file.uid(), file.mode() & 0o777),
         Err(_) => wanted,
     }
+}
+
+/// How Redis is looked at, and how many may be on their way to it.
+fn health(upstream: &Upstream) -> String {
+    use crate::config::show_duration as time;
+    let (tuning, storm) = (upstream.tuning, upstream.storm);
+    let looks = tuning.interval.map_or_else(
+        || "not looked at while it is up".to_owned(),
+        |interval| format!("looked at every {} (AUTH, PING; within {})", time(interval), time(tuning.timeout)),
+    );
+    let rate = if storm.per_second == 0 { String::new() } else { format!(", {} a second", storm.per_second) };
+    format!(
+        "{looks}; while it is not, every {} to {}; at most {} connecting at once{rate}, {} waiting",
+        time(tuning.backoff.initial),
+        time(tuning.backoff.max),
+        storm.at_once,
+        storm.waiting
+    )
+}
+
+/// How Redis is known that is reached by TLS.
+fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
+    let trust = match &tls.trust {
+        Trust::Ca(path) => format!("issued by {}", path.display()),
+        Trust::System => "issued by a CA that the system trusts".to_owned(),
+        Trust::Pinned => "known by its pin alone".to_owned(),
+    };
+    let pins = match (tls.pins.len(), &tls.trust) {
+        (0, _) => String::new(),
+        (count, Trust::Pinned) => format!(" ({count} pinned)"),
+        (count, _) => format!(" and one of {count} pinned"),
+    };
+    let named = tls.server_name.clone().or_else(|| address.certificate_name().filter(|_| tls.trust != Trust::Pinned));
+    let name = named.map_or_else(|| ", whatever its name".to_owned(), |name| format!(", for the name {name}"));
+    let own = tls.own.as_ref().map_or_else(
+        || "no client certificate is shown".to_owned(),
+        |own| format!("shown the client certificate {}", own.cert.display()),
+    );
+    let version = match tls.min_version {
+        MinVersion::Tls12 => "1.2",
+        MinVersion::Tls13 => "1.3",
+    };
+    format!("TLS {version} or later; certificate {trust}{pins}{name}; {own}")
 }
 
 /// How the proxy authenticates to Redis, without the password.

@@ -52,6 +52,10 @@ fn service_lines(page: &mut Page, service: &ServiceFacts, verbose: bool) {
     page.list("listens on", &service.listen, "nothing");
     page.line("Redis", &service.upstream);
     page.line("", &service.upstream_guard);
+    for alternative in &service.upstream_alternatives {
+        page.line("", &format!("or, while those before are down, {alternative}"));
+    }
+    page.line("", &service.upstream_health);
     if let Some(now) = &service.upstream_now {
         page.line("", now);
     }

@@ -13,6 +13,7 @@ mod roles;
 mod service;
 mod terms;
 mod tls;
+mod upstream;
 
 use super::{
     decode::{Item, nearest},
