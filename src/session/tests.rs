@@ -807,6 +807,14 @@ fn losing_redis_is_said_for_a_command_that_was_never_sent() {
 }
 
 #[test]
+fn the_rest_of_a_stream_that_was_never_sent_does_not_count_for_what_was_sent_before_it() {
+    let mut script = Script::new();
+    let begun = &set(1 << 20)[..200_000];
+    script.forget().client(&[&command("SET a 1"), begun].concat()).redis_end(150_000);
+    script.down(b"").recorded(&["SET unanswered", "SET incomplete"]);
+}
+
+#[test]
 fn losing_redis_in_the_middle_of_a_reply_says_nothing_into_it() {
     let mut script = Script::new();
     script.client(&["GET a", "GET b"].map(command).concat()).redis(b"$5\r\nab").redis_end(command("GET b").len());
