@@ -7,6 +7,7 @@ pub mod books;
 pub mod client;
 pub mod credentials;
 pub mod flow;
+pub mod footprint;
 pub mod ledger;
 pub mod load;
 pub mod probes;
