@@ -423,6 +423,7 @@ fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
         "src/audit/stamp.rs",
         "src/audit/record.rs",
         "src/audit/chain.rs",
+        "src/audit/plain.rs",
         "src/audit/sink/proof.rs",
         "src/audit/sink/writer.rs",
         "src/metrics/collect.rs",
