@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn steps_of_the_wall_clock_neither_lift_nor_lengthen_a_ban() {
+        let (mut even, mut odd) = (Bans::new(Schedule::default()), Bans::new(Schedule::default()));
+        let stepping = |now: Moment| Moment { wall_us: now.mono_us.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..now };
+        let origin = || address("10.0.0.1");
+        for second in 0..200 {
+            let now = at(second);
+            if second % 3 == 0 {
+                assert_eq!(odd.failed(origin(), stepping(now)), even.failed(origin(), now), "after {second} s");
+            }
+            assert_eq!(odd.left_us(&origin(), stepping(now)), even.left_us(&origin(), now), "after {second} s");
+        }
+        assert!(even.left_us(&origin(), at(200)) > 0);
+    }
+
+    #[test]
     fn the_first_failures_are_free_and_each_further_one_doubles_the_ban_up_to_the_longest() {
         let mut bans = Bans::new(Schedule::default());
         let mut now = at(0);

@@ -564,6 +564,12 @@ impl Core {
         self.release(usize::MAX, turn, down);
         // Slots whose bytes never reached the kernel cannot have run.
         let mut left = u64::try_from(unsent).unwrap_or(u64::MAX);
+        // A command that was still streaming comes last; what of it waits speaks for nothing that stands before it.
+        if self.streaming == Streaming::Up
+            && let Some(slot) = self.slots.back_mut()
+        {
+            left = left.saturating_sub(u64::from(slot.bytes_in));
+        }
         for slot in self.slots.iter_mut().rev() {
             if slot.marks.has(Marks::UNFINISHED) || matches!(slot.kind, Kind::Local(_)) {
                 continue;

@@ -8,6 +8,7 @@ pub mod client;
 pub mod credentials;
 pub mod farside;
 pub mod flow;
+pub mod footprint;
 pub mod ledger;
 pub mod load;
 pub mod openssl;

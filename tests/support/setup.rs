@@ -63,6 +63,8 @@ pub struct Setup {
     pub to_stdout: bool,
     /// The file of the records is on a full disk.
     pub disk_full: bool,
+    /// So many KiB a file of it may have before the system refuses to write more, as on a disk that is full.
+    pub file_kib: Option<u64>,
     /// Most open files of the process.
     pub files: Option<u32>,
     /// Where the services listen.
@@ -84,6 +86,7 @@ impl Setup {
             audit: "",
             to_stdout: false,
             disk_full: false,
+            file_kib: None,
             files: None,
             host: "127.0.0.1".to_owned(),
         }

@@ -377,10 +377,15 @@ pub(super) fn named_user(item: Option<&Item<String>>, report: &mut Report) -> Op
 
 /// The password in a file that is named here.
 pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Report) -> Option<Secret> {
+    read_secret(item, path, "password file", report)
+}
+
+/// What only its owner may read, in a file that is named here; `kind` says in errors what file it should be.
+pub(super) fn read_secret(item: &Item<String>, path: &Path, kind: &str, report: &mut Report) -> Option<Secret> {
     match password::read(path) {
-        Ok(password) => Some(password),
+        Ok(secret) => Some(secret),
         Err(error) => {
-            let fault = report.error(&item.at, format!("{} is no password file: {error}", path.display()));
+            let fault = report.error(&item.at, format!("{} is no {kind}: {error}", path.display()));
             if matches!(error, password::PasswordError::Open(_)) {
                 fault.hint(format!("chmod o-rw {} (0400, 0440 and 0640 are fine)", path.display()));
             }
