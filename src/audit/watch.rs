@@ -192,6 +192,11 @@ impl Watch {
         Self { watches, ..Self::default() }
     }
 
+    /// Watches for these from now on, and remembers what it knows.
+    pub(super) const fn watches(&mut self, watches: Watches) {
+        self.watches = watches;
+    }
+
     /// Looks at the record of a command.
     pub(super) fn look(
         &mut self,

@@ -109,7 +109,7 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
     };
     match contained(establish(&house, &desk, &seat, arrival)).await {
         Some(Ok(pump)) => {
-            tokio::task::spawn_local(Seated { pump, _seat: seat });
+            tokio::task::spawn_local(Seated { pump, seat, house, service });
         }
         Some(Err(refusal)) => refuse(&refusal),
         None => {
@@ -189,10 +189,11 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
     };
     let name = house.connection_name();
     let chain = pipe.peer_chain().to_vec();
-    seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
+    let standing = Standing::new(&name, peer.clone(), place, terms, &live, chain);
+    seat.stand(standing);
 
     let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = facts(&name, terms, &peer, &pipe, &house.outlets);
+    let facts = facts(&name, terms, &peer, &pipe, &house.common.load().outlets);
     let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
@@ -226,7 +227,7 @@ fn open(
                 session.connect_failed(error.word(), &error.to_string(), &mut turn, &mut down);
                 None
             }
-            Err(Order::Drain(reason)) => {
+            Err(Order::Drain(reason) | Order::Retire(reason)) => {
                 session.drain(reason, &mut turn, &mut up, &mut down);
                 None
             }
@@ -299,14 +300,25 @@ async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
 /// A pump and its seat: the seat is free the moment the connection is over.
 struct Seated {
     pump: Running,
-    _seat: Seat,
+    seat: Seat,
+    house: Arc<House>,
+    service: usize,
 }
 
 impl Future for Seated {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.get_mut().pump).poll(cx)
+        let this = self.get_mut();
+        let over = Pin::new(&mut this.pump).poll(cx);
+        if over.is_ready()
+            && this.pump.machine().was_refused()
+            && let (Some(service), Some(peer)) = (this.house.services.get(this.service), this.seat.chair().peer())
+        {
+            service.was_refused(&peer.role().name);
+            this.house.refusal.notify_one();
+        }
+        over
     }
 }
 

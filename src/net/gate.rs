@@ -8,7 +8,7 @@
 use super::{
     helper::{Desk as Helpers, Finding},
     pump::{Found, Gate},
-    seats::Chair,
+    seats::{Chair, Voucher},
     service::House,
     upstream::Upstream,
 };
@@ -138,7 +138,7 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
                 Err(answer) => return only(answer),
             };
             // A reload that came meanwhile asks again on this thread, and so after this.
-            door.chair.vouch(grant);
+            door.chair.vouch(grant.map_or(Voucher::Helper, Voucher::File));
             if ask.selects {
                 let user = std::str::from_utf8(ask.user.expose()).ok();
                 return match granted.as_deref().or(user) {
@@ -173,8 +173,8 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
     let Some(config) = terms.sessions.get(door.listener) else { return only(Answer::Unavailable) };
     let taken = terms.max_connections.map(|max| house.permits.take_role(door.service, role, max));
     let Ok(place) = taken.transpose() else { return only(Answer::Unavailable) };
-    door.chair.change(peer.clone(), place);
-    let facts = terms.facts(&door.name, &peer, &house.outlets);
+    door.chair.change(peer.clone(), place, terms);
+    let facts = terms.facts(&door.name, &peer, &house.common.load().outlets);
     let selected = Selected { peer, facts, config: Arc::clone(config) };
     Found { answer: Answer::Selected(Box::new(selected)), upstream: Some(upstream) }
 }

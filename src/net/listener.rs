@@ -172,7 +172,8 @@ impl Reception {
 
     async fn receive(&self, socket: tokio::net::TcpStream, src: SocketAddr) {
         let Some(service) = self.house.services.get(self.service) else { return };
-        let admitted = match service.live.load().admission.admit(src) {
+        let live = service.live.load();
+        let admitted = match live.admission.admit(src) {
             Ok(admitted) => admitted,
             Err(reason) => return self.refuse(src, &service.name, reason.word()),
         };
@@ -181,10 +182,11 @@ impl Reception {
             return self.refuse(src, &service.name, "banned");
         }
         let permits: &Arc<Permits> = &self.house.permits;
-        let permit = match permits.take(self.service, src.ip(), service.per_address_max) {
+        let permit = match permits.take(self.service, src.ip(), live.per_address_max) {
             Ok(permit) => permit,
             Err(full) => return self.refuse(src, &service.name, full.word()),
         };
+        drop(live);
         // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
         let Ok(socket) = socket.into_std() else { return };
         let fewest = self.workers.iter().min_by_key(|(_, stats)| stats.connections().load(Ordering::Relaxed));

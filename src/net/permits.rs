@@ -53,7 +53,7 @@ impl Full {
 /// The counts of one process.
 #[derive(Debug)]
 pub struct Permits {
-    total_max: u32,
+    total_max: AtomicU32,
     total: AtomicU32,
     /// Entries are removed at zero, so the map is never larger than the number of open connections.
     origins: Mutex<HashMap<Origin, u32>>,
@@ -66,7 +66,7 @@ impl Permits {
     #[must_use]
     pub fn new(total_max: NonZeroU32) -> Arc<Self> {
         Arc::new(Self {
-            total_max: total_max.get(),
+            total_max: AtomicU32::new(total_max.get()),
             total: AtomicU32::new(0),
             origins: Mutex::default(),
             roles: Mutex::default(),
@@ -84,23 +84,29 @@ impl Permits {
         address: IpAddr,
         per_address_max: Option<NonZeroU32>,
     ) -> Result<Permit, Full> {
-        let raised = |held: u32| (held < self.total_max).then(|| held.saturating_add(1));
+        let most = self.total_max.load(Ordering::Relaxed);
+        let raised = |held: u32| (held < most).then(|| held.saturating_add(1));
         if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_err() {
             return Err(Full::Total);
         }
         // From here on the total is given back by the permit, whichever way this ends.
         let mut permit = Permit { permits: Arc::clone(self), origin: None };
-        if let Some(max) = per_address_max {
-            let origin = Origin::new(service, address);
-            let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = origins.entry(origin).or_default();
-            if *held >= max.get() {
-                return Err(Full::Address);
-            }
-            *held = held.saturating_add(1);
-            permit.origin = Some(origin);
+        // Counted without a cap too: a reload may bring one.
+        let origin = Origin::new(service, address);
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = origins.get(&origin).copied().unwrap_or(0);
+        if per_address_max.is_some_and(|max| held >= max.get()) {
+            return Err(Full::Address);
         }
+        origins.insert(origin, held.saturating_add(1));
+        permit.origin = Some(origin);
+        drop(origins);
         Ok(permit)
+    }
+
+    /// Another cap from now on. Nobody is sent away who is in.
+    pub fn set_total_max(&self, total_max: NonZeroU32) {
+        self.total_max.store(total_max.get(), Ordering::Relaxed);
     }
 
     /// A place for one connection of a role with a cap, given back when it is dropped.

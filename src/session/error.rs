@@ -43,6 +43,8 @@ pub enum CloseReason {
     Login,
     /// Nothing came within `limits.idle_timeout`.
     Idle,
+    /// It has been open for as long as `limits.max_connection_age` lets it.
+    Age,
     /// The process is draining.
     Drain,
     /// A reload took the peer's admission or role away, or its certificate expired.
@@ -71,6 +73,7 @@ impl CloseReason {
             Self::UnansweredBudget => "unanswered-budget",
             Self::Login => "login-timeout",
             Self::Idle => "idle",
+            Self::Age => "max-age",
             Self::Drain => "drain",
             Self::Revoked => "revoked",
             Self::Banned => "banned",

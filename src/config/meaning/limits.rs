@@ -26,6 +26,8 @@ pub(super) const BULK: RangeInclusive<u64> = KIB..=GIB;
 pub(super) const UNANSWERED: RangeInclusive<u64> = 64 * KIB..=4 * GIB;
 /// Bounds of `audit.queue`.
 pub(super) const QUEUE: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// Bounds of `max_connection_age`.
+pub(super) const AGE: RangeInclusive<Duration> = seconds(1)..=seconds(365 * 86_400);
 /// Bounds of the time for connecting to Redis.
 pub(super) const CONNECT: RangeInclusive<Duration> = Duration::from_millis(10)..=seconds(300);
 
@@ -52,6 +54,7 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
             defaults.idle_timeout,
             report,
         ),
+        max_connection_age: time_or_never(raw.max_connection_age.as_ref(), AGE, defaults.max_connection_age, report),
         upstream_connect_timeout: time(
             raw.upstream_connect_timeout.as_ref(),
             CONNECT,

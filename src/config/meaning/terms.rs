@@ -3,19 +3,20 @@
 use super::{
     Paths, choice,
     limits::{bytes, count, number, time_or_never},
-    service::{named_user, read_password},
+    secrets::{self, Sources},
+    service::named_user,
 };
 use crate::{
     config::{
         decode::Item,
         error::{At, Report},
         raw::{RawRole, RawRoleLimits, RawRoleUpstream},
-        settings::{ClientAuth, Limits, RoleLimits},
+        settings::{ClientAuth, Limits, Password, RoleLimits},
     },
     lane::greeting::Credential,
     policy::databases::{DATABASES_MAX, Databases},
 };
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// The words for [`ClientAuth`].
 pub(super) const CLIENT_AUTH: [(&str, ClientAuth); 4] = [
@@ -32,7 +33,7 @@ pub(super) fn is_select(word: &str) -> bool {
 
 /// What a role says of itself, the same for each of its services.
 pub(super) struct Own {
-    pub(super) credential: Option<(Credential, PathBuf, At)>,
+    pub(super) credential: Option<(Credential, Password, At)>,
     pub(super) client_auth: Option<(ClientAuth, At)>,
     pub(super) databases: Option<Databases>,
     pub(super) limits: RoleLimits,
@@ -50,16 +51,22 @@ pub(super) fn own(raw: &RawRole, limits: &Limits, paths: &Paths, report: &mut Re
     }
 }
 
-fn credential(item: &Item<RawRoleUpstream>, paths: &Paths, report: &mut Report) -> Option<(Credential, PathBuf, At)> {
+fn credential(item: &Item<RawRoleUpstream>, paths: &Paths, report: &mut Report) -> Option<(Credential, Password, At)> {
     let raw = &item.value;
     let username = named_user(raw.username.as_ref(), report);
-    let Some(file) = &raw.password_file else {
+    let sources = Sources {
+        file: raw.password_file.as_ref(),
+        credential: raw.password_credential.as_ref(),
+        variable: raw.password_env.as_ref(),
+        command: raw.password_command.as_ref(),
+        next: raw.next_password_file.as_ref(),
+    };
+    if sources.first().is_none() {
         report.missing(&item.at, "password_file", "a role's own credential has a password of its own");
         return None;
-    };
-    let path = paths.resolve(file, report);
-    let password = read_password(file, &path, report)?;
-    Some((Credential { username, password }, path, item.at.clone()))
+    }
+    let found = secrets::password(sources, username, paths, report);
+    Some((found.credential?, found.password?, item.at.clone()))
 }
 
 fn databases(list: Option<&Item<Vec<Item<i64>>>>, report: &mut Report) -> Option<Databases> {
@@ -90,6 +97,12 @@ fn bounds(item: &Item<RawRoleLimits>, limits: &Limits, report: &mut Report) -> R
             raw.idle_timeout.as_ref(),
             Duration::from_secs(1)..=Duration::from_secs(30 * 86_400),
             defaults.idle_timeout,
+            report,
+        ),
+        max_connection_age: time_or_never(
+            raw.max_connection_age.as_ref(),
+            super::limits::AGE,
+            defaults.max_connection_age,
             report,
         ),
         max_bulk: bytes(raw.max_bulk.as_ref(), super::limits::BULK, defaults.max_bulk, report),

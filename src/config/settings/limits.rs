@@ -18,6 +18,8 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// Without a byte from the client; never applies while a command blocks or a subscription or stream is live.
     pub idle_timeout: Option<Duration>,
+    /// The age at which a connection is closed.
+    pub max_connection_age: Option<Duration>,
     /// Time for connecting to Redis and for its answer to AUTH (default for [`super::Upstream::connect_timeout`]).
     pub upstream_connect_timeout: Duration,
     /// Time that bytes for a side that is being closed may take.
@@ -53,6 +55,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             login_timeout: Duration::from_secs(60),
             idle_timeout: None,
+            max_connection_age: None,
             upstream_connect_timeout: Duration::from_secs(5),
             flush_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(25),

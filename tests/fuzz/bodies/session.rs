@@ -165,7 +165,9 @@ pub fn run(data: &[u8]) {
             }
             Op::Renew(strict) => {
                 tame = false;
-                run.session.renew(setting.peer(strict, run.upward.selected));
+                let peer = setting.peer(strict, run.upward.selected);
+                let facts = ConnectionFacts::new("t-1", "cache", peer.src(), "app", &peer.role().name, None);
+                run.session.renew(Renewal { peer, facts, config: Arc::clone(&run.config) });
                 run.upward.closed_get = false;
                 run.down_again |= !run.down_rest.is_empty();
             }
