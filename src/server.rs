@@ -19,12 +19,12 @@ mod watch;
 pub use start::StartError;
 
 use crate::{
+    admin::operator::Reach,
     audit::{
         event::ProcessEvent,
         record::Recorder,
         sink::{Ports, SinkMonitor},
     },
-    admin::operator::Reach,
     config::{
         Source,
         settings::{Log, Settings},
@@ -230,7 +230,11 @@ async fn run(
             None => {}
         }
         if renew {
-            threads.phase.send_modify(|phase| if let Phase::Serve(n) = phase { *n = n.wrapping_add(1) });
+            threads.phase.send_modify(|phase| {
+                if let Phase::Serve(n) = phase {
+                    *n = n.wrapping_add(1)
+                }
+            });
         }
     }
 

@@ -86,7 +86,11 @@ impl Dialogue {
             values: None,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
-                credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()), others: Vec::new() }),
+                credential: Some(Credential {
+                    username: None,
+                    password: Secret::new(b"s3cret".to_vec()),
+                    others: Vec::new(),
+                }),
                 database: None,
                 set_name: false,
             },

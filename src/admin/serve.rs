@@ -97,7 +97,10 @@ async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, who: Who, state:
             // A reload takes as long as what it reads.
             lasts.store(page.path == "/reload" && matches!(who, Who::Operator(_)), Ordering::Relaxed);
             let answer: Answer = state.answer(&page, who).await;
-            lasts.store(page.path == "/reload" || page.path == "/audit" && answer.status().is_success(), Ordering::Relaxed);
+            lasts.store(
+                page.path == "/reload" || page.path == "/audit" && answer.status().is_success(),
+                Ordering::Relaxed,
+            );
             Ok::<_, Infallible>(answer)
         }
     });

@@ -247,13 +247,7 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
         ),
         (ProcessEvent::Stop { reason: "drained", us: 9 }, r#""event":"stop","reason":"drained","us":9}"#),
         (
-            ProcessEvent::Reload {
-                what: "config",
-                by: "signal",
-                changes: services,
-                failed: None,
-                config_sha256: "cd",
-            },
+            ProcessEvent::Reload { what: "config", by: "signal", changes: services, failed: None, config_sha256: "cd" },
             r#""event":"reload","what":"config","by":"signal","result":"swapped","config_sha256":"cd","changes":["cache","queue"]}"#,
         ),
         (

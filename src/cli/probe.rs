@@ -168,12 +168,11 @@ mod tests {
     }
 
     fn probe(password: Option<&str>, says: &str) -> (io::Result<Finding>, String) {
-        let credential =
-            password.map(|password| Credential {
-                username: Some("u".into()),
-                password: Secret::new(password.into()),
-                others: Vec::new(),
-            });
+        let credential = password.map(|password| Credential {
+            username: Some("u".into()),
+            password: Secret::new(password.into()),
+            others: Vec::new(),
+        });
         let upstream = Upstream {
             address: UpstreamAddress::Unix("/r".into()),
             greeting: Greeting { credential, database: None, set_name: true },

@@ -44,14 +44,14 @@ pub(super) fn main(args: &ReloadArgs, color: ColorChoice) -> ExitCode {
         return code;
     }
     if !done {
-        let reason = answer["reason"].as_str().unwrap_or(&text);
+        let reason = answer.get("reason").and_then(Value::as_str).unwrap_or(&text);
         let screen = Screen::of(color, &io::stderr());
         let shown: Vec<String> = reason.lines().map(|line| screen.shown(line)).collect();
         super::complain(&format_args!("not reloaded, the old configuration is in force:\n{}", shown.join("\n")));
         return code;
     }
     let screen = Screen::of(color, &io::stdout());
-    let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let changes = answer.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut lines = match changes.len() {
         0 => "reloaded: nothing is different\n".to_owned(),
         1 => "reloaded: 1 change\n".to_owned(),

@@ -62,7 +62,8 @@ pub(super) fn main(source: &Source) -> ExitCode {
 /// deliberately absent: what is logged is in the configuration. Returned is what puts another level in force.
 fn start_log(log: Log) -> Box<dyn Fn(Log)> {
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(log)).with_ansi(colours).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(log)).with_ansi(colours).with_writer(std::io::stderr);
     // A second subscriber is refused; that one is already there is all that matters.
     match log.format {
         LogFormat::Text => {

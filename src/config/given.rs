@@ -213,11 +213,7 @@ mod tests {
         let lines = before.changes(&after);
         assert_eq!(
             lines,
-            [
-                "credentials.command: changed",
-                "role.a.rename: changed",
-                "role.a.upstream.password_command.run: changed"
-            ]
+            ["credentials.command: changed", "role.a.rename: changed", "role.a.upstream.password_command.run: changed"]
         );
         assert!(!format!("{before:?}{:?}", given("").changes(&after)).contains("hunter"));
     }

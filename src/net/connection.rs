@@ -178,8 +178,7 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         return Err(refusal);
     }
     let terms = live.terms.get(peer.role().name.as_str()).ok_or_else(|| internal("a role without terms"))?;
-    let taken = terms.max_connections.map(|max| house.permits.take_role(arrival.service, &peer.role().name, max));
-    let place = match taken.transpose() {
+    let place = match house.permits.take_role(arrival.service, &peer.role().name, terms.max_connections) {
         Ok(place) => place,
         Err(full) => {
             say_goodbye(&mut pipe).await;

@@ -204,7 +204,12 @@ impl Control {
     /// Leaves an order and wakes the connection. An abort is never softened into a drain, and none into a retirement.
     pub fn order(&self, order: Order) {
         let gentle = matches!(order, Order::Retire(_));
-        if !matches!(self.order.get(), Some(Order::Abort(_))) && !(gentle && self.order.get().is_some()) {
+        let stands = match self.order.get() {
+            Some(Order::Abort(_)) => true,
+            Some(_) => gentle,
+            None => false,
+        };
+        if !stands {
             self.order.set(Some(order));
         }
         self.wake();

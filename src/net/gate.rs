@@ -171,8 +171,10 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
         return only(Answer::Denied);
     };
     let Some(config) = terms.sessions.get(door.listener) else { return only(Answer::Unavailable) };
-    let taken = terms.max_connections.map(|max| house.permits.take_role(door.service, role, max));
-    let Ok(place) = taken.transpose() else { return only(Answer::Unavailable) };
+    // The place of its role until now is still taken: it is given back when it has another.
+    let Ok(place) = house.permits.take_role(door.service, role, terms.max_connections) else {
+        return only(Answer::Unavailable);
+    };
     door.chair.change(peer.clone(), place, terms);
     let facts = terms.facts(&door.name, &peer, &house.common.load().outlets);
     let selected = Selected { peer, facts, config: Arc::clone(config) };

@@ -57,7 +57,7 @@ pub struct Permits {
     total: AtomicU32,
     /// Entries are removed at zero, so the map is never larger than the number of open connections.
     origins: Mutex<HashMap<Origin, u32>>,
-    /// Connections of roles that have a cap, by service; likewise.
+    /// Connections of roles, by service; likewise.
     roles: Mutex<HashMap<(usize, Arc<str>), u32>>,
 }
 
@@ -109,16 +109,21 @@ impl Permits {
         self.total_max.store(total_max.get(), Ordering::Relaxed);
     }
 
-    /// A place for one connection of a role with a cap, given back when it is dropped.
+    /// A place for one connection of a role, given back when it is dropped. Counted without a cap too, as addresses are.
     ///
     /// # Errors
     ///
     /// [`Full::Role`], and nothing is counted.
-    pub fn take_role(self: &Arc<Self>, service: usize, role: &str, max: NonZeroU32) -> Result<RolePermit, Full> {
+    pub fn take_role(
+        self: &Arc<Self>,
+        service: usize,
+        role: &str,
+        max: Option<NonZeroU32>,
+    ) -> Result<RolePermit, Full> {
         let key = (service, Arc::from(role));
         let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
         let held = roles.get(&key).copied().unwrap_or(0);
-        if held >= max.get() {
+        if max.is_some_and(|max| held >= max.get()) {
             return Err(Full::Role);
         }
         roles.insert(key.clone(), held.saturating_add(1));
@@ -217,15 +222,16 @@ mod tests {
     #[test]
     fn a_role_is_held_apart_per_service_and_given_back() {
         let permits = Permits::new(max(10));
-        let first = permits.take_role(0, "app", max(1)).unwrap();
-        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
-        let _others = (permits.take_role(1, "app", max(1)).unwrap(), permits.take_role(0, "b", max(1)).unwrap());
+        let first = permits.take_role(0, "app", Some(max(1))).unwrap();
+        assert_eq!(permits.take_role(0, "app", Some(max(1))).unwrap_err(), Full::Role);
+        let _others =
+            (permits.take_role(1, "app", Some(max(1))).unwrap(), permits.take_role(0, "b", Some(max(1))).unwrap());
         // A reload that lowers the cap counts whom it finds; one that raises it lets more in.
-        let second = permits.take_role(0, "app", max(2)).unwrap();
+        let second = permits.take_role(0, "app", Some(max(2))).unwrap();
         drop(first);
-        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
+        assert_eq!(permits.take_role(0, "app", Some(max(1))).unwrap_err(), Full::Role);
         drop(second);
-        permits.take_role(0, "app", max(1)).unwrap();
+        permits.take_role(0, "app", Some(max(1))).unwrap();
         drop(_others);
         assert!(permits.roles.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
     }

@@ -77,8 +77,8 @@ pub(super) struct Standing {
     /// The connection's name in records.
     pub(super) name: Box<str>,
     pub(super) peer: AuthenticatedPeer,
-    /// Its place among the connections of its role, where the role has a cap.
-    pub(super) place: Option<RolePermit>,
+    /// Its place among the connections of its role.
+    pub(super) place: RolePermit,
     /// What its last password was right by, if it gave one.
     vouched: Option<Voucher>,
     /// How often helpers had been given up when it gave it.
@@ -108,7 +108,7 @@ impl Standing {
     pub(super) fn new(
         name: &str,
         peer: AuthenticatedPeer,
-        place: Option<RolePermit>,
+        place: RolePermit,
         terms: &Terms,
         live: &Live,
         chain: Vec<CertificateDer<'static>>,
@@ -233,7 +233,9 @@ impl Seats {
         let mut dismissed = 0_usize;
         for sitter in self.taken.borrow().values() {
             let mut standing = sitter.standing.borrow_mut();
-            let (Some(standing), Some(service)) = (&mut *standing, house.services.get(sitter.service)) else { continue };
+            let (Some(standing), Some(service)) = (&mut *standing, house.services.get(sitter.service)) else {
+                continue;
+            };
             if sitter.leaving.get() {
                 continue;
             }
@@ -323,8 +325,8 @@ impl Standing {
             _ => {}
         }
         if *role != self.peer.role().name {
-            let taken = terms.max_connections.map(|max| house.permits.take_role(sitter.service, role, max));
-            self.place = taken.transpose().map_err(|_| format!("its role is now {role}, which has no place left"))?;
+            let taken = house.permits.take_role(sitter.service, role, terms.max_connections);
+            self.place = taken.map_err(|_| format!("its role is now {role}, which has no place left"))?;
             tracing::info!(src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
         }
         self.age_us = terms.max_age.map(micros);
@@ -340,7 +342,7 @@ pub(super) struct Chair(Rc<Sitter>);
 
 impl Chair {
     /// From here on the connection answers for the same peer with another role.
-    pub(super) fn change(&self, peer: AuthenticatedPeer, place: Option<RolePermit>, terms: &Terms) {
+    pub(super) fn change(&self, peer: AuthenticatedPeer, place: RolePermit, terms: &Terms) {
         if let Some(standing) = &mut *self.0.standing.borrow_mut() {
             standing.peer = peer;
             standing.place = place;

@@ -108,12 +108,7 @@ impl InForce {
     }
 
     /// Reads everything again, and says what is different. On an error nothing has changed.
-    pub(super) async fn reload(
-        &mut self,
-        source: &Source,
-        house: &House,
-        by: By,
-    ) -> Result<Vec<String>, ReloadError> {
+    pub(super) async fn reload(&mut self, source: &Source, house: &House, by: By) -> Result<Vec<String>, ReloadError> {
         let before = Digests::of(&self.settings);
         let mut next = source.load()?;
         if let Some(key) = needs_restart(&self.settings, &next) {
@@ -254,7 +249,10 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
     let fixed = [
         ("limits.workers", old.limits.workers != new.limits.workers),
         ("limits.backlog", old.limits.backlog != new.limits.backlog),
-        ("audit.output (its places, names, checkpoint or on_full)", places(&old.audit.outputs) != places(&new.audit.outputs)),
+        (
+            "audit.output (its places, names, checkpoint or on_full)",
+            places(&old.audit.outputs) != places(&new.audit.outputs),
+        ),
         ("admin", old.admin != new.admin),
         ("log.format", old.log.format != new.log.format),
     ];

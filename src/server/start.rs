@@ -282,7 +282,9 @@ pub(super) fn start_admin(
     let state = AdminState::new(metrics)
         .with_bans(move |order| answer_about_bans(&book.bans, clock, order))
         .with_operators(reach)
-        .note("reload", move || failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|why| first_line(why)))
+        .note("reload", move || {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|why| first_line(why))
+        })
         .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
         .require("audit", move || {
             // What drops instead of waiting stops nobody.

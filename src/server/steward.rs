@@ -120,9 +120,10 @@ impl<'s> Steward<'s> {
                 let now = Digests::of(self.in_force.settings());
                 match self.watch.look(every, self.in_force.files(), now) {
                     Sight::Same | Sight::Changing => false,
-                    Sight::Changed | Sight::Unmended => {
-                        self.reload(By::Watch, scribe, requests, later).await.is_some_and(|answer| answer.failed.is_none())
-                    }
+                    Sight::Changed | Sight::Unmended => self
+                        .reload(By::Watch, scribe, requests, later)
+                        .await
+                        .is_some_and(|answer| answer.failed.is_none()),
                 }
             }
             Errand::Run => {
@@ -185,10 +186,8 @@ impl<'s> Steward<'s> {
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
         self.watch.reloaded(failed.is_some().then_some(files));
-        let before = std::mem::replace(
-            &mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner),
-            failed.clone(),
-        );
+        let before =
+            std::mem::replace(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner), failed.clone());
         let answer = ReloadAnswer { failed, changes, config_sha256: self.in_force.digest().to_owned() };
         if by == By::Watch && answer.failed.is_some() && before == answer.failed {
             // Tried again, and not mended: that was said.
@@ -200,7 +199,11 @@ impl<'s> Steward<'s> {
         match &answer.failed {
             None => {
                 super::publish_certificates(&self.house, &self.metrics);
-                tracing::info!(by = by.word(), changes = answer.changes.len(), "reloaded: the new configuration is in force");
+                tracing::info!(
+                    by = by.word(),
+                    changes = answer.changes.len(),
+                    "reloaded: the new configuration is in force"
+                );
                 for change in answer.changes.iter().take(LOGGED_MAX) {
                     tracing::info!("changed: {change}");
                 }

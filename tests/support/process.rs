@@ -130,7 +130,8 @@ impl Proxy {
 
     /// `ravelin reload` over the admin socket `admin.sock`: exit code, standard output, standard error.
     pub fn ask_for_reload(&self) -> (Option<i32>, String, String) {
-        let output = Command::new(program()).arg("reload").arg("--socket").arg(self.path("admin.sock")).output().unwrap();
+        let output =
+            Command::new(program()).arg("reload").arg("--socket").arg(self.path("admin.sock")).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }

@@ -64,6 +64,10 @@ impl Stub {
             audit: "",
             to_stdout: false,
             disk_full: false,
+            admin: "",
+            reload: "watch = \"off\"",
+            before: |_| {},
+            environment: Vec::new(),
             files: None,
             host: "127.0.0.1".to_owned(),
         }

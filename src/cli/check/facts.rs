@@ -82,7 +82,10 @@ pub(super) struct RuleFacts {
 const FAILURES: [(&str, &str); 9] = [
     ("audit output full or broken", "commands wait until records can be written; nothing is dropped"),
     ("password file unreadable at a reload", "the old configuration is kept, and the log says why"),
-    ("program for a password fails", "without one the proxy does not start; later the last one is kept, and it is run again"),
+    (
+        "program for a password fails",
+        "without one the proxy does not start; later the last one is kept, and it is run again",
+    ),
     ("certificate, CA or CRL broken at a reload", "the old ones are kept, and the log says why"),
     ("configuration broken at a reload", "the old one is kept, and the log says why"),
     ("Redis gone", "clients get a clear error where nothing was sent yet, then a close; no command is sent twice"),

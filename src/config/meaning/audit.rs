@@ -67,8 +67,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
     audit.begin_writes = choice(raw.begin.as_ref(), BEGIN, false, report);
-    let hash_key_file =
-        secrets::file_of(raw.hash_key_file.as_ref(), raw.hash_key_credential.as_ref(), paths, report);
+    let hash_key_file = secrets::file_of(raw.hash_key_file.as_ref(), raw.hash_key_credential.as_ref(), paths, report);
     let hash_key = hash_key_file.and_then(|(item, path)| {
         files.push(("audit.hash_key_file", path.clone()));
         hash_key(&item, &path, report)

@@ -16,8 +16,8 @@ mod terms;
 
 use super::{
     decode::{Item, nearest},
-    given::Given,
     error::{At, Report},
+    given::Given,
     raw::{RawAdmission, RawConfig, RawLog, RawPolicy, RawReload, RawTls},
     settings::{Log, LogFormat, LogLevel, Reload, RulePlace, Settings, Tls, TlsVersion},
 };

@@ -57,12 +57,7 @@ pub(super) struct Found {
 }
 
 /// The password that one of these names.
-pub(super) fn password(
-    sources: Sources<'_>,
-    username: Option<String>,
-    paths: &Paths,
-    report: &mut Report,
-) -> Found {
+pub(super) fn password(sources: Sources<'_>, username: Option<String>, paths: &Paths, report: &mut Report) -> Found {
     if let Some(second) = sources.given().nth(1) {
         report
             .error(second, "there is another source of this password already")
@@ -112,9 +107,9 @@ pub(super) fn credential_file(item: &Item<String>, report: &mut Report) -> Optio
         return None;
     }
     let Some(folder) = std::env::var_os(CREDENTIALS_DIRECTORY).filter(|folder| !folder.is_empty()) else {
-        report
-            .error(&item.at, format!("there are no credentials: ${CREDENTIALS_DIRECTORY} is not set"))
-            .hint(format!("systemd sets it where the unit says LoadCredential={name}:/path (or LoadCredentialEncrypted=)"));
+        report.error(&item.at, format!("there are no credentials: ${CREDENTIALS_DIRECTORY} is not set")).hint(format!(
+            "systemd sets it where the unit says LoadCredential={name}:/path (or LoadCredentialEncrypted=)"
+        ));
         return None;
     };
     Some(PathBuf::from(folder).join(name))

@@ -2,7 +2,10 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    secrets::{self, Found, Sources}, socket_address, terms::CLIENT_AUTH, tls,
+    secrets::{self, Found, Sources},
+    socket_address,
+    terms::CLIENT_AUTH,
+    tls,
 };
 use crate::{
     config::{

@@ -4,10 +4,14 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use policy::{Setting, is_told, renamed_in};
-use ravelin::session::error::CloseReason;
+use ravelin::{
+    audit::encode::ConnectionFacts,
+    session::{error::CloseReason, renewal::Renewal},
+};
 use redis::{Foretold, Refuses, find};
 use say::Say;
 use shell::{Run, start};
+use std::sync::Arc;
 
 mod policy;
 mod redis;
