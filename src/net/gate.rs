@@ -133,12 +133,14 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
         let (house, door) = (Arc::clone(&house), Rc::clone(&door));
         Box::pin(async move {
             let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
+            // As of before: who is let in by what a reload has put out of force is asked again by the next one.
+            let vouching = house.services.get(door.service).map_or(0, |service| service.live.load().vouching);
             let (granted, grant) = match look_up(&house, door.service, &peer, &ask).await {
                 Ok(granted) => granted,
                 Err(answer) => return only(answer),
             };
             // A reload that came meanwhile asks again on this thread, and so after this.
-            door.chair.vouch(grant.map_or(Voucher::Helper, Voucher::File));
+            door.chair.vouch(grant.map_or(Voucher::Helper(vouching), Voucher::File));
             if ask.selects {
                 let user = std::str::from_utf8(ask.user.expose()).ok();
                 return match granted.as_deref().or(user) {

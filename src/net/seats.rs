@@ -81,8 +81,6 @@ pub(super) struct Standing {
     pub(super) place: RolePermit,
     /// What its last password was right by, if it gave one.
     vouched: Option<Voucher>,
-    /// How often helpers had been given up when it gave it.
-    vouching: u64,
     /// The user it is to Redis.
     user: Option<String>,
     /// The Redis it is connected to.
@@ -100,8 +98,8 @@ pub(super) struct Standing {
 pub(super) enum Voucher {
     /// A line of the file of users.
     File(Grant),
-    /// The word of a helper, which is not asked again: the password is not kept.
-    Helper,
+    /// The word of a helper, which cannot be asked again, for the password is not kept: and [`Live::vouching`] as it was.
+    Helper(u64),
 }
 
 impl Standing {
@@ -118,7 +116,6 @@ impl Standing {
             peer,
             place,
             vouched: None,
-            vouching: live.vouching,
             user: terms.user.clone(),
             upstream: live.upstream.address.clone(),
             age_us: terms.max_age.map(micros),
@@ -315,7 +312,7 @@ impl Standing {
             Some(Voucher::File(grant)) if !live.upholds(grant) => {
                 return Err("its user, password or role is not in the file of users any more".to_owned());
             }
-            Some(Voucher::Helper) if live.vouching != self.vouching => {
+            Some(Voucher::Helper(then)) if live.vouching != *then => {
                 return Err("a helper let it in, and is to be asked again".to_owned());
             }
             // It was let in without one.

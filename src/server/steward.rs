@@ -95,7 +95,9 @@ impl<'s> Steward<'s> {
             }
         };
         let look = self.watch.due(self.in_force.settings().reload.watch);
-        let (run, ask) = (self.in_force.secrets.due(), self.ask_at);
+        // While Redis is being asked nobody asks it again.
+        let ask = self.ask_at.filter(|_| self.asking.is_empty());
+        let run = self.in_force.secrets.due();
         tokio::select! {
             () = until(look) => Errand::Look,
             () = until(run) => Errand::Run,
@@ -146,9 +148,16 @@ impl<'s> Steward<'s> {
                 }
             }
             Errand::Refused => {
+                let new = self.tell_refusals(scribe);
+                let due = self.ask_at.is_none_or(|at| at <= Instant::now());
+                if !(new || due) || !self.asking.is_empty() {
+                    // However many clients are refused, Redis is asked once at a time, and not at once again.
+                    return false;
+                }
                 self.ask_at = None;
                 let swapped = self.refresh(scribe);
-                self.look_into_refusals(scribe);
+                self.ask_about_refused();
+                self.forget_gone(scribe);
                 swapped
             }
             Errand::Asked((service, role), taken) => {
@@ -259,18 +268,29 @@ impl<'s> Steward<'s> {
         }
     }
 
-    /// Says whose password is refused, has programs run that print them, and asks Redis about each.
-    fn look_into_refusals(&mut self, scribe: &mut Scribe) {
+    /// Says whose password is refused; whether that is news.
+    fn tell_refusals(&mut self, scribe: &mut Scribe) -> bool {
+        let mut new = false;
         for (index, service) in self.house.services.iter().enumerate() {
             for (role, why) in service.refused() {
                 let asked = (index, role);
                 if self.told.insert(asked.clone()) {
+                    new = true;
                     let (service, role) = (&*service.name, asked.1.as_deref());
                     let why = if why.is_empty() { "a connection's AUTH" } else { &why };
                     tracing::error!(service, role, why, "Redis refuses the proxy's password; it is asked again");
                     self.metrics.set_credential_refused(service, role.unwrap_or_default(), true);
                     scribe.write(&ProcessEvent::UpstreamCredential { service, role, refused: Some(why) });
                 }
+            }
+        }
+        new
+    }
+
+    /// Has programs run that print what is refused, and asks Redis about each.
+    fn ask_about_refused(&mut self) {
+        for (index, service) in self.house.services.iter().enumerate() {
+            for asked in service.refused().into_keys().map(|role| (index, role)) {
                 let house = Arc::clone(&self.house);
                 self.asking.spawn(async move {
                     let Some(service) = house.services.get(asked.0) else { return (asked, Taken::Unknown) };
@@ -290,7 +310,6 @@ impl<'s> Steward<'s> {
             .filter_map(|(_, password, _)| password.source.command().cloned())
             .collect();
         programs.iter().for_each(|command| self.in_force.secrets.hurry(command));
-        self.forget_gone(scribe);
     }
 
     /// A role that has no password of its own any more is refused none.
@@ -320,9 +339,11 @@ impl<'s> Steward<'s> {
                     let role = role.as_deref();
                     tracing::warn!(service = %service.name, role, why, "Redis refuses the proxy's password still");
                 }
-                self.ask_at = Some(Instant::now() + credential::AGAIN);
             }
-            Taken::Unknown => self.ask_at = Some(Instant::now() + credential::AGAIN),
+            Taken::Unknown => {}
+        }
+        if !self.told.is_empty() && self.ask_at.is_none() {
+            self.ask_at = Some(Instant::now() + credential::AGAIN);
         }
     }
 
