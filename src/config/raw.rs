@@ -361,7 +361,7 @@ tables! {
         idle_timeout: String,
         /// The age at which a connection is closed, "1s" to "365d", "0s" for never: up to a tenth earlier, so that those who came
         /// together do not leave together; between two commands, not in a transaction, and up to a tenth later for that (at
-        /// least a second, at most a minute). Default "0s".
+        /// least 5 seconds, at most a minute). Default "0s".
         max_connection_age: String,
         /// For connecting to Redis, and again for its answer to AUTH, "10ms" to "5m". Default "5s".
         upstream_connect_timeout: String,

@@ -276,7 +276,7 @@ impl Seats {
 }
 
 /// Shortest and longest time that a connection old enough to go has for coming to a point where it can.
-const GRACE_LEAST_US: u64 = 1_000_000;
+const GRACE_LEAST_US: u64 = 5_000_000;
 const GRACE_MOST_US: u64 = 60_000_000;
 
 /// The age at which a connection of this number is to go: up to a tenth earlier than said, so that those who came
