@@ -208,6 +208,9 @@ fn a_role_has_its_own_credential_and_a_reload_that_names_another_user_ends_its_c
     // A password that is wrong is the role's trouble alone.
     write_secret(&secret, "pw-of-nobody\n");
     assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(proxy.client_with(&own).unwrap().call(&["PING"]).text(), "PONG", "the one before is tried too");
+    write_secret(&secret, "pw-of-nobody-else\n");
+    assert_eq!(proxy.reload()["result"], "swapped");
     assert!(proxy.client_with(&own).is_err());
     as_app(&proxy).call(&["GET", "k"]);
     let shown = proxy.audit_text() + &proxy.log();
