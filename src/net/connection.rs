@@ -12,7 +12,7 @@ use super::{
     lobby::{Guest, Lobby},
     permits::{Full, Permit},
     pump::Pump,
-    seats::{Loaded, Seat, Standing},
+    seats::{Loaded, Seat, Standing, Way},
     service::{House, Line, Terms},
     upstream::ConnectError,
 };
@@ -172,7 +172,7 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
     };
     match contained(establish(&house, &desk, &seat, arrival, &whence)).await {
         Some(Ok(pump)) => {
-            tokio::task::spawn_local(Seated { pump, _seat: seat });
+            tokio::task::spawn_local(Seated { pump, seat, house, service });
         }
         Some(Err(refusal)) => refuse(&refusal),
         None => {
@@ -211,7 +211,7 @@ async fn establish(
     let local = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
+    let lobby = Lobby { house, desk, seat, live: &live, at: arrival.at, whence };
     let welcome = async {
         let guest = lobby.identify(&socket, arrival.origin, local).await?;
         let place = lobby.place(&socket, &guest).await?;
@@ -298,24 +298,26 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
         }
     };
     let name = house.connection_name();
-    let chain = pipe.peer_chain().to_vec();
-    seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
+    let chain = service.chains.share(pipe.peer_chain());
+    let standing = Standing::new(&name, peer.clone(), place, terms, &live, chain);
+    seat.stand(standing);
 
     let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
-    let mut facts = facts(&name, terms, &peer, (&pipe, sni.as_deref()), &house.outlets);
+    let mut facts = facts(&name, terms, &peer, (&pipe, sni.as_deref()), &house.common.load().outlets);
     if let Some(via) = whence.get().via {
         facts = facts.with_proxy(via, &words);
     }
-    let line_name = name.clone();
-    let line = Line { src: peer.src(), dst, name: &line_name };
-    let door = gate::Door { service: index, listener, name, dst, chair: seat.chair() };
-    let gate = gate::gate(house, door);
+    let line = Line { src: peer.src(), dst, name: &name };
+    let gate = gate::gate(house, gate::Door { dst, chair: seat.chair() });
     let mut session = desk.record(|tools| {
         let turn =
             Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
     let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live, Some(&line))).await;
+    if let Ok(Ok(link)) = &connected {
+        seat.chair().reach(Way::by(&live, link));
+    }
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
         Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
@@ -356,7 +358,7 @@ fn open(
                 session.connect_failed(error.word(), &error.to_string(), &mut turn, &mut down);
                 None
             }
-            Err(Order::Drain(reason)) => {
+            Err(Order::Drain(reason) | Order::Retire(reason)) => {
                 session.drain(reason, &mut turn, &mut up, &mut down);
                 None
             }
@@ -429,14 +431,25 @@ async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
 /// A pump and its seat: the seat is free the moment the connection is over.
 struct Seated {
     pump: Running,
-    _seat: Seat,
+    seat: Seat,
+    house: Arc<House>,
+    service: usize,
 }
 
 impl Future for Seated {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.get_mut().pump).poll(cx)
+        let this = self.get_mut();
+        let over = Pin::new(&mut this.pump).poll(cx);
+        if over.is_ready()
+            && this.pump.machine().was_refused()
+            && let (Some(service), Some(peer)) = (this.house.services.get(this.service), this.seat.chair().peer())
+        {
+            service.was_refused(&peer.role().name);
+            this.house.refusal.notify_one();
+        }
+        over
     }
 }
 
