@@ -12,6 +12,7 @@
 
 mod reload;
 mod start;
+pub mod supervisor;
 
 pub use start::StartError;
 
@@ -41,6 +42,7 @@ use std::{
     },
     time::Duration,
 };
+use supervisor::{Inherited, Supervisor};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -53,15 +55,20 @@ const TICK: Duration = Duration::from_secs(2);
 /// What the process' own pen may hold.
 const PEN_BYTES: usize = 1024 * 1024;
 
-/// Runs until a signal ends it. `ready` is called once, when connections are accepted.
+/// Runs until a signal ends it, on the sockets that were handed down and on those it binds.
 ///
 /// # Errors
 ///
 /// [`StartError`]; nothing was served.
-pub fn serve(source: &Source, settings: Settings, ready: impl FnOnce()) -> Result<ExitCode, StartError> {
-    let prepared = prepare(settings)?;
+pub fn serve(
+    source: &Source,
+    settings: Settings,
+    supervisor: Supervisor,
+    inherited: Inherited,
+) -> Result<ExitCode, StartError> {
+    let prepared = prepare(settings, inherited)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(source, prepared, ready))
+    runtime.block_on(run(source, prepared, supervisor))
 }
 
 /// The process' own pen, for what happens to the process.
@@ -85,7 +92,7 @@ impl Scribe {
     }
 }
 
-async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Result<ExitCode, StartError> {
+async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Result<ExitCode, StartError> {
     let Prepared { settings, house, doors, admin, sinks, mut ports } = prepared;
     let mut requests = listen_to_signals()?;
     let clock = house.clock;
@@ -134,7 +141,9 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
         // comes later is no reason not to start.
         let _ = service.connect(&service.live.load_full()).await;
     }
-    ready();
+    // To the end of the drain: who is stopped takes as long as it takes, but is alive.
+    tokio::spawn(supervisor.clone().watch(stats.iter().take(stats.len().saturating_sub(1)).cloned().collect()));
+    supervisor.ready();
 
     let mut tick = tokio::time::interval(TICK);
     let mut failed = false;
@@ -149,6 +158,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                     }
                 },
                 Request::Reload => {
+                    supervisor.reloading();
                     let outcome = in_force.reload(source, &house);
                     metrics.count_reload("config", outcome.is_ok());
                     let failure = outcome.as_ref().err().map(ToString::to_string);
@@ -165,6 +175,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                         }
                         Some(reason) => tracing::error!("not reloaded, the old configuration is kept: {reason}"),
                     }
+                    supervisor.ready();
                 }
             },
             ended = threads.ended.recv() => {
@@ -180,6 +191,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
 
     draining.store(true, Ordering::Relaxed);
     metrics.set_draining();
+    supervisor.stopping(u64::from(house.permits.open()));
     let within = in_force.settings().limits.drain_timeout;
     let (drained, aborted) = wind_down(threads, &house, within, &mut requests, &mut scribe).await;
     let fine = drained.in_time && drained.complete && !failed;
@@ -265,7 +277,7 @@ fn publish_certificates(house: &House, metrics: &Metrics) {
     }
 }
 
-/// Steps 2 to 5 of [`drain`], with their records; how many connections had to be aborted.
+/// Steps 2 to 6 of [`drain`], with their records; how many connections had to be aborted.
 async fn wind_down(
     mut threads: Threads,
     house: &House,

@@ -59,6 +59,9 @@ tables! {
         /// Whether plain words on a line (`GET key`, without quotes) are commands too. Default false; the exact line
         /// `PING` is always answered.
         inline: bool,
+        /// Whether a second process of the same user may listen here too (`SO_REUSEPORT`), to take over while the first
+        /// drains; both must say so. Default false: an address in use is then an error.
+        reuse_port: bool,
     }
     planned ["proxy_protocol"]
 

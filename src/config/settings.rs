@@ -128,6 +128,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether inline commands (plain words on a line) are accepted, besides the exact line `PING`.
     pub inline: bool,
+    /// Whether another process may listen at the same address.
+    pub reuse_port: bool,
 }
 
 /// The TLS files of a service; `tls` reads them.

@@ -45,6 +45,8 @@ pub enum CloseReason {
     Idle,
     /// The process is draining.
     Drain,
+    /// It was still open when the drain's deadline came, or a second signal.
+    DrainDeadline,
     /// A reload took the peer's admission or role away, or its certificate expired.
     Revoked,
     /// Too many passwords were wrong.
@@ -72,6 +74,7 @@ impl CloseReason {
             Self::Login => "login-timeout",
             Self::Idle => "idle",
             Self::Drain => "drain",
+            Self::DrainDeadline => "drain-deadline",
             Self::Revoked => "revoked",
             Self::Banned => "banned",
             Self::Operator(_) => "operator",

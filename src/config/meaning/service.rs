@@ -163,7 +163,11 @@ fn listeners(
                 .error(&item.at, format!("{address} is where this service's own Redis listens ({})", upstream.address))
                 .hint("let Redis listen on a Unix socket or another port");
         }
-        listeners.push(Listener { address, inline: raw.inline.is_some_and(|item| item.value) });
+        listeners.push(Listener {
+            address,
+            inline: raw.inline.is_some_and(|item| item.value),
+            reuse_port: raw.reuse_port.is_some_and(|item| item.value),
+        });
     }
     listeners
 }
