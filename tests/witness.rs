@@ -10,26 +10,31 @@
 
 mod support;
 
+#[path = "witness/answers.rs"]
+mod answers;
+#[path = "witness/receiver.rs"]
+mod receiver;
+#[path = "witness/restarts.rs"]
+mod restarts;
+#[path = "witness/watcher.rs"]
+mod watcher;
+
+use receiver::{Receiver, by_pen, put_together};
 use rustix::process::Signal;
 use std::{
     collections::{BTreeMap, HashMap},
-    env, fs,
-    io::Read as _,
-    os::unix::net::UnixListener,
-    path::PathBuf,
-    thread,
+    env, thread,
     time::{Duration, Instant},
 };
 use support::{
-    ledger::{Ledger, Line, commandstats},
+    ledger::{Ledger, Line},
     load::{Dice, crowd::Crowd, speaker::World},
     process::{PASSWORD, Proxy},
     redis::{Redis, Release, Vendor},
     setup::Setup,
     tap::{Tap, Tapped},
-    wire::Wire,
 };
-use tempfile::TempDir;
+use watcher::{Totals, Watcher};
 
 /// Clients at once.
 const CLIENTS: u64 = 12;
@@ -47,10 +52,21 @@ enum Disturbance {
     Drain,
     /// The stream goes to a file that is put aside all the time, and to a receiver that is slower than the clients.
     Sinks,
+    /// Redis is killed and started again: nothing but the tap has seen what it ran.
+    Kills,
+    /// The same, and what it counted is read before, at a moment at which it can be.
+    Stops,
 }
 
-const ROUNDS: [Disturbance; 5] =
-    [Disturbance::None, Disturbance::UpstreamCloses, Disturbance::Reloads, Disturbance::Drain, Disturbance::Sinks];
+const ROUNDS: [Disturbance; 7] = [
+    Disturbance::None,
+    Disturbance::UpstreamCloses,
+    Disturbance::Reloads,
+    Disturbance::Drain,
+    Disturbance::Sinks,
+    Disturbance::Kills,
+    Disturbance::Stops,
+];
 
 /// The outputs of [`Disturbance::Sinks`]; the receiver's socket comes behind them.
 const SINKS: &str = r#", { file = { path = "rotated.jsonl", rotate_size = "64KiB" } }"#;
@@ -88,7 +104,10 @@ const FLOORS: &[(&str, u64)] = &[
     ("leaves: breaks a streamed value", 0),
     ("leaves: subscribed", 0),
     ("closed: upstream-closed", 0),
+    ("answers found", 10_000),
     ("disturbance: files put aside", 2),
+    ("disturbance: Redis killed", 0),
+    ("disturbance: Redis stopped", 0),
     ("closed: drain", 0),
     ("commandstats: rows, exact", 0),
 ];
@@ -110,7 +129,8 @@ fn what_reached_redis_is_what_the_records_say() {
     while round < first + ROUNDS.len() as u64 || seconds.is_some_and(|seconds| start.elapsed().as_secs() < seconds) {
         let disturbance = ROUNDS[usize::try_from(round).unwrap() % ROUNDS.len()];
         let dice = Dice::new(seed).fork(round);
-        live(disturbance, dice, life, &mut counts).unwrap_or_else(|faults| {
+        let brief = seconds.is_none() && matches!(disturbance, Disturbance::Kills | Disturbance::Stops);
+        live(disturbance, dice, if brief { life / 2 } else { life }, &mut counts).unwrap_or_else(|faults| {
             panic!("seed {seed}, round {round} ({disturbance:?}), {} fault(s):\n{}", faults.len(), faults.join("\n"))
         });
         round += 1;
@@ -139,11 +159,10 @@ fn live(
     life: Duration,
     counts: &mut BTreeMap<String, u64>,
 ) -> Result<(), Vec<String>> {
-    let redis = Redis::with_password(PASSWORD);
+    let mut redis = Redis::with_password(PASSWORD);
     let version = version(&redis.version());
     let release = Release::of_server();
-    let mut watcher = Watcher::new(&redis);
-    let before = watcher.stats();
+    let (mut watcher, mut totals) = (Watcher::new(&redis), Totals::new());
     let tap = Tap::before(&redis);
     let world = World {
         version,
@@ -183,6 +202,10 @@ fn live(
                         ledger.count("disturbance: CLIENT KILL", watcher.kill(&mut dice));
                     }
                 }
+                Disturbance::Kills => restarts::kill(&mut redis, &tap, &mut dice, &mut ledger),
+                Disturbance::Stops => {
+                    restarts::stop(&mut redis, &tap, &mut watcher, &mut dice, &mut ledger, &mut totals);
+                }
                 Disturbance::Reloads => {
                     strict = !strict;
                     proxy.configure(&if strict { stricter(&setup) } else { setup.clone() });
@@ -220,11 +243,13 @@ fn live(
     }
     let suspects: Vec<String> = seen.iter().map(|(src, _)| src.clone()).collect();
     faults.extend(compare(lines, &tapped, &suspects, &mut ledger));
-    let after = watcher.stats();
-    for (name, times) in &watcher.said {
-        ledger.own(name, *times);
-    }
-    let sums = ledger.close(&before, &after, version >= 700);
+    // With kill -9 the counters die.
+    let sums = if disturbance == Disturbance::Kills {
+        Vec::new()
+    } else {
+        watcher.close(&mut ledger, &mut totals);
+        ledger.close(&totals, version >= 700)
+    };
     if faults.is_empty() {
         faults = sums;
         if polite && ledger.uncertain() > 0 {
@@ -255,65 +280,6 @@ fn setup(redis: &Redis, tap: &Tap, world: World) -> Setup {
         setup.more = WITH_SCRIPTS;
     }
     setup
-}
-
-/// Reads JSON lines, more slowly than clients speak.
-struct Receiver {
-    path: PathBuf,
-    reader: thread::JoinHandle<String>,
-    _dir: TempDir,
-}
-
-impl Receiver {
-    fn listen() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("receiver.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let reader = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let (mut text, mut space) = (Vec::new(), [0; 4096]);
-            loop {
-                match stream.read(&mut space).unwrap() {
-                    0 => return String::from_utf8(text).unwrap(),
-                    length => text.extend_from_slice(&space[..length]),
-                }
-                // It works a while on what it has got.
-                if text.len() % 7 == 0 {
-                    thread::sleep(Duration::from_millis(1));
-                }
-            }
-        });
-        Self { path, reader, _dir: dir }
-    }
-
-    /// All it got, once the proxy has ended.
-    fn finish(self) -> String {
-        self.reader.join().unwrap()
-    }
-}
-
-/// The files that were put aside and the last one, in their order.
-fn put_together(proxy: &Proxy, ledger: &mut Ledger) -> String {
-    let files = fs::read_dir(proxy.path("")).unwrap().map(|entry| entry.unwrap().path());
-    let named = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("rotated.jsonl.2");
-    let mut files: Vec<_> = files.filter(named).collect();
-    files.sort();
-    ledger.count("disturbance: files put aside", files.len() as u64);
-    files.push(proxy.path("rotated.jsonl"));
-    files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
-}
-
-/// The lines of each pen in their order: between pens it is each output's own.
-fn by_pen(text: &str) -> Vec<String> {
-    let mut lines: Vec<(u64, String)> = text
-        .lines()
-        .map(|line| {
-            let record: serde_json::Value = serde_json::from_str(line).unwrap();
-            (record["w"].as_u64().unwrap(), line.to_owned())
-        })
-        .collect();
-    lines.sort_by_key(|(pen, _)| *pen);
-    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 /// The default without its group `scripting`.
@@ -377,14 +343,19 @@ fn compare(
             faults.push(format!("no greeting: {}", sent[..sent.len().min(200)].escape_ascii()));
             continue;
         };
-        let Some((_, conn)) = sources.get_mut(&src).and_then(Vec::pop) else {
+        let received = one.down.lock().unwrap();
+        let conns = sources.entry(src.clone()).or_default();
+        // A port is used again, and not every connection of it got as far as Redis.
+        let fits = |(_, conn): &(u64, String)| Ledger::default().connection(&records[conn], &sent).is_ok();
+        let place = if conns.len() > 1 { conns.iter().rposition(fits) } else { None };
+        let Some(conn) = place.or(conns.len().checked_sub(1)).map(|place| conns.remove(place).1) else {
             faults.push(format!("no records of {src}"));
             continue;
         };
         let lines = records.remove(&conn).unwrap();
-        let result = ledger.connection(&lines, &sent);
+        let result = ledger.connection(&lines, &sent).and_then(|()| answered(&lines, &received, ledger));
         if result.is_err() || suspects.contains(&src) {
-            let ends = ends(&lines, &sent, &one.down.lock().unwrap());
+            let ends = ends(&lines, &sent, &received);
             match result {
                 Err(fault) => faults.push(format!("{conn} of {src}: {fault}\n{ends}")),
                 Ok(()) => complaints.push(format!("{conn} of {src}: its client complained\n{ends}")),
@@ -401,6 +372,20 @@ fn compare(
     faults
 }
 
+/// Holds what came down against the records. Where Redis ended the connection, whatever came is recorded; where the
+/// client did, the proxy may not have listened any more.
+fn answered(lines: &[Line], received: &[u8], ledger: &mut Ledger) -> Result<(), String> {
+    let ended =
+        lines.iter().rev().find(|line| line.event == "connection_close").and_then(|line| line.reason.as_deref());
+    let exact = matches!(ended, Some("upstream-closed" | "upstream-auth"));
+    let found = answers::compare(lines, received, exact)?;
+    ledger.count("answers found", found.answers);
+    ledger.count("messages passed over", found.messages);
+    ledger.count("answers torn at the end", found.torn);
+    ledger.count("connections whose answers are exact", u64::from(exact));
+    Ok(())
+}
+
 /// The last of what is known of a connection, for whoever looks for the fault.
 fn ends(lines: &[Line], sent: &[u8], received: &[u8]) -> String {
     let last = |bytes: &[u8]| bytes[bytes.len().saturating_sub(500)..].escape_ascii().to_string();
@@ -415,42 +400,4 @@ fn greeted_as(sent: &[u8]) -> Option<String> {
     let rest = &sent[name + 14..];
     let end = memchr::memchr(b'\r', rest)?;
     String::from_utf8(rest[..end].to_vec()).ok()
-}
-
-/// A direct connection to Redis, which counts what it says.
-struct Watcher {
-    wire: Wire<std::os::unix::net::UnixStream>,
-    said: BTreeMap<&'static str, u64>,
-}
-
-impl Watcher {
-    fn new(redis: &Redis) -> Self {
-        Self { wire: redis.connect(), said: BTreeMap::new() }
-    }
-
-    fn stats(&mut self) -> HashMap<String, support::ledger::Counted> {
-        let stats = commandstats(&self.wire.call(&["INFO", "commandstats"]).text());
-        // Each counts itself when it has been answered; the last one is never seen.
-        if !stats.is_empty() {
-            *self.said.entry("INFO").or_default() += u64::from(self.said.is_empty());
-        }
-        stats
-    }
-
-    /// Kills one of the proxy's connections, if there is one.
-    fn kill(&mut self, dice: &mut Dice) -> u64 {
-        *self.said.entry("CLIENT|LIST").or_default() += 1;
-        let list = self.wire.call(&["CLIENT", "LIST"]).text();
-        let ids: Vec<&str> = list
-            .lines()
-            .filter(|line| line.contains("name=ravelin:") || line.contains("name=me "))
-            .filter_map(|line| line.strip_prefix("id=")?.split(' ').next())
-            .collect();
-        if ids.is_empty() {
-            return 0;
-        }
-        let id = dice.pick(&ids);
-        *self.said.entry("CLIENT|KILL").or_default() += 1;
-        u64::from(self.wire.call(&["CLIENT", "KILL", "ID", id]).integer() == 1)
-    }
 }

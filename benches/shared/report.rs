@@ -2,12 +2,17 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
-/// Median, least and greatest of a round of figures.
+/// Median, quartiles, least and greatest of a round of figures.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "each benchmark shows another part")]
 pub struct Summary {
     pub median: f64,
     pub min: f64,
     pub max: f64,
+    /// A quarter of the figures is below, linearly between neighbours.
+    pub lower: f64,
+    /// A quarter of the figures is above.
+    pub upper: f64,
 }
 
 impl Summary {
@@ -15,31 +20,40 @@ impl Summary {
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median = match sorted.as_slice() {
-            [] => 0.0,
-            all if all.len() % 2 == 1 => all[middle],
-            all => f64::midpoint(all[middle - 1], all[middle]),
-        };
-        let end = |figure: Option<&f64>| figure.copied().unwrap_or(0.0);
-        Self { median, min: end(sorted.first()), max: end(sorted.last()) }
+        let quarter = |quarters: usize| quantile(&sorted, quarters, 4);
+        Self { median: quarter(2), min: quarter(0), max: quarter(4), lower: quarter(1), upper: quarter(3) }
     }
 }
 
-/// A table whose first column is text and whose others are figures.
+/// The value below which `part` of `whole` of sorted figures lie, linearly between neighbours; 0 if there are none.
+fn quantile(sorted: &[f64], part: usize, whole: usize) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let (at, rest) = (last * part / whole, last * part % whole);
+    let next = sorted[(at + 1).min(last)];
+    sorted[at] + (next - sorted[at]) * rest as f64 / whole as f64
+}
+
+/// A table whose first columns are text and whose others are figures.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    texts: usize,
     remark: bool,
 }
 
 impl Table {
     pub fn new(heads: &[&str]) -> Self {
-        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()], remark: false }
+        Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()], texts: 1, remark: false }
     }
 
     /// The same, with text in the last column as well.
     pub fn with_remark(heads: &[&str]) -> Self {
         Self { remark: true, ..Self::new(heads) }
+    }
+
+    /// So many columns are text, not one.
+    #[allow(dead_code, reason = "each benchmark shows another part")]
+    pub fn texts(self, texts: usize) -> Self {
+        Self { texts, ..self }
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
@@ -48,26 +62,33 @@ impl Table {
 
     /// Prints it on standard output; the heading is bold on a terminal.
     pub fn print(&self) {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for (at, row) in self.rows.iter().enumerate() {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let gap = " ".repeat(width - cell.chars().count());
-                line.push_str(if column == 0 { "" } else { "  " });
-                let text = column == 0 || (self.remark && column + 1 == columns);
-                line.push_str(&if text { format!("{cell}{gap}") } else { format!("{gap}{cell}") });
-            }
-            let line = line.trim_end();
+        for (at, line) in self.lines().iter().enumerate() {
             if at == 0 && colours(stdout().is_terminal()) {
                 println!("\x1b[1m{line}\x1b[0m");
             } else {
                 println!("{line}");
             }
         }
+    }
+
+    /// Its lines, columns aligned.
+    pub fn lines(&self) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let gap = " ".repeat(width - cell.chars().count());
+                line.push_str(if column == 0 { "" } else { "  " });
+                let text = column < self.texts || (self.remark && column + 1 == columns);
+                line.push_str(&if text { format!("{cell}{gap}") } else { format!("{gap}{cell}") });
+            }
+            line.trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
     }
 }
 

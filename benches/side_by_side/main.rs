@@ -1,5 +1,9 @@
-//! The whole proxy beside its peers: CPU time per command of proxy plus Redis, in one run. `benches/README.md` says how
-//! to run it, how to read it, and what is noise.
+//! The whole proxy beside its peers, in one run. `benches/README.md` says how to run it, how to read it, and what is
+//! noise.
+//!
+//! [`scenario`] names what can be measured, [`targets`] what is compared, [`work`] has a module for each kind of
+//! measurement; [`rounds`] brings them in order and writes every figure into [`results`], from which [`tables`],
+//! [`limits`] and [`picture`] are drawn.
 
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark is a program, not an interface")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its table and its progress are what it is for")]
@@ -12,81 +16,95 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "it measures time, so it reads the clock")]
 
-mod idle;
-mod load;
+mod arguments;
+mod client;
+mod interrupt;
+mod json;
+mod limits;
+mod picture;
 mod process;
 #[path = "../shared/report.rs"]
 mod report;
+mod results;
 mod rig;
-mod speed;
-mod syscalls;
+mod rounds;
+mod scenario;
+mod tables;
 mod targets;
+mod work;
 
+use arguments::Arguments;
 use clap::Parser;
+use results::Results;
 use rig::Rig;
+use rounds::{Clock, Stage};
+use scenario::Work;
+use std::process::ExitCode;
 use std::time::Duration;
 
-/// CPU time of proxy plus Redis per command, beside direct Redis, stunnel, nginx and HAProxy.
-#[derive(Parser)]
-#[command(name = "side_by_side", bin_name = "cargo bench --bench side_by_side --")]
-pub struct Arguments {
-    /// Rounds; every round measures every target once
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Seconds per target and round
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Commands in flight per connection
-    #[arg(long, value_delimiter = ',', default_value = "1,16")]
-    pipeline: Vec<u32>,
-    /// What the load generator sends: get, set
-    #[arg(long, value_delimiter = ',', default_value = "get")]
-    commands: Vec<String>,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 64)]
-    value: usize,
-    /// Connections of the load generator
-    #[arg(long, default_value_t = 50)]
-    clients: u32,
-    /// Only these: direct, redis-tls, stunnel, nginx, haproxy, ravelin
-    #[arg(long, value_delimiter = ',')]
-    targets: Vec<String>,
-    /// Instead: memory per idle TLS connection, with this many (2000 if no number is given; a tenth for stunnel)
-    #[arg(long, value_name = "CONNECTIONS", num_args = 0..=1, default_missing_value = "2000")]
-    idle: Option<usize>,
-    /// Instead: system calls per command, by strace
-    #[arg(long)]
-    syscalls: bool,
-    /// Passed by `cargo bench`
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-impl Arguments {
-    fn window(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds.clamp(0.2, 600.0))
-    }
-}
-
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench {
         // `cargo test --all-targets` comes by here.
         println!("`cargo bench --bench side_by_side` measures; nothing done");
-        return;
+        return ExitCode::SUCCESS;
     }
-    process::raise_file_limit();
-    let rig = Rig::start();
-    let (targets, missing) = targets::start(&rig, &arguments.targets);
-    for (name, why) in missing {
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let mut scenarios = arguments.scenarios()?;
+    if let Some(name) = arguments.targets.iter().find(|name| !targets::names().contains(&name.as_str())) {
+        return Err(format!("there is no target {name:?}: there are {}", targets::names().join(", ")));
+    }
+    let envoy = targets::find_envoy(arguments.envoy.as_deref());
+    let missing = targets::missing(envoy.as_ref());
+    let asked = |name: &str| arguments.targets.is_empty() || arguments.targets.iter().any(|target| target == name);
+    for (name, why) in missing.iter().filter(|(name, _)| asked(name)) {
         println!("{name} is left out: {why}");
     }
-    assert!(!targets.is_empty(), "no target is left to be measured");
-    if let Some(connections) = arguments.idle {
-        idle::table(&rig, &targets, connections);
-    } else if arguments.syscalls {
-        syscalls::table(&rig, &targets, &arguments);
-    } else {
-        speed::table(&rig, &targets, &arguments);
+    if let Err(why) = work::syscalls::is_possible() {
+        let before = scenarios.len();
+        scenarios.retain(|scenario| !matches!(scenario.work, Work::Syscalls(_)));
+        if scenarios.len() < before {
+            println!("system calls are left out: {why}");
+        }
     }
+    let absent: Vec<&'static str> = missing.iter().map(|(name, _)| *name).collect();
+    let stages = rounds::plan(scenarios.clone(), arguments, &absent);
+    if stages.is_empty() {
+        return Err("nothing is left to be measured".to_owned());
+    }
+    let estimate: Duration = stages.iter().map(Stage::estimate).sum();
+    if arguments.plan {
+        tables::plan(&stages, estimate);
+        return Ok(());
+    }
+    process::raise_file_limit();
+    interrupt::watch();
+    let rig = Rig::start(arguments.audit_dir.clone());
+    let clock = Clock::start(estimate);
+    let mut results = Results::default();
+    for stage in &stages {
+        stage.measure(&rig, envoy.as_ref(), &mut results, &clock);
+        // After each stage: what was measured stays if the rest is cut short.
+        if let Some(file) = &arguments.json {
+            json::write(file, &rig, envoy.as_deref(), arguments, &results)?;
+        }
+    }
+    clock.done();
+    tables::print(&scenarios, &results, &rig.audit_place());
+    if let Some(file) = &arguments.picture {
+        match picture::draw(&results, arguments.rounds()) {
+            Some(svg) => std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?,
+            None => println!("\nno picture: it shows the scenarios of main, and none of them was measured"),
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,16 @@
 //! Processes that a run starts: on which processor they run, what they cost, how they end.
 
+use crate::interrupt;
+use nix::time::clock_getcpuclockid;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,31 +19,47 @@ use std::time::{Duration, Instant};
 pub enum Side {
     /// Proxy and Redis share the first processor.
     Server,
+    /// A proxy with several workers has all processors but the load generator's.
+    Servers,
     /// Load generator and harness have the last one.
     Load,
 }
 
-/// Makes the calling thread, and all that it starts from now on, run on one processor of its side. With one processor
-/// there is nothing to choose.
+/// The processors this process may use. Asked once: later it would be the one that this thread has been put on.
+static ALLOWED: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let allowed = sched_getaffinity(None).expect("the processors this process may use");
+    (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
+});
+
+/// The processors of a side: the load has the last one, the servers the first one, or, spread over several workers, all
+/// but the last. With one processor there is nothing to choose.
+pub fn processors(side: Side) -> Vec<usize> {
+    let (last, others) = ALLOWED.split_last().expect("a processor");
+    match side {
+        Side::Load => vec![*last],
+        Side::Server => vec![*others.first().unwrap_or(last)],
+        Side::Servers if others.is_empty() => vec![*last],
+        Side::Servers => others.to_vec(),
+    }
+}
+
+/// Makes the calling thread, and all that it starts from now on, run on the processors of its side.
 pub fn pin(side: Side) {
-    // Asked once: later it would answer with the one processor this thread has been put on.
-    static ALLOWED: std::sync::LazyLock<Vec<usize>> = std::sync::LazyLock::new(|| {
-        let allowed = sched_getaffinity(None).expect("the processors this process may use");
-        (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
-    });
-    let chosen = match side {
-        Side::Server => ALLOWED.first(),
-        Side::Load => ALLOWED.last(),
-    };
     let mut set = CpuSet::new();
-    set.set(*chosen.expect("a processor"));
+    processors(side).into_iter().for_each(|cpu| set.set(cpu));
     sched_setaffinity(None, &set).expect("pinning to a processor");
 }
 
-/// Lets this process and those it starts open as many files as the system allows.
+/// Lets this process and those it starts open as many files as ten thousand connections take, or as the system allows:
+/// only root may raise the hard limit.
 pub fn raise_file_limit() {
+    const WANTED: u64 = 65_536;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("raising the limit of open files");
+    let enough = maximum.is_none_or(|maximum| maximum >= WANTED);
+    let wanted = Rlimit { current: Some(WANTED), maximum: if enough { maximum } else { Some(WANTED) } };
+    if setrlimit(Resource::Nofile, wanted).is_err() {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("raising the limit of open files");
+    }
 }
 
 /// The most files a process may open.
@@ -70,9 +90,12 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log file"))
             .stderr(file)
+            // A group of its own: Ctrl-C reaches the harness alone, which then ends them all in order.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
         pin(Side::Load);
+        interrupt::started(child.id());
         Self { child, log }
     }
 
@@ -114,6 +137,7 @@ impl Drop for Process {
         self.end(Signal::TERM);
         let _ = self.child.kill();
         let _ = self.child.wait();
+        interrupt::ended(self.child.id());
     }
 }
 
@@ -136,11 +160,14 @@ fn tasks(pid: u32) -> Vec<PathBuf> {
     entries.map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
 }
 
-/// Nanoseconds on a processor of all threads of a process and its descendants. A thread that is running is counted up
-/// to the last tick of the scheduler: at most some milliseconds are missing.
+/// Nanoseconds on a processor of a process and its descendants: the kernel's clock of each process, which counts threads
+/// that have ended, and those that run up to this moment.
 pub fn cpu_ns(pid: u32) -> u64 {
-    let of_task = |task: &PathBuf| -> Option<u64> { text(&task.join("schedstat")).split(' ').next()?.parse().ok() };
-    family(pid).into_iter().flat_map(tasks).filter_map(|task| of_task(&task)).sum()
+    let clock = |pid: u32| -> Option<u64> {
+        let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+        u64::try_from(Duration::from(clock.now().ok()?).as_nanos()).ok()
+    };
+    family(pid).into_iter().filter_map(clock).sum()
 }
 
 /// Memory in KiB of a process and its descendants.

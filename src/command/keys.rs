@@ -166,7 +166,11 @@ pub fn blocks(words: &Words<'_>) -> bool {
 /// and most others): the short way round [`find`], which says the same.
 #[must_use]
 pub const fn only(entry: &Entry) -> Option<usize> {
-    match (entry.layout, entry.keys) {
+    only_of(entry.layout, entry.keys)
+}
+
+pub(super) const fn only_of(layout: Layout, keys: &[KeySpec]) -> Option<usize> {
+    match (layout, keys) {
         (
             Layout::Specified,
             [KeySpec { begin: Begin::Index(at), find: Find::Range { last: 0, limit: 0 | 1, .. }, flags }],

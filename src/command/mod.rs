@@ -64,6 +64,9 @@ pub struct Entry {
     pub rules: &'static [strict::Rule],
     /// Whether words of this command decide something, so that [`strict::fault`] has to be asked.
     pub deciding: bool,
+    /// Of a command that is one request and one reply and nothing else, whose words decide and hide nothing: the index of
+    /// the only one that can be a key, 0 where none can. As nearly all commands that are said often.
+    pub simple: Option<usize>,
     /// For a command that Redis 7.0 does not know: the releases that brought it (`Redis 8.0.0, Valkey 9.0.0`).
     pub since: Option<&'static str>,
     /// Where the hand-written columns (effect, begin, secrets, layout) come from: Redis' function.

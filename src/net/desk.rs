@@ -6,7 +6,7 @@
 use crate::{
     audit::record::Recorder,
     moment::Moment,
-    net::clock::Clock,
+    net::{clock::Clock, outbox::Spares},
     policy::identity::AuthenticatedPeer,
     session::{MemoryBudget, activity::Activity, error::CloseReason},
     tls::pipe::{READ_BYTES, Scratch},
@@ -43,6 +43,8 @@ pub struct Tools {
     /// Room for bytes of a session's own, towards Redis and towards the client.
     pub(super) spill_up: Vec<u8>,
     pub(super) spill_down: Vec<u8>,
+    /// Room for what goes up when other connections have had their turn.
+    pub(super) spares: Spares,
 }
 
 impl Tools {
@@ -58,6 +60,7 @@ impl Tools {
             upstream: vec![0; UPSTREAM_READ_BYTES].into_boxed_slice(),
             spill_up: Vec::new(),
             spill_down: Vec::new(),
+            spares: Spares::default(),
         }
     }
 

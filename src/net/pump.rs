@@ -13,7 +13,9 @@
 //!   connection goes to the back of the queue.
 //! * **A side is not read while the other side's bytes are unsent.** Memory per connection is bounded by one read plus
 //!   what the machine holds, whatever a peer does.
-//! * **Bytes are written straight from where they were read**; only what a socket does not take is copied.
+//! * **Bytes are written straight from where they were read**; only what a socket does not take is copied, and
+//!   **a few commands, which wait until the other connections that are ready have had their turn**: Redis is woken once for
+//!   all of them. Nothing waits where nobody else is ready, and no timer is part of it.
 //! * **The clock is read once per round, and only if the machine is called.**
 //! * **A panic ends this connection and no other**: the machine is asked to record what is open, then all is dropped.
 
@@ -88,6 +90,8 @@ pub struct Pump<D, U, M> {
     timer: Option<(u64, Pin<Box<Sleep>>)>,
     /// The timer went off since the last round.
     due: bool,
+    /// Commands wait in the outbox until other connections have had their turn.
+    put_off: bool,
     /// This round's reading of the clock.
     now: Option<Moment>,
     /// Finds out what the machine asks, and what is being found out.
@@ -168,6 +172,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
             flush_until_us: None,
             timer: None,
             due: false,
+            put_off: false,
             now: None,
             gate: None,
             inquiry: None,
@@ -199,7 +204,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         let mut step = Step::Again;
         for _ in 0..ROUNDS {
             step = self.round(cx, &mut tools);
-            if !matches!(step, Step::Again) {
+            if !matches!(step, Step::Again) || std::mem::take(&mut self.put_off) {
                 break;
             }
         }
@@ -244,7 +249,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
             let _ = asker.send(Activity { unread, ..self.machine.activity(tools.clock.now()) });
         }
         busy |= self.inquire(cx, tools);
-        self.flush(cx);
+        self.flush(cx, tools);
         if self.has_come(tools) {
             self.tell(cx, tools, Event::Resume);
             busy = true;
@@ -307,12 +312,12 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
             || (wants.flushed && self.down.as_ref().is_none_or(|down| down.pending() == 0))
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) {
+    fn flush(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
         if self.outbox.pending() > 0
             && let Some(up) = &mut self.up
         {
             // Readiness is all that matters: a failure shows when Redis' side is read.
-            let _ = self.outbox.poll_flush(cx, up);
+            let _ = self.outbox.poll_flush(cx, up, &mut tools.spares);
         }
         if let Some(down) = &mut self.down
             && down.pending() > 0
@@ -457,7 +462,10 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
         if !(first.is_empty() && second.is_empty())
             && let Some(side) = &mut self.up
         {
-            self.outbox.send(cx, side, first, second);
+            self.put_off = event == Event::Down && self.outbox.put_off(first, second, &mut tools.spares);
+            if !self.put_off {
+                self.outbox.send(cx, side, first, second);
+            }
         }
         let (first, second) = down.slices();
         let silent = first.is_empty() && second.is_empty();

@@ -1,13 +1,16 @@
 //! The way to Redis: loopback TCP or a Unix socket, asked for its owner and mode first.
 
 use super::socket::SocketOptions;
-use crate::config::settings::{SocketFault, SocketPolicy, UpstreamAddress};
+use crate::{
+    config::settings::{SocketFault, SocketPolicy, UpstreamAddress},
+    tls::{poll_recv, poll_send},
+};
 use std::{
     io::{self, IoSlice},
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -152,10 +155,13 @@ async fn unix(path: &Path, policy: SocketPolicy) -> Result<UnixStream, Fault> {
 impl AsyncRead for Upstream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-        }
+        let room = into.initialize_unfilled();
+        let taken = ready!(match self.get_mut() {
+            Self::Tcp(stream) => poll_recv(stream, cx, room),
+            Self::Unix(stream) => poll_recv(stream, cx, room),
+        })?;
+        into.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -163,8 +169,8 @@ impl AsyncWrite for Upstream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
+            Self::Unix(stream) => poll_send(stream, cx, bytes),
         }
     }
 

@@ -38,7 +38,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 pub use super::error::ReplyError;
-use super::number::{Header, canonical_u64, header};
+use super::number::{Header, canonical_u64, header, short_header};
 use frame::copy_front;
 pub use frame::{Class, Frame, error_code};
 use memchr::memchr2;
@@ -206,6 +206,9 @@ impl ReplyScanner {
     ///
     /// The bytes cannot be framed or are over a limit. The scanner stays refused: every later call says the same.
     pub fn next(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {
+        if let Some(len) = self.short(input) {
+            return Ok(Progress::Piece { len, first: true, last: true });
+        }
         let result = self.advance(input);
         if let Err(error) = result {
             self.stage = Stage::Failed(error);
@@ -217,6 +220,42 @@ impl ReplyScanner {
     #[must_use]
     pub fn frame(&self) -> &Frame {
         &self.frame
+    }
+
+    /// The length of the reply that `input` begins with, if the scanner stands between two, and it is `+OK`, a null, or a
+    /// small number or bulk that is all there, as nearly every reply is: read at one go. Anything else is left as it was
+    /// for `advance`.
+    #[inline]
+    fn short(&mut self, input: &[u8]) -> Option<usize> {
+        if self.outstanding > 0 || self.stage != Stage::Item {
+            return None;
+        }
+        let (class, len) = match *input {
+            [b'$', b'-', b'1', b'\r', b'\n', ..] => (Class::Null, 5),
+            [b'$', ref line @ ..] => {
+                let (value, header) = short_header(line)?;
+                let end = header.saturating_add(usize::from(value));
+                let ([b'\r', b'\n', ..], true) = (line.get(end..)?, u64::from(value) <= self.limits.bulk_max) else {
+                    return None;
+                };
+                (Class::Bulk, end.saturating_add(3))
+            }
+            [b'+', b'O', b'K', b'\r', b'\n', ..] if self.limits.line_max > 2 => (Class::Status, 5),
+            [b':', ref line @ ..] if self.limits.line_max > 3 => {
+                (Class::Integer, short_header(line)?.1.saturating_add(1))
+            }
+            _ => return None,
+        };
+        self.frame.clear();
+        self.frame.class = class;
+        self.frame.bytes = len as u64;
+        if class == Class::Status {
+            self.frame.head_len = copy_front(&mut self.frame.head, b"OK");
+        }
+        self.inspect = Inspect::Nothing;
+        self.at_error = false;
+        self.scanned = 0;
+        Some(len)
     }
 
     fn advance(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {

@@ -98,6 +98,12 @@ impl Core {
                         self.release_before(input.get(at..), turn, down);
                     }
                 }
+                Ok(Arrival::Reply { len, first: true, last: true })
+                    if !self.lane.ends_with_error() && self.answer_plainly(at, len, turn, down) =>
+                {
+                    at = at.saturating_add(len);
+                    self.release_before(input.get(at..), turn, down);
+                }
                 Ok(Arrival::Reply { len, first, last }) => {
                     if first && self.lost_authentication(turn) {
                         return input.len();
@@ -297,7 +303,7 @@ impl Core {
         let head = frame.head();
         let failed = class == Class::Error;
         let queued = class == Class::Status && head == b"QUEUED" && self.tx.confirmed;
-        let code = error_code(head);
+        let code = if failed { error_code(head) } else { b"" };
         let exec = effect == Effect::Exec;
         let elements = (exec && class == Class::Array).then_some((frame.elements.as_slice(), element_count));
         let outcome = if exec && class == Class::Null {

@@ -93,6 +93,9 @@ impl Core {
                 return Flow::Wait;
             }
         }
+        if let Some(flow) = self.forward_plainly(resolved, words, &source, turn, up) {
+            return flow;
+        }
         if !self.authenticated {
             let effect = if let Resolved::Known(id) = resolved { Some(id.entry().effect) } else { None };
             if !effect.is_some_and(inquiry::comes_before_authentication) {

@@ -29,6 +29,7 @@ mod inquiry_tests;
 mod local;
 pub mod machine;
 mod options;
+mod plain;
 #[cfg(test)]
 mod properties;
 mod records;

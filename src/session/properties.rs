@@ -3,13 +3,17 @@
 
 use super::{
     End,
-    script::{Script, command},
+    script::{Script, Setup, command},
 };
-use crate::resp::{
-    reply::{Class, Progress, ReplyLimits, ReplyScanner},
-    request::{Request, RequestLimits, RequestParser},
+use crate::{
+    audit::{arguments::Values, filter::Commands},
+    resp::{
+        reply::{Class, Progress, ReplyLimits, ReplyScanner},
+        request::{Request, RequestLimits, RequestParser},
+    },
 };
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// What a client may send.
 #[derive(Clone, Debug)]
@@ -214,37 +218,37 @@ proptest! {
         old in any::<bool>(),
     ) {
         let mut script = Script::new();
-        script.forget().up.clear();
         let bytes: Vec<u8> = ops.iter().flat_map(Op::bytes).collect();
         let (down, records) = expected(&ops, old);
-        let mut redis = Redis::of(old);
-        let (mut from_client, mut held_up, mut from_redis) = (&bytes[..], Vec::new(), Vec::new());
-        let mut turn = 0;
-        while !from_client.is_empty() || !script.up.is_empty() || !from_redis.is_empty() {
-            // Large values go in larger pieces, or the test would take minutes.
-            let scale = if from_client.len() > 50_000 { 200 } else { 1 };
-            let cut = (client_cuts[turn % client_cuts.len()] * scale).min(from_client.len());
-            let (piece, rest) = from_client.split_at(cut);
-            script.client(piece);
-            from_client = rest;
-            held_up.append(&mut script.up);
-            if turn % (lag + 1) == lag || from_client.is_empty() {
-                let whole = whole_commands(&held_up);
-                from_redis.extend(each_command(&held_up[..whole], |words| redis.answer(words)));
-                held_up.drain(..whole);
-            }
-            let cut = redis_cuts[turn % redis_cuts.len()].min(from_redis.len());
-            let answer: Vec<u8> = from_redis.drain(..cut).collect();
-            script.redis(&answer);
-            turn += 1;
-        }
-        prop_assert!(held_up.is_empty(), "nothing incomplete went up");
+        play(&mut script, &bytes, &Pieces { client: &client_cuts, redis: &redis_cuts, lag }, Redis::of(old));
         script.down(&down);
         let seen = script.records().iter().filter(|record| record["event"] == "command").count();
         prop_assert_eq!(seen, records);
         let sequence: Vec<u64> = script.records().iter().filter_map(|record| record["seq"].as_u64()).collect();
         prop_assert!(sequence.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", sequence);
         script.client_end(true).closed("client-closed", End::Flush);
+    }
+
+    /// Where words might be shown, every command goes the long way; that these are no command's changes nothing else.
+    #[test]
+    fn the_short_way_of_plain_commands_is_the_long_way(
+        ops in prop::collection::vec(op(), 1..40),
+        client_cuts in prop::collection::vec(1..400_usize, 1..8),
+        redis_cuts in prop::collection::vec(1..60_usize, 1..8),
+        lag in 0..6_usize,
+        show_keys in any::<bool>(),
+    ) {
+        let bytes: Vec<u8> = ops.iter().flat_map(Op::bytes).collect();
+        let mut setups = [Setup::default(), Setup::default()];
+        setups[1].config.values =
+            Some(Arc::new(Values { roles: Vec::new(), commands: Some(Commands::new([])), bytes_max: 64 }));
+        let [short, long] = setups.map(|mut setup| {
+            setup.config.show_keys = show_keys;
+            let mut script = Script::with(setup);
+            play(&mut script, &bytes, &Pieces { client: &client_cuts, redis: &redis_cuts, lag }, Redis::of(false));
+            (script.client_end(true).records().to_vec(), String::from_utf8_lossy(&script.down).into_owned())
+        });
+        prop_assert_eq!(short, long);
     }
 
     #[test]
@@ -310,6 +314,39 @@ proptest! {
         prop_assert!(script.wants().done);
         script.records();
     }
+}
+
+/// In which pieces bytes come, and how many turns Redis takes to answer.
+struct Pieces<'a> {
+    client: &'a [usize],
+    redis: &'a [usize],
+    lag: usize,
+}
+
+/// Says all of `bytes` to the session, and to it what Redis answers, until both have nothing more to say.
+fn play(script: &mut Script, bytes: &[u8], pieces: &Pieces<'_>, mut redis: Redis) {
+    script.forget().up.clear();
+    let (mut from_client, mut held_up, mut from_redis) = (bytes, Vec::new(), Vec::new());
+    let mut turn = 0;
+    while !from_client.is_empty() || !script.up.is_empty() || !from_redis.is_empty() {
+        // Large values go in larger pieces, or the test would take minutes.
+        let scale = if from_client.len() > 50_000 { 200 } else { 1 };
+        let cut = (pieces.client[turn % pieces.client.len()] * scale).min(from_client.len());
+        let (piece, rest) = from_client.split_at(cut);
+        script.client(piece);
+        from_client = rest;
+        held_up.append(&mut script.up);
+        if turn % (pieces.lag + 1) == pieces.lag || from_client.is_empty() {
+            let whole = whole_commands(&held_up);
+            from_redis.extend(each_command(&held_up[..whole], |words| redis.answer(words)));
+            held_up.drain(..whole);
+        }
+        let cut = pieces.redis[turn % pieces.redis.len()].min(from_redis.len());
+        let answer: Vec<u8> = from_redis.drain(..cut).collect();
+        script.redis(&answer);
+        turn += 1;
+    }
+    assert!(held_up.is_empty(), "something incomplete went up");
 }
 
 /// A message of a payload of so many bytes.

@@ -120,6 +120,22 @@ impl Slot {
         }
     }
 
+    /// A slot for a whole command of this row that needs no marks.
+    #[inline]
+    pub(super) fn plain(accepted_us: u64, argc: usize, bytes_in: usize, id: CommandId) -> Self {
+        let mut slot = Self::new(accepted_us, argc, bytes_in as u64, Kind::Upstream);
+        slot.set_command(id);
+        slot
+    }
+
+    /// Whether Redis' whole reply is all that closes it, and its record the only thing that comes of that.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind == Kind::Upstream
+            && self.marks == Marks::default()
+            && self.command().is_some_and(|id| id.entry().simple.is_some())
+    }
+
     /// The row of the catalog, if it has one.
     pub(super) const fn command(&self) -> Option<CommandId> {
         if self.command == UNKNOWN { None } else { Some(CommandId(self.command)) }
@@ -220,6 +236,19 @@ impl Queue {
     /// Adds a slot whose record needs no words.
     pub(super) fn push(&mut self, slot: Slot) {
         self.add(slot);
+    }
+
+    /// Adds a [`Slot::plain`] with its only key, if it has one.
+    #[inline]
+    pub(super) fn push_plain(&mut self, mut slot: Slot, key: Option<&[u8]>) {
+        if let Some(key) = key {
+            let before = self.words.len();
+            KeyList::push(&mut self.words, key, KEY_BYTES_MAX);
+            slot.words = u32::try_from(self.words.len().saturating_sub(before)).unwrap_or(u32::MAX);
+            slot.keys_total = 1;
+        }
+        self.last = Some(slot.command);
+        self.slots.push_back(slot);
     }
 
     /// Adds a slot with the keys its record shows: the first [`KEYS_MAX`], each at most [`KEY_BYTES_MAX`] bytes.

@@ -26,4 +26,4 @@ mod socket;
 mod testing;
 
 pub use describe::{CertificateInfo, CrlInfo, Description};
-pub use socket::Socket;
+pub use socket::{Socket, poll_recv, poll_send};

@@ -19,7 +19,6 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncWrite, ReadBuf};
 
 use super::socket::{RecordEdge, Socket};
 
@@ -165,9 +164,7 @@ impl<S: Socket> TlsPipe<S> {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        let mut buf = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        self.io.poll_recv(cx, room)
     }
 
     /// Gives rustls one read's ciphertext, round by round; an empty one is the socket's end.
@@ -361,7 +358,7 @@ struct Outlet<'a, 'b, S> {
     cx: &'a mut Context<'b>,
 }
 
-impl<S: AsyncWrite + Unpin> Outlet<'_, '_, S> {
+impl<S> Outlet<'_, '_, S> {
     fn blocked(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
         match poll {
             Poll::Ready(done) => done,
@@ -370,9 +367,9 @@ impl<S: AsyncWrite + Unpin> Outlet<'_, '_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Outlet<'_, '_, S> {
+impl<S: Socket> Write for Outlet<'_, '_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Self::blocked(Pin::new(&mut *self.io).poll_write(self.cx, bytes))
+        Self::blocked(self.io.poll_send(self.cx, bytes))
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -2,7 +2,7 @@ use super::*;
 use crate::tls::testing::{Bench, echo, open, read, shake, write};
 use std::future::poll_fn;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
 };
 

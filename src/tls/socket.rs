@@ -1,14 +1,19 @@
 //! What the pipe needs of a socket beyond reading and writing, and where TLS records end in its bytes.
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
 use std::{
     future::Future,
-    io::{self, Read},
-    pin::pin,
-    task::{Context, Poll, Waker},
+    io,
+    os::fd::AsFd,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, Interest},
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
 };
 
 /// A connection to a peer. Only TCP has anything to do here; the pipe in memory that tests use has not.
@@ -30,11 +35,113 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     fn read_past_readiness(&self, _buf: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
+
+    /// Reads what has come, 0 bytes at the end, or registers the waker.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(room);
+        ready!(Pin::new(self).poll_read(cx, &mut into))?;
+        Poll::Ready(Ok(into.filled().len()))
+    }
+
+    /// Writes as much as there is room for, or registers the waker.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+}
+
+/// A socket of the runtime's, and what it knows about its being ready.
+pub trait Polled: AsFd {
+    /// Ready, or the waker is registered.
+    ///
+    /// # Errors
+    ///
+    /// The runtime's end.
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>>;
+
+    /// Makes the runtime believe that it is not ready, until the kernel says otherwise.
+    fn forget(&self, interest: Interest);
+}
+
+macro_rules! polled {
+    ($stream:ty) => {
+        impl Polled for $stream {
+            #[inline]
+            fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+                if interest.is_readable() { self.poll_read_ready(cx) } else { self.poll_write_ready(cx) }
+            }
+
+            #[inline]
+            fn forget(&self, interest: Interest) {
+                let _ = self.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            }
+        }
+    };
+}
+polled!(TcpStream);
+polled!(UnixStream);
+
+/// As the runtime's `poll_read`, but by a system call without the C library around it: in a process with threads each of
+/// its calls may be cancelled, and pays for that with two atomic exchanges, 3 % of the CPU time of a small command.
+///
+/// # Errors
+///
+/// The socket's.
+#[inline]
+pub fn poll_recv<S: Polled>(socket: &S, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    let most = room.len();
+    loop {
+        ready!(socket.poll_ready(cx, Interest::READABLE))?;
+        match rustix::net::recv(socket, &mut *room, RecvFlags::empty()) {
+            Ok((taken, _)) => {
+                // The kernel says so when more comes; asking now would cost a call that finds nothing.
+                if 0 < taken && taken < most {
+                    socket.forget(Interest::READABLE);
+                }
+                return Poll::Ready(Ok(taken));
+            }
+            Err(Errno::AGAIN) => socket.forget(Interest::READABLE),
+            Err(Errno::INTR) => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+/// As the runtime's `poll_write`, likewise.
+///
+/// # Errors
+///
+/// The socket's.
+#[inline]
+pub fn poll_send<S: Polled>(socket: &S, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
+        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(taken) => {
+                if 0 < taken && taken < bytes.len() {
+                    socket.forget(Interest::WRITABLE);
+                }
+                return Poll::Ready(Ok(taken));
+            }
+            Err(Errno::AGAIN) => socket.forget(Interest::WRITABLE),
+            Err(Errno::INTR) => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+    }
 }
 
 impl Socket for DuplexStream {}
 
 impl Socket for TcpStream {
+    #[inline]
+    fn poll_recv(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        poll_recv(self, cx, room)
+    }
+
+    #[inline]
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        poll_send(self, cx, bytes)
+    }
+
     fn quick_ack(&self) {
         // Best effort: without it the peer only waits longer.
         let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
@@ -60,7 +167,7 @@ impl Socket for TcpStream {
     }
 
     fn read_past_readiness(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*socket2::SockRef::from(self)).read(buf)
+        Ok(rustix::net::recv(self, buf, RecvFlags::empty())?.0)
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Line {
     pub elements: Option<Vec<String>>,
     pub elements_total: Option<usize>,
     pub bytes_in: usize,
+    pub bytes_out: usize,
+    pub reply: Option<String>,
     pub reason: Option<String>,
     pub detail: Option<String>,
 }
@@ -54,9 +56,14 @@ impl Line {
 /// What can be told apart at a glance.
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { event, conn, db, argc, keys, keys_total, context, verdict, outcome, bytes_in, .. } = self;
+        let Self {
+            event, conn, db, argc, keys, keys_total, context, verdict, outcome, bytes_in, bytes_out, reply, ..
+        } = self;
         write!(f, "{event} {} of {conn} db={db} argc={argc} keys={keys:?} {keys_total:?} {context}", self.name())?;
-        write!(f, " {verdict} {outcome} bytes_in={bytes_in}")?;
+        write!(f, " {verdict} {outcome} bytes_in={bytes_in} bytes_out={bytes_out}")?;
+        if let Some(reply) = reply {
+            write!(f, " {reply}")?;
+        }
         for word in [&self.reason, &self.detail].into_iter().flatten() {
             write!(f, " {word:?}")?;
         }
@@ -168,14 +175,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// Holds the sums against what Redis counted, `before` and `after`; `known` tells which commands it knows. Returns
-    /// all differences.
-    pub fn close(
-        &mut self,
-        before: &HashMap<String, Counted>,
-        after: &HashMap<String, Counted>,
-        subcommands: bool,
-    ) -> Vec<String> {
+    /// Holds the sums against what Redis counted; `subcommands` tells whether it counts them by themselves. Returns all
+    /// differences.
+    pub fn close(&mut self, counted: &HashMap<String, Counted>, subcommands: bool) -> Vec<String> {
         let mut due: BTreeMap<String, Due> = BTreeMap::new();
         for (name, one) in &self.due {
             let name = name.to_ascii_lowercase();
@@ -186,26 +188,23 @@ impl Ledger {
             sum.failed += one.failed;
             sum.open += one.open;
         }
-        let (before, after) = (merged(before), merged(after));
-        for name in after.keys() {
+        let counted = merged(counted);
+        for name in counted.keys() {
             due.entry(name.clone()).or_default();
         }
         let mut faults = Vec::new();
         for (name, due) in due {
-            let Some(after) = after.get(&name) else {
+            let Some(counted) = counted.get(&name) else {
                 // A server that does not know it counts nothing.
                 if due.ran > 0 {
                     faults.push(format!("{name}: {due:?} by the records, nothing by Redis"));
                 }
                 continue;
             };
-            let before = before.get(&name).copied().unwrap_or_default();
-            let calls = after.calls - before.calls;
+            let calls = counted.calls;
             let within = |value: u64, least: u64| value >= least && value <= least + due.open;
-            let right = match (after.rejected, after.failed) {
+            let right = match (counted.rejected, counted.failed) {
                 (Some(rejected), Some(failed)) => {
-                    let rejected = rejected - before.rejected.unwrap_or(0);
-                    let failed = failed - before.failed.unwrap_or(0);
                     within(calls.wrapping_sub(failed), due.ran)
                         && within(rejected + failed, due.failed)
                         && within(calls + rejected, due.ran + due.failed)
@@ -219,7 +218,7 @@ impl Ledger {
                 1,
             );
             if !right {
-                faults.push(format!("{name}: {due:?} by the records; by Redis {before:?} and then {after:?}"));
+                faults.push(format!("{name}: {due:?} by the records; by Redis {counted:?}"));
             }
         }
         faults

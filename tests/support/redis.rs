@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "what a failed test's Redis said must be seen")]
 
 use super::wire::Wire;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -131,18 +132,8 @@ impl Redis {
         for line in lines.iter().filter(|line| understood(line)) {
             writeln!(config, "{line}").unwrap();
         }
-        let config_path = dir.path().join("redis.conf");
-        fs::write(&config_path, config).unwrap();
-        let log = File::create(dir.path().join("redis.log")).unwrap();
-        let child = Command::new(program())
-            .arg(&config_path)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("redis-server cannot be started ({error}): this test needs a real Redis; install redis-server")
-            });
+        fs::write(dir.path().join("redis.conf"), config).unwrap();
+        let child = launch(dir.path());
         let mut redis = Self { child, socket, password: password.map(<[u8]>::to_vec), own_calls: HashMap::new(), dir };
         redis.await_readiness();
         let mut own = redis.calls();
@@ -289,6 +280,18 @@ impl Redis {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Ends it by a signal: `KILL` as a crash does, leaving its socket file behind, or `TERM` as an operator does.
+    pub fn end_by(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The same server anew, on the same socket, once the last one has ended; its data is gone.
+    pub fn start_again(&mut self) {
+        self.child = launch(self.dir.path());
+        self.await_readiness();
+    }
+
     /// Waits until it has ended by itself (SHUTDOWN).
     pub fn await_end(&mut self) {
         let status = self.child.wait().unwrap();
@@ -305,6 +308,20 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A server with the configuration in this directory.
+fn launch(dir: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("redis.log")).unwrap();
+    Command::new(program())
+        .arg(dir.join("redis.conf"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("redis-server cannot be started ({error}): this test needs a real Redis; install redis-server")
+        })
 }
 
 /// The name under which this server counts a command (`config|get`): before 7.0 subcommands have no counters of their own.

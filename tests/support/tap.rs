@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,17 +24,21 @@ use tempfile::TempDir;
 pub struct Tapped {
     /// What the proxy sent.
     pub up: Mutex<Vec<u8>>,
-    /// What Redis sent.
+    /// What Redis sent and the proxy's socket took.
     pub down: Mutex<Vec<u8>>,
     proxy: UnixStream,
     redis: UnixStream,
     over: AtomicBool,
+    /// Of which life of Redis it is.
+    life: u64,
 }
 
 /// The tap.
 pub struct Tap {
     path: PathBuf,
     stop: Arc<AtomicBool>,
+    /// Even while there is a Redis; a connection of another life than this hears nothing more.
+    life: Arc<AtomicU64>,
     connections: Arc<Mutex<Vec<Arc<Tapped>>>>,
     acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
     // Last: removed after the threads are gone.
@@ -50,11 +54,13 @@ impl Tap {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Arc::default();
+        let life = Arc::<AtomicU64>::default();
         let acceptor = thread::spawn({
             let (stop, connections, to) = (Arc::clone(&stop), Arc::clone(&connections), redis.socket().to_owned());
-            move || accept(&listener, &to, &stop, &connections)
+            let life = Arc::clone(&life);
+            move || accept(&listener, &to, &stop, &life, &connections)
         });
-        Self { path, stop, connections, acceptor: Some(acceptor), _dir: dir }
+        Self { path, stop, life, connections, acceptor: Some(acceptor), _dir: dir }
     }
 
     /// Where it listens.
@@ -75,6 +81,32 @@ impl Tap {
         true
     }
 
+    /// From now on nothing that Redis says reaches the proxy: what is answered from here to [`Tap::return_to`] counts as
+    /// never answered, whatever Redis still runs.
+    pub fn deafen(&self) {
+        self.life.fetch_add(1, SeqCst);
+    }
+
+    /// Takes the socket away: whoever connects finds no file, or one behind which nobody listens.
+    pub fn leave(&self, stale: bool) {
+        fs::rename(&self.path, self.away()).unwrap();
+        if stale {
+            drop(UnixListener::bind(&self.path).unwrap());
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+
+    /// Puts it back, before a Redis that has begun anew.
+    pub fn return_to(&self) {
+        let deaf = self.life.load(SeqCst) % 2;
+        self.life.fetch_add(deaf, SeqCst);
+        fs::rename(self.away(), &self.path).unwrap();
+    }
+
+    fn away(&self) -> PathBuf {
+        self.path.with_extension("away")
+    }
+
     /// Waits until every connection is over on both sides, so that Redis has seen all there is to see, and returns them
     /// in the order in which they were made.
     pub fn finish(mut self) -> Vec<Arc<Tapped>> {
@@ -91,6 +123,7 @@ fn accept(
     listener: &UnixListener,
     to: &Path,
     stop: &AtomicBool,
+    life: &Arc<AtomicU64>,
     connections: &Mutex<Vec<Arc<Tapped>>>,
 ) -> Vec<JoinHandle<()>> {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
@@ -100,12 +133,21 @@ fn accept(
             return threads;
         }
         threads.retain(|thread| !thread.is_finished());
-        let Some(redis) = connect(to) else { continue };
-        let one = Arc::new(Tapped { up: Mutex::default(), down: Mutex::default(), proxy, redis, over: false.into() });
+        let now = life.load(SeqCst);
+        // What the proxy says to nobody is dropped with its socket, as it is where Redis goes before it accepts.
+        let Some(redis) = connect(to).filter(|_| now.is_multiple_of(2) && life.load(SeqCst) == now) else { continue };
+        let one = Arc::new(Tapped {
+            up: Mutex::default(),
+            down: Mutex::default(),
+            proxy,
+            redis,
+            over: false.into(),
+            life: now,
+        });
         connections.lock().unwrap().push(Arc::clone(&one));
-        let other = Arc::clone(&one);
-        threads.push(thread::spawn(move || carry(&one.proxy, &one.redis, &one.up, &one.over)));
-        threads.push(thread::spawn(move || carry(&other.redis, &other.proxy, &other.down, &other.over)));
+        let (other, life) = (Arc::clone(&one), Arc::clone(life));
+        threads.push(thread::spawn(move || carry_up(&one)));
+        threads.push(thread::spawn(move || carry_down(&other, &life)));
     }
 }
 
@@ -121,26 +163,50 @@ fn connect(to: &Path) -> Option<UnixStream> {
     None
 }
 
-/// One direction, to its end. What was read counts as sent even where the other side takes it no more: the proxy has
-/// let it go.
-fn carry(mut from: &UnixStream, mut to: &UnixStream, record: &Mutex<Vec<u8>>, over: &AtomicBool) {
-    let mut chunk = vec![0; 64 * 1024];
+/// What the proxy says, to its end. It counts as sent even where Redis takes it no more: the proxy has let it go.
+fn carry_up(one: &Tapped) {
     let mut taken = true;
+    each_chunk(&one.proxy, |chunk| {
+        one.up.lock().unwrap().extend_from_slice(chunk);
+        // That Redis is gone is for the other direction to say, behind all that it has said before.
+        taken = taken && (&one.redis).write_all(chunk).is_ok();
+    });
+    one.over.store(true, SeqCst);
+    let _ = one.redis.shutdown(Shutdown::Both);
+}
+
+/// What Redis says, to its end. Only what the proxy's socket took counts: that the proxy reads, whatever ends then.
+fn carry_down(one: &Tapped, life: &AtomicU64) {
+    let mut taken = true;
+    each_chunk(&one.redis, |chunk| {
+        let mut rest = chunk;
+        while taken && life.load(SeqCst) == one.life && !rest.is_empty() {
+            match (&one.proxy).write(rest) {
+                Ok(count) if count > 0 => {
+                    one.down.lock().unwrap().extend_from_slice(&rest[..count]);
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => taken = false,
+            }
+        }
+        if !taken {
+            // Redis learns that nobody listens any more.
+            let _ = one.redis.shutdown(Shutdown::Write);
+        }
+    });
+    one.over.store(true, SeqCst);
+    let _ = one.proxy.shutdown(Shutdown::Both);
+}
+
+fn each_chunk(mut from: &UnixStream, mut take: impl FnMut(&[u8])) {
+    let mut chunk = vec![0; 64 * 1024];
     loop {
         match from.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(count) => {
-                record.lock().unwrap().extend_from_slice(&chunk[..count]);
-                if taken && to.write_all(&chunk[..count]).is_err() {
-                    taken = false;
-                    // Its reader learns that nobody listens any more.
-                    let _ = from.shutdown(Shutdown::Write);
-                }
-            }
+            Ok(0) => return,
+            Ok(count) => take(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
+            Err(_) => return,
         }
     }
-    over.store(true, SeqCst);
-    let _ = to.shutdown(Shutdown::Both);
 }

@@ -19,7 +19,11 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 use tokio::{
@@ -349,6 +353,47 @@ fn a_gap_in_what_goes_up_is_closed_and_own_replies_reach_the_client() {
             expect(&mut client, b"no\nno\n").await;
         });
     }
+}
+
+#[test]
+fn commands_go_up_when_the_other_connections_have_had_their_turn() {
+    run(async {
+        let lines = Lines::new();
+        let Stage { mut client, redis, mut pump, .. } = stage(&lines, 1 << 20, FLUSH);
+        let (woken, waker) = flagged_waker();
+        let mut cx = Context::from_waker(&waker);
+        let mut redis = redis;
+        write(&mut client, b"a\nb\n").await;
+        assert!(Pin::new(&mut pump).poll(&mut cx).is_pending());
+        assert_eq!(lines.0.borrow().most_offered_down, 4, "they were judged");
+        assert!(nothing_to_read(&mut redis), "and are not sent");
+        assert!(woken.swap(false, Ordering::Relaxed), "but the pump is behind all that are ready");
+        assert!(Pin::new(&mut pump).poll(&mut cx).is_pending());
+        expect(&mut redis, b"a\nb\n").await;
+        // What is as long as a write of its own is worth is one.
+        let long = [&[b'y'; 4095][..], b"\n"].concat();
+        write(&mut client, &long).await;
+        assert!(Pin::new(&mut pump).poll(&mut cx).is_pending());
+        expect(&mut redis, &long).await;
+    });
+}
+
+/// A waker, and whether it was called.
+fn flagged_waker() -> (Arc<AtomicBool>, Waker) {
+    struct Flag(Arc<AtomicBool>);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let woken = Arc::new(AtomicBool::new(false));
+    (Arc::clone(&woken), Waker::from(Arc::new(Flag(woken))))
+}
+
+fn nothing_to_read(from: &mut DuplexStream) -> bool {
+    let mut space = [0; 1];
+    let mut into = ReadBuf::new(&mut space);
+    Pin::new(from).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
 }
 
 #[test]
