@@ -8,8 +8,12 @@
 //! Every family and its labels stand in [`FAMILIES`]; the tests compare it with what is exposed.
 
 mod collect;
+mod upstreams;
 
-use crate::audit::{counters::Counters, sink::SinkMonitor};
+use crate::{
+    audit::{counters::Counters, sink::SinkMonitor},
+    net::keeper::Keeper,
+};
 use collect::Collected;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto};
 use std::{
@@ -21,6 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, time::timeout};
+use upstreams::Upstreams;
 
 /// How long a scrape waits for the workers.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -169,7 +174,7 @@ pub const FAMILIES: [Family; 30] = [
 pub struct Metrics {
     registry: Registry,
     workers: Vec<Arc<WorkerStats>>,
-    upstream_up: IntGaugeVec,
+    upstream: Upstreams,
     certificate_not_after: IntGaugeVec,
     reloads: IntCounterVec,
     draining: IntGauge,
@@ -194,10 +199,7 @@ impl Metrics {
         });
         let descriptions = descriptions.collect::<prometheus::Result<_>>()?;
         registry.register(Box::new(Collected { descriptions, workers: workers.clone(), sinks, started }))?;
-        let upstream_up = IntGaugeVec::new(
-            Opts::new("upstream_up", "Whether the service's Redis was reachable when last tried."),
-            &["service"],
-        )?;
+        let upstream = Upstreams::register(&registry)?;
         let certificate_not_after = IntGaugeVec::new(
             Opts::new("certificate_not_after_seconds", "When the certificate expires, in seconds since the epoch."),
             &["service", "certificate"],
@@ -210,18 +212,17 @@ impl Metrics {
         )?;
         let build = IntGaugeVec::new(Opts::new("build_info", "The program; always 1."), &["version"])?;
         build.with_label_values(&[version]).set(1);
-        registry.register(Box::new(upstream_up.clone()))?;
         registry.register(Box::new(certificate_not_after.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(draining.clone()))?;
         registry.register(Box::new(bans.clone()))?;
         registry.register(Box::new(build))?;
-        Ok(Self { registry, workers, upstream_up, certificate_not_after, reloads, draining, bans })
+        Ok(Self { registry, workers, upstream, certificate_not_after, reloads, draining, bans })
     }
 
-    /// A service's Redis was or was not reachable.
-    pub fn set_upstream_up(&self, service: &str, up: bool) {
-        self.upstream_up.with_label_values(&[service]).set(up.into());
+    /// How a service's Redis is.
+    pub fn set_upstream(&self, service: &str, keeper: &Keeper) {
+        self.upstream.set(service, keeper);
     }
 
     /// A service's certificate (`server`, `client_ca`) expires then.

@@ -27,6 +27,7 @@ use crate::{
     metrics::{Metrics, WorkerStats},
     net::{
         clock::{Clock, micros},
+        health,
         roster::Roster,
         service::House,
         worker::Phase,
@@ -52,6 +53,8 @@ use tokio::{
 const SINK_WITHIN: Duration = Duration::from_secs(5);
 /// How often the main thread looks at what only time changes.
 const TICK: Duration = Duration::from_secs(2);
+/// Most switches of upstreams that wait for their record; whoever has one more waits.
+const SWITCHES: usize = 16;
 /// What the process' own pen may hold.
 const PEN_BYTES: usize = 1024 * 1024;
 
@@ -139,7 +142,11 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
     for service in &house.services {
         // Whether Redis is there is asked once before any client asks, so that `/readyz` does not guess; a Redis that
         // comes later is no reason not to start.
-        let _ = service.connect(&service.live.load_full()).await;
+        health::look(&house.clock, service, &service.live.load_full()).await;
+    }
+    let (tell, mut switches) = mpsc::channel(SWITCHES);
+    for index in 0..house.services.len() {
+        tokio::spawn(health::keep(Arc::clone(&house), index, tell.clone()));
     }
     // To the end of the drain: who is stopped takes as long as it takes, but is alive.
     tokio::spawn(supervisor.clone().watch(stats.iter().take(stats.len().saturating_sub(1)).cloned().collect()));
@@ -185,7 +192,16 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
                 failed = true;
                 break;
             }
-            _ = tick.tick() => look_around(&house, &metrics, &monitors, &mut scribe).await,
+            Some(switch) = switches.recv() => {
+                let service = house.services.get(switch.service).map_or("", |service| &service.name);
+                scribe.write(&ProcessEvent::UpstreamSwitch {
+                    service,
+                    from: &switch.from,
+                    to: &switch.to,
+                    reason: switch.reason,
+                });
+            }
+            _ = tick.tick() => look_around(&house, &metrics, &monitors, &mut scribe),
         }
     }
 
@@ -243,14 +259,10 @@ fn listen_to_signals() -> io::Result<mpsc::Receiver<Request>> {
     Ok(requests)
 }
 
-/// What nobody tells the main thread: an outage of Redis that is over, a sink that works again.
-async fn look_around(house: &House, metrics: &Metrics, monitors: &[SinkMonitor], scribe: &mut Scribe) {
+/// What nobody tells the main thread: how Redis is, a sink that works again.
+fn look_around(house: &House, metrics: &Metrics, monitors: &[SinkMonitor], scribe: &mut Scribe) {
     for service in &house.services {
-        if !service.reachable.load(Ordering::Relaxed) {
-            // Only then: while clients come, their own connections tell. The probe says nothing and is closed again.
-            let _ = service.connect(&service.live.load_full()).await;
-        }
-        metrics.set_upstream_up(&service.name, service.reachable.load(Ordering::Relaxed));
+        metrics.set_upstream(&service.name, &service.live.load().keeper);
     }
     tell_recoveries(monitors, scribe);
 }

@@ -190,6 +190,17 @@ pub enum ProcessEvent<'a> {
         /// For how long, in microseconds.
         us: u64,
     },
+    /// New connections of a service go to another Redis from now on.
+    UpstreamSwitch {
+        /// The service's name.
+        service: &'a str,
+        /// The address before.
+        from: &'a str,
+        /// The address now.
+        to: &'a str,
+        /// What the last look at the first found.
+        reason: &'a str,
+    },
 }
 
 impl ConnectionEvent<'_> {
@@ -260,6 +271,7 @@ impl ProcessEvent<'_> {
             Self::HandshakeFailure { .. } => "handshake_failure",
             Self::AcceptError { .. } => "accept_error",
             Self::SinkRecovered { .. } => "sink_recovered",
+            Self::UpstreamSwitch { .. } => "upstream_switch",
         }
     }
 
@@ -316,6 +328,12 @@ impl ProcessEvent<'_> {
                 text_field(out, "output", output, LABEL_MAX);
                 text_field(out, "reason", reason, LABEL_MAX);
                 number_field(out, "us", us);
+            }
+            Self::UpstreamSwitch { service, from, to, reason } => {
+                text_field(out, "service", service, LABEL_MAX);
+                text_field(out, "from", from, LABEL_MAX);
+                text_field(out, "to", to, LABEL_MAX);
+                text_field(out, "reason", reason, LABEL_MAX);
             }
         }
     }

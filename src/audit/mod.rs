@@ -82,6 +82,7 @@
 //! | `refused` | no TLS byte was sent | `service`, `src`, `listener`, `reason` |
 //! | `handshake_failure` | no peer with a role came of it | `service`, `src`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
 //! | `accept_error` | `accept` failed | `listener`, `reason`, `detail` |
+//! | `upstream_switch` | new connections go to another Redis | `service`, `from`, `to`, `reason` (what the last look at the first found) |
 //! | `sink_recovered` | an output is written again | `output`, `reason`, `us` |
 //! | `gap` | an output with `on_full = "drop"` has room again | `output`, `dropped` (how many records were dropped), `first_seq` (the number of the first of them; the line's own `seq` is that of the last) |
 //!

@@ -401,7 +401,8 @@ impl Recorder {
             | ProcessEvent::Reload { .. }
             | ProcessEvent::DrainBegin { .. }
             | ProcessEvent::DrainEnd { .. }
-            | ProcessEvent::SinkRecovered { .. } => {}
+            | ProcessEvent::SinkRecovered { .. }
+            | ProcessEvent::UpstreamSwitch { .. } => {}
         }
     }
 

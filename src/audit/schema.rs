@@ -332,6 +332,18 @@ pub const EVENTS: &[Event] = &[
         fields: &[field("output", Text), field("reason", Text), opt("reason_cut", True), field("us", Count)],
     },
     Event {
+        name: "upstream_switch",
+        of: Of::Process,
+        fields: &[
+            field("service", Text),
+            field("from", Text),
+            opt("from_cut", True),
+            field("to", Text),
+            opt("to_cut", True),
+            field("reason", Text),
+        ],
+    },
+    Event {
         name: "gap",
         of: Of::Process,
         fields: &[field("output", Text), field("dropped", Count), field("first_seq", Count)],

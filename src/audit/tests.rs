@@ -238,7 +238,7 @@ fn lists() -> ([String; 2], [String; 1]) {
     (["cache".to_owned(), "queue".to_owned()], ["CN=eve".to_owned()])
 }
 
-fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(ProcessEvent<'a>, &'static str); 11] {
+fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(ProcessEvent<'a>, &'static str); 12] {
     let src = "10.0.0.9:4000".parse().unwrap();
     [
         (
@@ -295,6 +295,10 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
         (
             ProcessEvent::SinkRecovered { output: "file", reason: "ENOSPC", us: 5 },
             r#""event":"sink_recovered","output":"file","reason":"ENOSPC","us":5}"#,
+        ),
+        (
+            ProcessEvent::UpstreamSwitch { service: "cache", from: "unix:/a", to: "10.0.0.9:6380", reason: "loading" },
+            r#""event":"upstream_switch","service":"cache","from":"unix:/a","to":"10.0.0.9:6380","reason":"loading"}"#,
         ),
     ]
 }

@@ -1,10 +1,15 @@
 //! A look at Redis for `ravelin check`: is it there, does it take our credential, how many clients does it take.
 
-use crate::config::settings::{Upstream, UpstreamAddress};
+use crate::{
+    config::settings::{Host, Upstream, UpstreamAddress},
+    net::resolve::ADDRESSES_MAX,
+    tls::{client::TlsClient, refusal},
+};
+use rustls::pki_types::UnixTime;
 use std::{
     fmt,
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     os::unix::{fs::MetadataExt, net::UnixStream},
     time::Duration,
 };
@@ -43,6 +48,19 @@ impl fmt::Display for Finding {
 
 /// Connects, authenticates as a session would, and asks for `maxclients`.
 pub(super) fn redis(upstream: &Upstream) -> Finding {
+    let tls = match upstream.tls.as_ref().map(|files| TlsClient::load(files, UnixTime::now())).transpose() {
+        Ok(tls) => tls,
+        Err(error) => return Finding::Unreachable(error.to_string()),
+    };
+    let found = match &upstream.address {
+        UpstreamAddress::Loopback(address) => Ok(vec![*address]),
+        UpstreamAddress::Remote { host: Host::Ip(address), port } => Ok(vec![SocketAddr::new(*address, *port)]),
+        // As at a session's connect, but here the thread may wait for the resolver.
+        UpstreamAddress::Remote { host: Host::Name(name), port } => {
+            (&**name, *port).to_socket_addrs().map(|found| found.take(ADDRESSES_MAX).collect())
+        }
+        UpstreamAddress::Unix(_) => Ok(Vec::new()),
+    };
     let outcome = match &upstream.address {
         UpstreamAddress::Unix(path) => {
             let trusted = std::fs::metadata(path).map(|file| upstream.socket.judge(file.uid(), file.mode()));
@@ -59,16 +77,39 @@ pub(super) fn redis(upstream: &Upstream) -> Finding {
                 }
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                talk(stream, upstream)
+                through(tls.as_ref(), stream, upstream)
             })
         }
-        UpstreamAddress::Loopback(address) => TcpStream::connect_timeout(address, PATIENCE).and_then(|stream| {
+        UpstreamAddress::Loopback(_) | UpstreamAddress::Remote { .. } => found.and_then(connect).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            talk(stream, upstream)
+            through(tls.as_ref(), stream, upstream)
         }),
     };
     outcome.unwrap_or_else(|error| Finding::Unreachable(error.to_string()))
+}
+
+/// The first that accepts.
+fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn through(tls: Option<&TlsClient>, stream: impl Read + Write, upstream: &Upstream) -> io::Result<Finding> {
+    let Some(tls) = tls else { return talk(stream, upstream) };
+    match tls.connect_blocking(upstream.address.certificate_name().as_ref(), stream) {
+        Ok(stream) => talk(stream, upstream).map_err(|error| {
+            // A server that does not accept our certificate says so when it is first read from.
+            refusal::of_stream(&error).map_or(error, |failure| io::Error::other(failure.to_string()))
+        }),
+        Err(failure) => Ok(Finding::Unreachable(failure.to_string())),
+    }
 }
 
 fn talk(mut stream: impl Read + Write, upstream: &Upstream) -> io::Result<Finding> {
@@ -134,6 +175,7 @@ mod tests {
     use crate::{
         config::settings::{ClientAuth, SocketPolicy, Upstream, UpstreamAddress},
         lane::greeting::{Credential, Greeting},
+        net::upkeep::{Storm, Tuning},
         secret::Secret,
     };
     use std::{
@@ -177,6 +219,10 @@ mod tests {
             client_auth: ClientAuth::Refuse,
             connect_timeout: Duration::from_secs(1),
             socket: SocketPolicy::default(),
+            tls: None,
+            alternatives: Vec::new(),
+            tuning: Tuning::default(),
+            storm: Storm::default(),
         };
         let mut script = Script { says: says.as_bytes(), heard: Vec::new() };
         let found = talk(&mut script, &upstream);

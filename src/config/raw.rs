@@ -67,9 +67,15 @@ tables! {
 
     /// The Redis behind a service.
     RawUpstream {
-        /// "unix:/path/to/redis.sock", or a loopback address with port: "127.0.0.1:6379". Anything else would carry
-        /// commands and password over a network in plain text, and is refused. Required.
+        /// "unix:/path/to/redis.sock", or a loopback address with port: "127.0.0.1:6379". With `tls` any address or name
+        /// with a port: "redis.example.com:6380"; without it that would carry commands and password over a network in plain
+        /// text, and is refused. Required.
         address: String,
+        /// Where else this Redis may be, each written as `address`, at most 7: new connections go to the first of all that is
+        /// up, and back to an earlier one once it is up again (see deploy/docs/upstream.md). Default: none.
+        alternatives: List<String>,
+        /// TLS on the way to Redis (see deploy/docs/upstream.md). Left out: plain text, on this host alone.
+        tls: RawUpstreamTls,
         /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
         username: String,
         /// The file with the password, read as bytes when the configuration is loaded; one newline at its end is not
@@ -93,8 +99,72 @@ tables! {
         /// Permission bits that the Unix socket may have at most, octal: "0770" (default). More would let local users
         /// reach Redis around the proxy.
         socket_mode_max: String,
+        /// Whether Redis is looked at, and what is made of it: readiness, metrics, and which address is used.
+        health: RawUpstreamHealth,
+        /// How long to wait between looks at a Redis that is not up. Clients that come meanwhile wait for the next look.
+        backoff: RawUpstreamBackoff,
+        /// How many may be on their way to Redis, for when it comes back and all clients with it.
+        connects: RawUpstreamConnects,
     }
-    planned ["mode", "tls"]
+    planned ["mode"]
+
+    /// Looks at Redis: a connection, AUTH and PING.
+    RawUpstreamHealth {
+        /// Between two looks, "100ms" to "1h", "0s" for none while it is up; then one that is down is only connected to.
+        /// Default "5s".
+        interval: String,
+        /// For connecting, TLS and the answers, together, "10ms" to "1m". Default "2s".
+        timeout: String,
+        /// Looks without an answer in a row, 1 to 100, that make it down. A refused connection does at once. Default 3.
+        failures: i64,
+        /// Good looks in a row, 1 to 100, that make it up again. Default 2.
+        successes: i64,
+    }
+    planned []
+
+    /// Waits after failures: doubled each time, of which a random part of at least the half.
+    RawUpstreamBackoff {
+        /// After the first, "1ms" to "1m". Default "100ms".
+        initial: String,
+        /// At most, "1ms" to "10m", at least `initial`. Default "2s".
+        max: String,
+    }
+    planned []
+
+    /// Bounds on connecting.
+    RawUpstreamConnects {
+        /// Connections at once that Redis has not answered yet, 1 to 100000. Default 128.
+        at_once: i64,
+        /// Connections begun in a second, 1 to 100000, 0 (default) for no bound.
+        per_second: i64,
+        /// Clients that may wait for their turn, within `connect_timeout`, 0 to 1000000. One more is told that Redis is
+        /// unavailable. Default 4096.
+        waiting: i64,
+    }
+    planned []
+
+    /// TLS on the way to Redis: how its certificate is known, and what it is shown.
+    RawUpstreamTls {
+        /// The CAs, PEM, that may have issued Redis' certificate, whose name must be the one in `address` or `server_name`.
+        /// One of `ca`, `system_roots` and `pin` is required.
+        ca: String,
+        /// Whether the CAs that the system trusts are those (`SSL_CERT_FILE`, or the package ca-certificates). Default false.
+        system_roots: bool,
+        /// Certificates that it may show, each by its SHA-256 (`openssl x509 -noout -fingerprint -sha256`) or by that of its
+        /// key, `sha256//` and base64 (as curl's `--pinnedpubkey`). Beside `ca` or `system_roots` both must hold. Alone, for a
+        /// self-signed certificate, its name counts only with `server_name`. Default: none.
+        pin: List<String>,
+        /// The name in its certificate, which is also sent (SNI). Default: the name or address in `address`. Required for a
+        /// Unix socket, unless only `pin` counts.
+        server_name: String,
+        /// The client certificate that is shown to it, PEM, with its chain. Default: none.
+        cert: String,
+        /// Its private key, PEM. Required with `cert`.
+        key: String,
+        /// "1.2" (default) or "1.3".
+        min_version: String,
+    }
+    planned []
 
     /// Certificates.
     RawTls {

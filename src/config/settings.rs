@@ -15,7 +15,7 @@ mod upstream;
 pub use self::{
     limits::{Keepalive, Limits, Workers},
     terms::{Credentials, Helper, RoleLimits, Terms},
-    upstream::{ClientAuth, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
+    upstream::{ClientAuth, Host, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
 use crate::{
     audit::{
@@ -345,6 +345,9 @@ impl Settings {
             };
             if let Some(path) = &service.upstream.password_file {
                 name("upstream.password_file", path);
+            }
+            if let Some(tls) = &service.upstream.tls {
+                tls.named(&mut name);
             }
             for path in service.terms.iter().filter_map(|terms| terms.password_file.as_ref()) {
                 name("role.upstream.password_file", path);

@@ -5,6 +5,7 @@ mod faults;
 mod outputs;
 mod roles;
 mod terms;
+mod upstream;
 
 use super::{
     Override, Source,

@@ -53,6 +53,17 @@ impl Greeting {
             own(Own::SetName);
         }
     }
+
+    /// Encodes what a look at Redis says: AUTH with the credential, if there is one, its name, and PING. It is told whether
+    /// Redis is ready, and not whether it is open.
+    pub fn encode_check(&self, name: &str, out: &mut Vec<u8>, tickets: &mut Vec<Ticket>) {
+        let own = |own| Ticket { closes: Closes::Reply, own: Some(own) };
+        let anywhere = Self { database: None, ..self.clone() };
+        anywhere.encode(name, false, out, tickets);
+        // Last: where a replica without its master refuses everything, AUTH was answered first.
+        encode::command(out, &[b"PING"]);
+        tickets.push(own(Own::Probe));
+    }
 }
 
 /// A name that CLIENT SETNAME takes: printable ASCII without blanks (Redis' `clientSetNameOrReply`), at most 128 bytes.

@@ -9,7 +9,9 @@ use crate::{
         record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
         sink::{Sink, Target, proof::Checkpoints},
     },
+    config::settings::UpstreamAddress,
     moment::Moment,
+    net::upkeep::{Seen, Storm, Tuning},
     resp::reply::Class,
 };
 use std::{cell::RefCell, time::Duration};
@@ -150,7 +152,14 @@ fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
 #[test]
 fn states_that_the_shell_sets_are_exposed() {
     let metrics = metrics(Vec::new());
-    metrics.set_upstream_up("cache", true);
+    let keeper = Keeper::new(
+        vec![UpstreamAddress::Unix("/a".into()), UpstreamAddress::Unix("/b".into())],
+        Tuning::default(),
+        Storm::default(),
+    );
+    keeper.looked(0, Seen::Loading, "LOADING", 0, 0);
+    metrics.set_upstream("cache", &keeper);
+    metrics.set_upstream("cache", &keeper);
     metrics.set_certificate_not_after("cache", "server", 1_800_000_000);
     metrics.count_reload("config", false);
     metrics.set_draining();
@@ -158,6 +167,11 @@ fn states_that_the_shell_sets_are_exposed() {
     let text = metrics.render().unwrap();
     for line in [
         "ravelin_upstream_up{service=\"cache\"} 1",
+        "ravelin_upstream_used{service=\"cache\"} 1",
+        "ravelin_upstream_switches_total{service=\"cache\"} 1",
+        "ravelin_upstream_looks_total{found=\"loading\",service=\"cache\"} 1",
+        "ravelin_upstream_waiting{service=\"cache\"} 0",
+        "ravelin_upstream_connecting{service=\"cache\"} 0",
         "ravelin_certificate_not_after_seconds{certificate=\"server\",service=\"cache\"} 1800000000",
         "ravelin_reloads_total{result=\"kept\",what=\"config\"} 1",
         "ravelin_draining 1",

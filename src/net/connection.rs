@@ -7,11 +7,12 @@ use super::{
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
+    keeper::Link,
     permits::Permit,
     pump::Pump,
     seats::{Loaded, Seat, Standing},
     service::{House, Terms},
-    upstream::{ConnectError, Upstream},
+    upstream::ConnectError,
 };
 use crate::{
     audit::{
@@ -128,7 +129,7 @@ pub(super) struct Arriving {
     pub(super) at: Moment,
 }
 
-type Running = Pump<TlsPipe<TcpStream>, Upstream, Session>;
+type Running = Pump<TlsPipe<TcpStream>, Link, Session>;
 
 async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Arriving) -> Result<Running, Refusal> {
     let internal = |what: &str| Refusal::new("internal", what);
@@ -199,7 +200,7 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         let turn = Turn { now: arrival.at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
-    let connected = unless_ordered(seat.control(), service.connect(&live)).await;
+    let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live)).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
         Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
@@ -211,8 +212,8 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
 fn open(
     desk: &Desk,
     session: &mut Session,
-    connected: Result<Result<Upstream, ConnectError>, Order>,
-) -> (Option<Upstream>, Vec<u8>, Vec<u8>) {
+    connected: Result<Result<Link, ConnectError>, Order>,
+) -> (Option<Link>, Vec<u8>, Vec<u8>) {
     desk.record(|tools| {
         let now = tools.clock.now();
         let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };

@@ -7,10 +7,10 @@
 
 use super::{
     helper::{Desk as Helpers, Finding},
+    keeper::Link,
     pump::{Found, Gate},
     seats::Chair,
     service::House,
-    upstream::Upstream,
 };
 use crate::{
     config::settings::Credentials,
@@ -127,7 +127,7 @@ pub(super) struct Door {
 }
 
 /// What answers the questions of one connection.
-pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
+pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Link> {
     let (house, door) = (Arc::clone(house), Rc::new(door));
     Box::new(move |ask| {
         let (house, door) = (Arc::clone(&house), Rc::clone(&door));
@@ -151,14 +151,14 @@ pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Upstream> {
     })
 }
 
-const fn only(answer: Answer) -> Found<Upstream> {
+const fn only(answer: Answer) -> Found<Link> {
     Found { answer, upstream: None }
 }
 
 /// Gives the peer the role called `role`, and a connection to Redis of that role's own.
-async fn select(house: &House, door: &Door, role: &str) -> Found<Upstream> {
+async fn select(house: &House, door: &Door, role: &str) -> Found<Link> {
     let Some(service) = house.services.get(door.service) else { return only(Answer::Unavailable) };
-    let upstream = match service.connect(&service.live.load_full()).await {
+    let upstream = match service.connect(&house.clock, &service.live.load_full()).await {
         Ok(upstream) => upstream,
         Err(_) => return only(Answer::Unavailable),
     };

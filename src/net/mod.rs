@@ -9,6 +9,8 @@
 //! * [`worker`]: a thread with everything its connections share ([`desk`]) and a list of them ([`seats`]);
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
+//! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
+//!   that in values and virtual time, [`resolve`] knows names;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
@@ -18,15 +20,19 @@ pub mod clock;
 pub mod connection;
 pub mod desk;
 pub mod gate;
+pub mod health;
 pub mod helper;
+pub mod keeper;
 pub mod listener;
 mod outbox;
 pub mod permits;
 pub mod pump;
+pub mod resolve;
 pub mod roster;
 mod seats;
 pub mod service;
 pub mod side;
 pub mod socket;
+pub mod upkeep;
 pub mod upstream;
 pub mod worker;

@@ -25,7 +25,7 @@ use super::{
     clock::micros,
     desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
     outbox::Outbox,
-    side::{Downstream, Intake, Machine},
+    side::{Downstream, Intake, Machine, Upward},
 };
 use crate::{
     moment::Moment,
@@ -44,10 +44,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Sleep,
-};
+use tokio::{io::ReadBuf, time::Sleep};
 
 /// Rounds in one poll before other connections get their turn.
 const ROUNDS: usize = 16;
@@ -140,7 +137,7 @@ enum Step {
     Over,
 }
 
-impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pump<D, U, M> {
+impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     /// A pump between the two sides; without `up` the upstream could not be had, and the machine knows.
     #[must_use]
     pub fn new(
@@ -435,7 +432,9 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
                 0
             }
             Event::UpEnd => {
-                machine.upstream_end(self.outbox.unsent(), &mut turn, &mut down);
+                // What is encrypted and did not fit the socket may have reached Redis in part.
+                let in_doubt = self.up.as_ref().map_or(0, Upward::in_doubt);
+                machine.upstream_end(self.outbox.unsent().saturating_sub(in_doubt), &mut turn, &mut down);
                 0
             }
             Event::Resume => {
@@ -517,7 +516,7 @@ impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pum
 impl<D, U, M> Future for Pump<D, U, M>
 where
     D: Downstream + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin + 'static,
+    U: Upward + 'static,
     M: Machine + Unpin,
 {
     type Output = ();

@@ -3,9 +3,10 @@
 use super::{
     clock::Clock,
     gate::{BanBook, Lookup},
+    keeper::{Keeper, Link},
     permits::Permits,
     socket::SocketOptions,
-    upstream::{ConnectError, Upstream},
+    upstream::{ConnectError, Way},
 };
 use crate::{
     audit::{encode::ConnectionFacts, outlet::Plan, record::Recorder, watch::Watches},
@@ -17,15 +18,16 @@ use crate::{
         network::Admission,
     },
     session::machine::SessionConfig,
-    tls::reload::Store,
+    tls::{client::TlsClient, reload::Store, server::FileError},
 };
 use arc_swap::ArcSwap;
+use rustls::pki_types::UnixTime;
 use std::{
     collections::HashMap,
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -61,8 +63,6 @@ pub struct Service {
     pub tls: Store,
     /// Everything else that a reload swaps.
     pub live: ArcSwap<Live>,
-    /// Whether Redis could be connected to when last tried.
-    pub reachable: AtomicBool,
 }
 
 /// What new connections of a service are made with; swapped whole at a reload.
@@ -74,6 +74,10 @@ pub struct Live {
     pub roles: Vec<Arc<Role>>,
     /// Where Redis is and how it is greeted.
     pub upstream: settings::Upstream,
+    /// TLS on the way to it.
+    pub tls: Option<Arc<TlsClient>>,
+    /// Which of its addresses is used, and who may connect when.
+    pub keeper: Arc<Keeper>,
     /// What each role has of its own, by its name.
     pub terms: HashMap<Arc<str>, Terms>,
     /// Where clients' own passwords are looked up.
@@ -112,21 +116,24 @@ impl Terms {
 }
 
 impl Service {
-    /// Connects to its Redis, and remembers whether that worked.
+    /// Connects a client to its Redis, in its turn.
     ///
     /// # Errors
     ///
-    /// As [`Upstream::connect`]; the log says so once per outage.
-    pub async fn connect(&self, live: &Live) -> Result<Upstream, ConnectError> {
+    /// As [`Keeper::connect`].
+    pub async fn connect(&self, clock: &Clock, live: &Live) -> Result<Link, ConnectError> {
         let upstream = &live.upstream;
-        let connected =
-            Upstream::connect(&upstream.address, upstream.socket, live.sockets, upstream.connect_timeout).await;
-        match (&connected, self.reachable.swap(connected.is_ok(), Ordering::Relaxed)) {
-            (Ok(_), false) => tracing::info!(service = %self.name, upstream = %upstream.address, "Redis is reachable"),
-            (Err(error), true) => tracing::warn!(service = %self.name, %error, "Redis is not reachable"),
-            _ => {}
-        }
-        connected
+        let greeting = &upstream.greeting;
+        let greeted = greeting.credential.is_some() || greeting.set_name;
+        let way = |address, resolver| Way {
+            address,
+            policy: upstream.socket,
+            options: live.sockets,
+            tls: live.tls.as_deref(),
+            resolver,
+            preamble: b"",
+        };
+        live.keeper.connect(clock, upstream.connect_timeout, greeted, way).await
     }
 }
 
@@ -137,9 +144,40 @@ impl Live {
         self.lookup.as_ref().is_some_and(|lookup| lookup.upholds(grant))
     }
 
-    /// What the settings say of this service.
-    #[must_use]
-    pub fn new(service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
+    /// What the settings say of this service; `before` is what was in force until now, and keeps in force what has not
+    /// changed of TLS, with the sessions that can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: a file of `upstream.tls` cannot be used.
+    pub fn load(
+        service: &settings::Service,
+        limits: &Limits,
+        audit: &Audit,
+        now: UnixTime,
+        before: Option<&Self>,
+    ) -> Result<Self, FileError> {
+        let tls = service.upstream.tls.as_ref().map(|files| TlsClient::load(files, now)).transpose()?;
+        let tls = tls.map(|tls| {
+            tls.description().warnings.iter().for_each(|warning| tracing::warn!(service = %service.name, "{warning}"));
+            let same = before.and_then(|live| live.tls.as_ref()).filter(|old| old.is_same_as(&tls));
+            same.map_or_else(|| Arc::new(tls), Arc::clone)
+        });
+        let upstream = &service.upstream;
+        let (tuning, storm) = (upstream.tuning, upstream.storm);
+        let same = |live: &&Self| live.keeper.serves(&upstream.addresses(), tuning, storm);
+        let keeper = before.filter(same).map(|live| Arc::clone(&live.keeper));
+        let keeper = keeper.unwrap_or_else(|| Arc::new(Keeper::new(upstream.addresses(), tuning, storm)));
+        Ok(Self::with(service, limits, audit, tls, keeper))
+    }
+
+    fn with(
+        service: &settings::Service,
+        limits: &Limits,
+        audit: &Audit,
+        tls: Option<Arc<TlsClient>>,
+        keeper: Arc<Keeper>,
+    ) -> Self {
         let terms = service.roles.iter().map(|role| {
             let session = |listener| Arc::new(service.session_config_of(&role.name, listener, limits, audit));
             let own = service.terms_of(&role.name);
@@ -155,6 +193,8 @@ impl Live {
             admission: Arc::clone(&service.admission),
             roles: service.roles.clone(),
             upstream: service.upstream.clone(),
+            tls,
+            keeper,
             terms: terms.collect(),
             lookup: service.credentials.as_ref().map(Lookup::new),
             sockets: limits.into(),

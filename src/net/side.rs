@@ -21,6 +21,7 @@ use std::{
     io::{self, IoSlice},
     task::{Context, Poll},
 };
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 
 /// What decides. [`Session`] is the only one outside tests; see there for what each call means.
 pub trait Machine {
@@ -133,6 +134,16 @@ pub enum Intake {
     /// The socket or the protocol under it failed; the side is of no further use.
     Failed,
 }
+
+/// Redis' side: bytes in and out, as sockets do it.
+pub trait Upward: AsyncRead + AsyncWrite + Unpin {
+    /// Bytes at the front of a write that is pending or has failed, and that may have arrived all the same.
+    fn in_doubt(&self) -> usize {
+        0
+    }
+}
+
+impl Upward for DuplexStream {}
 
 /// The client's side: plaintext in, plaintext out, an end. What carries it is not the pump's business.
 pub trait Downstream {

@@ -1,21 +1,30 @@
-//! The way to Redis: loopback TCP or a Unix socket, asked for its owner and mode first.
+//! The way to Redis: loopback TCP or a Unix socket, asked for its owner and mode first, or anywhere by TLS.
+//!
+//! ```text
+//!   name ──► addresses ──► socket ──► (what is said before all else) ──► TLS ──► Upstream
+//! ```
+//!
+//! All of it under one deadline, and none of it blocks the thread: names are looked up elsewhere ([`super::resolve`]).
 
-use super::socket::SocketOptions;
+use super::{resolve::Resolver, side, socket::SocketOptions};
 use crate::{
-    config::settings::{SocketFault, SocketPolicy, UpstreamAddress},
-    tls::{poll_recv, poll_send},
+    config::settings::{Host, SocketFault, SocketPolicy, UpstreamAddress},
+    tls::{Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, refusal, stream::Secured},
 };
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::Instant,
 };
 
 /// A Unix socket whose queue is full says "try again" instead of making us wait, as TCP does.
@@ -28,6 +37,34 @@ pub enum Upstream {
     Tcp(TcpStream),
     /// Over a Unix socket: a third of the cost per message.
     Unix(UnixStream),
+    /// By TLS, over either.
+    Tls(Box<Secured<Plain>>),
+}
+
+/// A socket without TLS.
+#[derive(Debug)]
+pub enum Plain {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// Where to, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'w> {
+    /// Where.
+    pub address: &'w UpstreamAddress,
+    /// What a Unix socket must look like.
+    pub policy: SocketPolicy,
+    /// For a TCP socket.
+    pub options: SocketOptions,
+    /// TLS, which an address off this host needs.
+    pub tls: Option<&'w TlsClient>,
+    /// What is known of the address' name.
+    pub resolver: &'w Resolver,
+    /// Said before anything else, in plain text: the place of a PROXY protocol header. None if empty.
+    pub preamble: &'w [u8],
 }
 
 /// Why Redis cannot be had.
@@ -39,6 +76,14 @@ pub enum ConnectError {
         /// The upstream's address.
         address: UpstreamAddress,
         /// As the system says.
+        source: io::Error,
+    },
+    /// The name has no address that anybody knows of.
+    #[error("the name in {address} cannot be looked up: {source}")]
+    Resolve {
+        /// The upstream's address.
+        address: UpstreamAddress,
+        /// As the resolver says.
         source: io::Error,
     },
     /// The path holds something else.
@@ -54,6 +99,34 @@ pub enum ConnectError {
         address: UpstreamAddress,
         /// What is wrong with it.
         fault: SocketFault,
+    },
+    /// The server did not prove who it is, or did not accept who we are.
+    #[error("no TLS connection to {address}: {failure}")]
+    Tls {
+        /// The upstream's address.
+        address: UpstreamAddress,
+        /// Why.
+        failure: Failure,
+    },
+    /// It is not on this host, and there is no TLS.
+    #[error("{address} is not on this host, and without TLS nothing is sent there")]
+    PlainText {
+        /// The upstream's address.
+        address: UpstreamAddress,
+    },
+    /// No turn came in the crowd that wants to connect, or there was no room to wait.
+    #[error("too many clients want to connect to Redis at once; no turn came within {timeout:?}")]
+    Busy {
+        /// The limit.
+        timeout: Duration,
+    },
+    /// It was not there when it was last looked at, and nothing was tried since.
+    #[error("Redis is down, as the last look at it found: {detail}")]
+    Down {
+        /// The word of the error with which it could not be connected to.
+        reason: &'static str,
+        /// What the look found.
+        detail: String,
     },
     /// `upstream.connect_timeout` is over.
     #[error("{address} did not accept a connection within {timeout:?}")]
@@ -73,7 +146,11 @@ impl ConnectError {
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "permission",
             Self::Connect { .. } | Self::NotASocket { .. } => "connect",
             Self::Permission { .. } => "permission",
+            Self::Resolve { .. } => "resolve",
+            Self::Tls { .. } | Self::PlainText { .. } => "tls",
             Self::Timeout { .. } => "timeout",
+            Self::Busy { .. } => "busy",
+            Self::Down { reason, .. } => reason,
         }
     }
 }
@@ -85,33 +162,57 @@ impl Upstream {
     /// # Errors
     ///
     /// [`ConnectError`]; none of them names a secret.
-    pub async fn connect(
-        address: &UpstreamAddress,
-        policy: SocketPolicy,
-        options: SocketOptions,
-        timeout: Duration,
-    ) -> Result<Self, ConnectError> {
-        let attempt = async {
-            match address {
-                UpstreamAddress::Loopback(to) => tcp(*to, options).await.map(Self::Tcp).map_err(Fault::Io),
-                UpstreamAddress::Unix(path) => unix(path, policy).await.map(Self::Unix),
-            }
-        };
-        let address = address.clone();
-        match tokio::time::timeout(timeout, attempt).await {
+    pub async fn connect(way: Way<'_>, timeout: Duration) -> Result<Self, ConnectError> {
+        let address = way.address.clone();
+        let shaking = AtomicBool::new(false);
+        match tokio::time::timeout(timeout, attempt(way, Instant::now() + timeout, &shaking)).await {
             Ok(Ok(upstream)) => Ok(upstream),
             Ok(Err(Fault::Io(source))) => Err(ConnectError::Connect { address, source }),
+            Ok(Err(Fault::Resolve(source))) => Err(ConnectError::Resolve { address, source }),
             Ok(Err(Fault::NotASocket)) => Err(ConnectError::NotASocket { address }),
             Ok(Err(Fault::Socket(fault))) => Err(ConnectError::Permission { address, fault }),
+            Ok(Err(Fault::Tls(failure))) => Err(ConnectError::Tls { address, failure }),
+            Ok(Err(Fault::PlainText)) => Err(ConnectError::PlainText { address }),
+            Err(_) if shaking.into_inner() => Err(ConnectError::Tls { address, failure: refusal::timeout(timeout) }),
             Err(_) => Err(ConnectError::Timeout { address, timeout }),
         }
     }
 }
 
+async fn attempt(way: Way<'_>, deadline: Instant, shaking: &AtomicBool) -> Result<Upstream, Fault> {
+    let mut socket = match way.address {
+        UpstreamAddress::Loopback(to) => Plain::Tcp(tcp(*to, way.options).await?),
+        UpstreamAddress::Unix(path) => Plain::Unix(unix(path, way.policy).await?),
+        UpstreamAddress::Remote { .. } if way.tls.is_none() => return Err(Fault::PlainText),
+        UpstreamAddress::Remote { host: Host::Ip(ip), port } => {
+            Plain::Tcp(tcp(SocketAddr::new(*ip, *port), way.options).await?)
+        }
+        UpstreamAddress::Remote { host: Host::Name(name), port } => {
+            let found = way.resolver.resolve(name, *port).await.map_err(Fault::Resolve)?;
+            Plain::Tcp(any_of(&found, way.options, deadline).await?)
+        }
+    };
+    if !way.preamble.is_empty() {
+        socket.write_all(way.preamble).await?;
+    }
+    let Some(tls) = way.tls else {
+        return Ok(match socket {
+            Plain::Tcp(stream) => Upstream::Tcp(stream),
+            Plain::Unix(stream) => Upstream::Unix(stream),
+        });
+    };
+    shaking.store(true, Ordering::Relaxed);
+    let name = way.address.certificate_name();
+    Ok(Upstream::Tls(Box::new(tls.connect(name.as_ref(), socket).await.map_err(Fault::Tls)?)))
+}
+
 enum Fault {
     Io(io::Error),
+    Resolve(io::Error),
     NotASocket,
     Socket(SocketFault),
+    Tls(Failure),
+    PlainText,
 }
 
 impl From<io::Error> for Fault {
@@ -124,6 +225,21 @@ impl From<SocketFault> for Fault {
     fn from(fault: SocketFault) -> Self {
         Self::Socket(fault)
     }
+}
+
+/// The first of a name's addresses that accepts, each given its share of the time that is left.
+async fn any_of(addresses: &[SocketAddr], options: SocketOptions, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for (at, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len().saturating_sub(at)).unwrap_or(u32::MAX).max(1);
+        let share = deadline.saturating_duration_since(Instant::now()) / others;
+        match tokio::time::timeout(share, tcp(*address, options)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 async fn tcp(to: std::net::SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
@@ -155,6 +271,72 @@ async fn unix(path: &Path, policy: SocketPolicy) -> Result<UnixStream, Fault> {
 impl AsyncRead for Upstream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let taken = ready!(match self.get_mut() {
+            Self::Tcp(stream) => poll_recv(stream, cx, into.initialize_unfilled()),
+            Self::Unix(stream) => poll_recv(stream, cx, into.initialize_unfilled()),
+            Self::Tls(stream) => return Pin::new(stream).poll_read(cx, into),
+        })?;
+        into.advance(taken);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upstream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
+            Self::Unix(stream) => poll_send(stream, cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl side::Upward for Upstream {
+    fn in_doubt(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(stream) => stream.in_doubt(),
+        }
+    }
+}
+
+impl AsyncRead for Plain {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = into.initialize_unfilled();
         let taken = ready!(match self.get_mut() {
             Self::Tcp(stream) => poll_recv(stream, cx, room),
@@ -165,7 +347,7 @@ impl AsyncRead for Upstream {
     }
 }
 
-impl AsyncWrite for Upstream {
+impl AsyncWrite for Plain {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
@@ -190,8 +372,11 @@ impl AsyncWrite for Upstream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -202,16 +387,28 @@ impl AsyncWrite for Upstream {
     }
 }
 
+impl Socket for Plain {
+    fn quick_ack(&self) {
+        if let Self::Tcp(stream) = self {
+            stream.quick_ack();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{ConnectError, Upstream};
-    use crate::config::settings::{Limits, SocketPolicy, UpstreamAddress};
+    use super::{ConnectError, Upstream, Way};
+    use crate::{
+        config::settings::{Host, Limits, SocketPolicy, UpstreamAddress},
+        net::resolve::Resolver,
+    };
     use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
     fn connect(address: &UpstreamAddress, policy: SocketPolicy) -> Result<Upstream, ConnectError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options = (&Limits::default()).into();
-        runtime.block_on(Upstream::connect(address, policy, options, Duration::from_secs(5)))
+        let (options, resolver) = ((&Limits::default()).into(), &Resolver::default());
+        let way = Way { address, policy, options, tls: None, resolver, preamble: b"" };
+        runtime.block_on(Upstream::connect(way, Duration::from_secs(5)))
     }
 
     fn bind(path: &Path, mode: u32) -> std::os::unix::net::UnixListener {
@@ -269,5 +466,18 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = connect(&UpstreamAddress::Loopback(free), SocketPolicy::default()).unwrap_err();
         assert_eq!(error.word(), "connect");
+    }
+
+    #[test]
+    fn nothing_is_connected_to_off_this_host_without_tls() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let local = std::net::IpAddr::from([127, 0, 0, 1]);
+        for host in [Host::Ip(local), Host::Name("localhost".into())] {
+            let error = connect(&UpstreamAddress::Remote { host, port }, SocketPolicy::default()).unwrap_err();
+            assert!(matches!(error, ConnectError::PlainText { .. }), "{error}");
+        }
+        assert!(listener.accept().is_err(), "it was not even connected to");
     }
 }

@@ -67,7 +67,9 @@ impl InForce {
                 .tls
                 .prepare(&files(settings), now)
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
-            prepared.push((service, Live::new(settings, &next.limits, &next.audit), tls));
+            let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
+                .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
+            prepared.push((service, live, tls));
         }
         house.bans.open().configure(next.bans);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
@@ -79,6 +81,7 @@ impl InForce {
                 service.tls.swap(tls);
             }
             service.live.store(Arc::new(live));
+            service.live.load().keeper.hurry();
         }
         for warning in &next.warnings {
             tracing::warn!("{warning}");

@@ -131,12 +131,13 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
         for warning in &tls.description().warnings {
             tracing::warn!(service = %name, "{warning}");
         }
+        let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
+            .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
         services.push(Service {
             name,
             per_address_max: service.max_connections_per_address,
             tls: Store::new(tls),
-            live: ArcSwap::from_pointee(Live::new(service, &settings.limits, &settings.audit)),
-            reachable: AtomicBool::new(true),
+            live: ArcSwap::from_pointee(live),
         });
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
@@ -309,8 +310,10 @@ pub(super) fn start_admin(
             failing.map_or(Ok(()), |(name, reason)| Err(format!("output {name}: {reason}")))
         })
         .require("upstream", move || {
-            let lost = house.services.iter().find(|service| !service.reachable.load(Ordering::Relaxed));
-            lost.map_or(Ok(()), |service| Err(format!("the Redis of service {} cannot be reached", service.name)))
+            house.services.iter().try_for_each(|service| {
+                let ready = service.live.load().keeper.ready();
+                ready.map_err(|why| format!("the Redis of service {}: {why}", service.name))
+            })
         });
     if let Some(listener) = &address {
         tracing::info!("admin endpoint on {}", listener.local_addr()?);

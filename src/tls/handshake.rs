@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES: u64 = 64 * 1024;
 
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
-const HANDSHAKE_RECORD: u8 = 22;
+pub(super) const HANDSHAKE_RECORD: u8 = 22;
 
 /// An open connection and who is at its other end.
 #[derive(Debug)]
@@ -117,14 +117,14 @@ fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Ref
 
 /// The socket during the handshake: remembers how it began and where its records end.
 #[derive(Debug)]
-struct Watched<S> {
-    io: S,
-    edge: RecordEdge,
-    first: Option<u8>,
+pub(super) struct Watched<S> {
+    pub(super) io: S,
+    pub(super) edge: RecordEdge,
+    pub(super) first: Option<u8>,
 }
 
 impl<S> Watched<S> {
-    fn new(io: S) -> Self {
+    pub(super) fn new(io: S) -> Self {
         Self { io, edge: RecordEdge::default(), first: None }
     }
 

@@ -7,21 +7,27 @@
 //!   [`Identity`](crate::policy::identity::Identity), or into a reason in plain words;
 //! * [`peer`] reads the names out of a certificate;
 //! * [`failure`] puts what rustls refuses into words an operator can act on;
-//! * [`pipe`] is all that the rest of the shell sees of an open connection.
+//! * [`pipe`] is all that the rest of the shell sees of an open connection;
+//! * [`client`] is the other direction, to a server that is known by its CA and name or by a [`pin`]; [`stream`] is what
+//!   comes of it, and [`refusal`] says why nothing does.
 //!
 //! Invariant: an [`Identity`](crate::policy::identity::Identity) leaves this room only for a chain that the verifier in
 //! force accepted on this very connection; a resumed session is verified again.
 
+pub mod client;
 mod describe;
 pub mod failure;
 pub mod handshake;
 mod name;
 pub mod peer;
 pub mod pem;
+pub mod pin;
 pub mod pipe;
+pub mod refusal;
 pub mod reload;
 pub mod server;
 mod socket;
+pub mod stream;
 #[cfg(test)]
 mod testing;
 

@@ -13,9 +13,10 @@
 //! * **A read that ends inside a record** is acknowledged at once ([`Socket::quick_ack`]): a client with Nagle's
 //!   algorithm on otherwise waits 40 ms for our delayed acknowledgement before it sends the rest.
 
-use rustls::{ServerConnection, pki_types::CertificateDer};
+use rustls::{ConnectionCommon, ServerConnection, SideData, pki_types::CertificateDer};
 use std::{
     io::{self, BufRead, IoSlice, Write},
+    ops::DerefMut,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -84,11 +85,12 @@ pub enum Fault {
     Tls(#[from] rustls::Error),
 }
 
-/// One open connection: the socket and rustls' state, nothing else.
+/// One open connection: the socket and rustls' state, nothing else. Of the server's end, or of the client's
+/// ([`super::stream`]): the same code for both, made for each.
 #[derive(Debug)]
-pub struct TlsPipe<S> {
+pub struct TlsPipe<S, C = ServerConnection> {
     io: S,
-    tls: ServerConnection,
+    tls: C,
     edge: RecordEdge,
     /// Set once, never unset.
     end: Option<End>,
@@ -101,9 +103,12 @@ pub struct TlsPipe<S> {
     close_notify_sent: bool,
 }
 
-impl<S: Socket> TlsPipe<S> {
+impl<S: Socket, C, D: SideData + 'static> TlsPipe<S, C>
+where
+    C: DerefMut<Target = ConnectionCommon<D>>,
+{
     /// Takes over a connection whose handshake is complete.
-    pub(super) fn new(io: S, mut tls: ServerConnection, edge: RecordEdge) -> Self {
+    pub(super) fn new(io: S, mut tls: C, edge: RecordEdge) -> Self {
         // Whoever writes here stops reading its source when `pending_len` grows; a second limit inside rustls would only
         // turn whole writes into short ones.
         tls.set_buffer_limit(None);
@@ -333,12 +338,6 @@ impl<S: Socket> TlsPipe<S> {
         self.tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown")
     }
 
-    /// The name the client asked for (SNI), if it named one.
-    #[must_use]
-    pub fn server_name(&self) -> Option<&str> {
-        self.tls.server_name()
-    }
-
     /// Whether the session was resumed from a ticket.
     #[must_use]
     pub fn resumed(&self) -> bool {
@@ -349,6 +348,14 @@ impl<S: Socket> TlsPipe<S> {
     #[must_use]
     pub const fn socket(&self) -> &S {
         &self.io
+    }
+}
+
+impl<S: Socket> TlsPipe<S> {
+    /// The name the client asked for (SNI), if it named one.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.tls.server_name()
     }
 }
 

@@ -110,10 +110,12 @@ impl Setup {
                 write_secret(&dir.join(format!("{name}.password")), password);
                 format!("password_file = \"{name}.password\"")
             });
+            // A test that counts what reaches Redis wants nobody else to say anything there.
+            let health = if upstream.contains("health") { "" } else { ", health = { interval = \"0s\" }" };
             write!(
                 text,
                 "[[service]]\nname = \"{name}\"\nlisten = [{{ address = \"{host}:0\"{listen} }}]\n\
-                 upstream = {{ address = \"{address}\", {auth}{upstream} }}\n{lines}\n"
+                 upstream = {{ address = \"{address}\", {auth}{upstream}{health} }}\n{lines}\n"
             )
             .unwrap();
         }

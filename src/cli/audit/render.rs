@@ -107,6 +107,7 @@ fn what(record: &Map<String, Value>) -> (&str, Paint) {
         "handshake_failure" => ("handshake", Paint::Bad),
         "accept_error" => ("accept", Paint::Bad),
         "sink_recovered" => ("recovered", Paint::Warn),
+        "upstream_switch" => ("switch", Paint::Warn),
         "client_auth" if text("verdict") == Some("deny") => ("auth", Paint::Bad),
         "client_auth" => ("auth", Paint::Good),
         "gap" => ("gap", Paint::Bad),

@@ -167,6 +167,13 @@ pub(super) fn of(record: &Map<String, Value>) -> String {
         }
         "accept_error" => format!("{} at {}", told.reason(), told.text("listener")),
         "sink_recovered" => format!("output {} is written again, after: {}", told.text("output"), told.text("reason")),
+        "upstream_switch" => format!(
+            "service {}: from {} to {}, because: {}",
+            told.text("service"),
+            told.text("from"),
+            told.text("to"),
+            told.text("reason")
+        ),
         "gap" => gap(told),
         "ban" => format!("banned for {} after wrong passwords", time(told.number("us"))),
         "notice" => {
@@ -303,6 +310,10 @@ mod tests {
             (
                 json!({"event": "sink_recovered", "output": "file", "reason": "full"}),
                 "output file is written again, after: full",
+            ),
+            (
+                json!({"event": "upstream_switch", "service": "s", "from": "unix:/a", "to": "b:1", "reason": "silent"}),
+                "service s: from unix:/a to b:1, because: silent",
             ),
             (
                 json!({"event": "gap", "output": "file", "dropped": 12, "first_seq": 5, "seq": 16}),

@@ -9,7 +9,11 @@ use crate::{
     config::settings::{Admin, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::identity::Role,
-    tls::{Description, server::Tls},
+    tls::{
+        Description,
+        client::{ClientFiles, Trust},
+        server::{MinVersion, Tls},
+    },
 };
 use rustls::pki_types::UnixTime;
 use serde::Serialize;
@@ -245,6 +249,9 @@ fn role_facts(role: &Role, service: &Service, settings: &Settings) -> RoleFacts 
 }
 
 fn guard(upstream: &Upstream) -> String {
+    if let Some(tls) = &upstream.tls {
+        return by_tls(tls, &upstream.address);
+    }
     let UpstreamAddress::Unix(path) = &upstream.address else {
         return "loopback: does not leave this host; every local user can reach it".to_owned();
     };
@@ -260,6 +267,31 @@ fn guard(upstream: &Upstream) -> String {
         Ok(file) => format!("{wanted}; now owner {}, mode {:04o}", file.uid(), file.mode() & 0o777),
         Err(_) => wanted,
     }
+}
+
+/// How Redis is known that is reached by TLS.
+fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
+    let trust = match &tls.trust {
+        Trust::Ca(path) => format!("issued by {}", path.display()),
+        Trust::System => "issued by a CA that the system trusts".to_owned(),
+        Trust::Pinned => "known by its pin alone".to_owned(),
+    };
+    let pins = match (tls.pins.len(), &tls.trust) {
+        (0, _) => String::new(),
+        (count, Trust::Pinned) => format!(" ({count} pinned)"),
+        (count, _) => format!(" and one of {count} pinned"),
+    };
+    let named = tls.server_name.clone().or_else(|| address.certificate_name().filter(|_| tls.trust != Trust::Pinned));
+    let name = named.map_or_else(|| ", whatever its name".to_owned(), |name| format!(", for the name {name}"));
+    let own = tls.own.as_ref().map_or_else(
+        || "no client certificate is shown".to_owned(),
+        |own| format!("shown the client certificate {}", own.cert.display()),
+    );
+    let version = match tls.min_version {
+        MinVersion::Tls12 => "1.2",
+        MinVersion::Tls13 => "1.3",
+    };
+    format!("TLS {version} or later; certificate {trust}{pins}{name}; {own}")
 }
 
 /// How the proxy authenticates to Redis, without the password.

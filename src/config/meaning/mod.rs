@@ -12,6 +12,7 @@ mod places;
 mod roles;
 mod service;
 mod terms;
+mod upstream;
 
 use super::{
     decode::{Item, nearest},

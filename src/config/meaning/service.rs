@@ -2,7 +2,7 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    socket_address, terms::CLIENT_AUTH, tls,
+    socket_address, terms::CLIENT_AUTH, tls, upstream as way,
 };
 use crate::{
     config::{
@@ -13,8 +13,10 @@ use crate::{
         settings::{ClientAuth, Limits, Listener, Service, SocketPolicy, Tls, TlsVersion, Upstream, UpstreamAddress},
     },
     lane::greeting::{Credential, Greeting},
+    net::upkeep::{Storm, Tuning},
     policy::network::Admission,
     secret::Secret,
+    tls::client::ClientFiles,
 };
 use std::{
     net::SocketAddr,
@@ -158,9 +160,12 @@ fn listeners(
         if let Some(other) = taken.map(|listener| listener.address).find(|other| overlap(*other, address)) {
             report.error(&item.at, format!("{address} is taken by another listener ({other})"));
         }
-        if matches!(upstream.address, UpstreamAddress::Loopback(redis) if redis != NOWHERE && overlap(redis, address)) {
+        let own = upstream.addresses().into_iter().find(
+            |each| matches!(each, UpstreamAddress::Loopback(redis) if *redis != NOWHERE && overlap(*redis, address)),
+        );
+        if let Some(own) = own {
             report
-                .error(&item.at, format!("{address} is where this service's own Redis listens ({})", upstream.address))
+                .error(&item.at, format!("{address} is where this service's own Redis listens ({own})"))
                 .hint("let Redis listen on a Unix socket or another port");
         }
         listeners.push(Listener {
@@ -188,20 +193,28 @@ fn absent_upstream(limits: &Limits) -> Upstream {
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
+        tls: None,
+        alternatives: Vec::new(),
+        tuning: Tuning::default(),
+        storm: Storm::default(),
     }
 }
 
 fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
-    let Item { at, value: raw } = item;
+    let Item { at, value: mut raw } = item;
     let absent = absent_upstream(limits);
+    let tls = raw.tls.take().map(|item| way::tls(item, paths, report));
     let address = match &raw.address {
-        Some(item) => upstream_address(item, paths, report).unwrap_or(absent.address),
+        Some(item) => upstream_address(item, tls.as_ref(), paths, report).unwrap_or(absent.address),
         None => {
             report.missing(&at, "address", "write \"unix:/run/redis/redis.sock\" or \"127.0.0.1:6379\"");
             absent.address
         }
     };
-    let socket = socket_policy(&raw, &address, report);
+    let alternatives = way::alternatives(raw.alternatives.as_ref(), &address, report, |item, report| {
+        upstream_address(item, tls.as_ref(), paths, report)
+    });
+    let socket = socket_policy(&raw, &address, &alternatives, report);
     let password_file = raw.password_file.as_ref().map(|item| paths.resolve(item, report));
     Upstream {
         greeting: Greeting {
@@ -214,10 +227,35 @@ fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mu
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
         socket,
+        alternatives,
+        tuning: way::tuning(raw.health.take(), raw.backoff.take(), report),
+        storm: way::storm(raw.connects.take(), report),
+        tls,
     }
 }
 
-fn upstream_address(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<UpstreamAddress> {
+fn upstream_address(
+    item: &Item<String>,
+    tls: Option<&ClientFiles>,
+    paths: &Paths,
+    report: &mut Report,
+) -> Option<UpstreamAddress> {
+    let found = if tls.is_some() && !item.value.starts_with("unix:") {
+        way::remote(item, report)
+    } else {
+        upstream_on_this_host(item, paths, report)
+    };
+    if let (Some(address), Some(tls)) = (&found, tls)
+        && way::nameless(address, tls)
+    {
+        report
+            .error(&item.at, "a Unix socket has no name that Redis' certificate could be held against")
+            .hint("say it: upstream.tls.server_name");
+    }
+    found
+}
+
+fn upstream_on_this_host(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<UpstreamAddress> {
     let text = &item.value;
     if let Some(path) = text.strip_prefix("unix:") {
         let path = paths.resolve(&Item { at: item.at.clone(), value: path.to_owned() }, report);
@@ -249,7 +287,7 @@ fn upstream_address(item: &Item<String>, paths: &Paths, report: &mut Report) -> 
                 &item.at,
                 format!("{address} is not on this host: commands and password would cross a network in plain text"),
             )
-            .hint("run Ravelin beside Redis and use a Unix socket or a loopback address");
+            .hint("use TLS (upstream.tls), or run Ravelin beside Redis and use a Unix socket or a loopback address");
         return None;
     }
     if address.port() == 0 {
@@ -311,9 +349,16 @@ pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Repor
     }
 }
 
-fn socket_policy(raw: &RawUpstream, address: &UpstreamAddress, report: &mut Report) -> SocketPolicy {
+fn socket_policy(
+    raw: &RawUpstream,
+    address: &UpstreamAddress,
+    alternatives: &[UpstreamAddress],
+    report: &mut Report,
+) -> SocketPolicy {
     let defaults = SocketPolicy::default();
-    if matches!(address, UpstreamAddress::Loopback(found) if *found != NOWHERE) {
+    let known = !matches!(address, UpstreamAddress::Loopback(found) if *found == NOWHERE);
+    let mut all = std::iter::once(address).chain(alternatives);
+    if known && !all.any(|address| matches!(address, UpstreamAddress::Unix(_))) {
         let owner = raw.socket_owner.as_ref().map(|item| &item.at);
         for at in owner.into_iter().chain(raw.socket_mode_max.as_ref().map(|item| &item.at)) {
             report.error(at, "this is about Unix sockets, and the address is none");

@@ -2,8 +2,18 @@
 
 pub use crate::session::machine::ClientAuth;
 
-use crate::lane::greeting::{Credential, Greeting};
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use crate::{
+    lane::greeting::{Credential, Greeting},
+    net::upkeep::{Storm, Tuning},
+    tls::client::{ClientFiles, Name},
+};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// The Redis behind a service.
 #[derive(Debug, Clone)]
@@ -20,15 +30,53 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// What the socket file must look like, for [`UpstreamAddress::Unix`].
     pub socket: SocketPolicy,
+    /// TLS on the way to it; none on this host alone.
+    pub tls: Option<ClientFiles>,
+    /// Where else it may be, in the order in which they are tried.
+    pub alternatives: Vec<UpstreamAddress>,
+    /// How often it is looked at, and what is made of that.
+    pub tuning: Tuning,
+    /// How many may be on their way to it.
+    pub storm: Storm,
 }
 
-/// Where a Redis listens. Anything that leaves the host in plain text cannot be expressed.
+/// Where a Redis listens. [`UpstreamAddress::Remote`] is there only together with TLS: the configuration makes no other,
+/// and nothing connects to one without.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UpstreamAddress {
     /// A loopback address.
     Loopback(SocketAddr),
     /// A Unix socket; relative paths have been made absolute.
     Unix(PathBuf),
+    /// Anywhere, by TLS.
+    Remote {
+        /// A name, which is looked up when it is connected to, or an address.
+        host: Host,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// A host as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// By its address.
+    Ip(IpAddr),
+    /// By its name.
+    Name(Arc<str>),
+}
+
+impl UpstreamAddress {
+    /// What a certificate there would be called.
+    #[must_use]
+    pub fn certificate_name(&self) -> Option<Name> {
+        match self {
+            Self::Loopback(address) => Some(address.ip().into()),
+            Self::Remote { host: Host::Ip(address), .. } => Some((*address).into()),
+            Self::Remote { host: Host::Name(name), .. } => Name::new(name),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for UpstreamAddress {
@@ -36,6 +84,8 @@ impl fmt::Display for UpstreamAddress {
         match self {
             Self::Loopback(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Remote { host: Host::Ip(address), port } => write!(f, "{}", SocketAddr::new(*address, *port)),
+            Self::Remote { host: Host::Name(name), port } => write!(f, "{name}:{port}"),
         }
     }
 }
@@ -116,6 +166,12 @@ impl SocketPolicy {
 }
 
 impl Upstream {
+    /// The address and the alternatives, in their order.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<UpstreamAddress> {
+        std::iter::once(&self.address).chain(&self.alternatives).cloned().collect()
+    }
+
     /// What AUTH is given, if anything.
     #[must_use]
     pub const fn credential(&self) -> Option<&Credential> {

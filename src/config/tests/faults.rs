@@ -193,7 +193,7 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (
             redis("{ address = \"127.0.0.1:6379\", auth = \"none\", tls = true }"),
             "ravelin.toml:5:",
-            &["service.0.upstream.tls: this key is planned"],
+            &["service.0.upstream.tls: expected a table"],
         ),
         // TLS.
         (replaced(tls, "[tls]"), "ravelin.toml:7:", &["tls.cert: is missing", "ravelin certs"]),

@@ -4,18 +4,17 @@ use super::{Event, Pump, ROUNDS};
 use crate::{
     net::{
         desk::Tools,
-        side::{Downstream, Intake, Machine},
+        side::{Downstream, Intake, Machine, Upward},
     },
     session::{End, error::CloseReason},
 };
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// How long a closed client may take to see our end before the socket is dropped; dropping it with its bytes unread
 /// would reset the connection and could destroy the last reply on its way.
 const LINGER_US: u64 = 1_000_000;
 
-impl<D: Downstream, U: AsyncRead + AsyncWrite + Unpin + 'static, M: Machine> Pump<D, U, M> {
+impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     /// Brings each side to the end the machine wants for it.
     pub(super) fn close_sides(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> bool {
         let (had_down, had_up) = (self.down.is_some(), self.up.is_some());

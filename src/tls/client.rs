@@ -1,0 +1,485 @@
+//! TLS towards a server: to a Redis, a stunnel or another Ravelin, whose certificate is held against what was configured.
+//!
+//! Decisions, and why:
+//!
+//! * **Trust is said aloud**: a CA file, the system's roots, or pins; nothing is trusted by default. With a CA (or the
+//!   roots) the chain must lead there, be in force, be for servers and carry the name that was connected to (RFC 9525, by
+//!   webpki: no wildcard below the first label, no common name). With pins besides, the certificate must be one of those too.
+//! * **Pins alone** are for a certificate that nobody issued. It must be the one that is meant, in force by its own dates, and
+//!   its owner must prove the key as always. Its name is looked at only where `server_name` asks for it: a pin says more.
+//! * **A session may be resumed**: what it resumes was verified under this very configuration, because a reload makes
+//!   another, with no memory of sessions. It saves a busy Redis the dearest part of a reconnect storm.
+//! * **The provider is passed explicitly**, as on the server's side ([`super::server`]).
+
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InconsistentKeys, OtherError,
+    RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, IpAddr, ServerName, UnixTime},
+    server::ParsedCertificate,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{
+    failure::Failure,
+    handshake::Watched,
+    pem,
+    pin::Pin,
+    pipe::TlsPipe,
+    refusal,
+    server::{FileError, Flaw, MinVersion},
+    socket::Socket,
+    stream::Secured,
+};
+
+/// Where the system's roots come from, in errors.
+const SYSTEM: &str = "the system's root certificates";
+
+/// How a server is to be known, and what it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Who may have issued its certificate.
+    pub trust: Trust,
+    /// Which certificates it may show, besides; any if empty.
+    pub pins: Vec<Pin>,
+    /// The name in its certificate, if not the one that is connected to.
+    pub server_name: Option<Name>,
+    /// Our own certificate and its key, if it asks for one.
+    pub own: Option<Own>,
+    /// The oldest protocol spoken.
+    pub min_version: MinVersion,
+}
+
+impl ClientFiles {
+    /// Says the files, each with its key.
+    pub fn named(&self, mut name: impl FnMut(&'static str, &Path)) {
+        if let Trust::Ca(path) = &self.trust {
+            name("upstream.tls.ca", path);
+        }
+        if let Some(own) = &self.own {
+            name("upstream.tls.cert", &own.cert);
+            name("upstream.tls.key", &own.key);
+        }
+    }
+}
+
+/// Who may have issued a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The CAs in this file.
+    Ca(PathBuf),
+    /// Whom the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps them).
+    System,
+    /// Nobody: the pins say which certificate it is.
+    Pinned,
+}
+
+/// A client's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its chain, its own first.
+    pub cert: PathBuf,
+    /// The private key; may be the same file.
+    pub key: PathBuf,
+}
+
+/// A name that a certificate can have: a DNS name or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(ServerName<'static>);
+
+impl Name {
+    /// The name, if it can be one.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        ServerName::try_from(text.to_owned()).ok().map(Self)
+    }
+}
+
+impl From<std::net::IpAddr> for Name {
+    fn from(address: std::net::IpAddr) -> Self {
+        Self(ServerName::IpAddress(IpAddr::from(address)))
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.to_str())
+    }
+}
+
+/// The client's side of TLS, ready to shake hands.
+#[derive(Debug)]
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    name: Option<Name>,
+    /// Whether a name has to be known before it can shake hands.
+    needs_name: bool,
+    description: ClientDescription,
+    digest: [u8; 32],
+}
+
+/// What is worth knowing about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientDescription {
+    /// Certificates trusted to issue.
+    pub roots: usize,
+    /// Days until the first of our own certificate's chain ends, if there is one; below zero when it has.
+    pub own_days_left: Option<i64>,
+    /// Seconds since 1970 at which it does.
+    pub own_not_after: Option<i64>,
+    /// What works now and will be trouble, in sentences.
+    pub warnings: Vec<String>,
+}
+
+impl TlsClient {
+    /// Reads the files and makes a client out of them. `now` decides what has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]: the file, what is wrong with it, and what to do.
+    pub fn load(files: &ClientFiles, now: UnixTime) -> Result<Self, FileError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut hash = Sha256::new();
+        let mut description = ClientDescription::default();
+        let roots = match &files.trust {
+            Trust::Ca(path) => {
+                let bytes = pem::read(path).map_err(|flaw| at(path, flaw))?;
+                hash.update(Sha256::digest(bytes.as_slice()));
+                let found = pem::certificates(&bytes).map_err(|flaw| at(path, flaw))?;
+                Some(trusted(found, now, true, &mut description).map_err(|flaw| at(path, flaw))?)
+            }
+            Trust::System => {
+                let found = system().map_err(|flaw| at(Path::new(SYSTEM), flaw))?;
+                found.iter().for_each(|each| hash.update(Sha256::digest(each)));
+                Some(trusted(found, now, false, &mut description).map_err(|flaw| at(Path::new(SYSTEM), flaw))?)
+            }
+            Trust::Pinned => None,
+        };
+        let own = match &files.own {
+            Some(own) => {
+                let (cert, key) = (read(&own.cert)?, read(&own.key)?);
+                hash.update(Sha256::digest(cert.as_slice()));
+                hash.update(Sha256::digest(key.as_slice()));
+                Some(own_key(own, &cert, &key, now, &provider, &mut description)?)
+            }
+            None => None,
+        };
+        hash.update(format!("{:?} {:?} {:?}", files.pins, files.server_name, files.min_version));
+        let needs_name = roots.is_some();
+        let verifier = verifier(roots, files, &provider).map_err(|error| {
+            let path = match &files.trust {
+                Trust::Ca(path) => path.as_path(),
+                Trust::System | Trust::Pinned => Path::new(SYSTEM),
+            };
+            at(path, Flaw::new(format!("cannot be used: {error}"), None))
+        })?;
+        let config = config(&provider, files.min_version, own, verifier).map_err(|error| {
+            let path = files.own.as_ref().map_or(Path::new(SYSTEM), |own| own.cert.as_path());
+            at(path, Flaw::new(format!("cannot be used: {error}"), None))
+        })?;
+        let (config, name, digest) = (Arc::new(config), files.server_name.clone(), hash.finalize().into());
+        Ok(Self { config, name, needs_name, description, digest })
+    }
+
+    /// What the files hold.
+    #[must_use]
+    pub const fn description(&self) -> &ClientDescription {
+        &self.description
+    }
+
+    /// Whether nothing has changed: then the one in force, with the sessions it can resume, may stay.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// The name that the server must have: `server_name`, or the one that is connected to. Where only a pin counts there
+    /// need be none, and none is sent (SNI).
+    fn name_of(&self, host: Option<&Name>) -> Result<ServerName<'static>, Failure> {
+        match self.name.as_ref().or(host) {
+            Some(name) => Ok(name.0.clone()),
+            None if !self.needs_name => Ok(ServerName::IpAddress(IpAddr::from(std::net::IpAddr::from([0; 4])))),
+            None => Err(Failure::new(
+                "wrong-name",
+                "there is no name that the server's certificate could have",
+                Some("say it: upstream.tls.server_name"),
+            )),
+        }
+    }
+
+    /// Shakes hands on a connected socket. `host` is what was connected to, if that is a name or an address. The deadline is
+    /// the caller's: drop the future.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], in words; the server was sent the alert, and the socket is closed.
+    pub async fn connect<S: Socket>(&self, host: Option<&Name>, io: S) -> Result<Secured<S>, Failure> {
+        let name = self.name_of(host)?;
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+        match connector.connect(name, Watched::new(io)).into_fallible().await {
+            Ok(stream) => {
+                let (watched, session) = stream.into_inner();
+                Ok(Secured::new(TlsPipe::new(watched.io, session, watched.edge)))
+            }
+            Err((error, watched)) => Err(refusal::explain_io(&error, watched.first)),
+        }
+    }
+
+    /// The same for a thread that may block, with the socket's own deadlines.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking<S: Read + Write>(
+        &self,
+        host: Option<&Name>,
+        mut io: S,
+    ) -> Result<impl Read + Write + use<S>, Failure> {
+        let internal = |error: &rustls::Error| refusal::explain(error);
+        let mut session =
+            ClientConnection::new(Arc::clone(&self.config), self.name_of(host)?).map_err(|error| internal(&error))?;
+        while session.is_handshaking() {
+            session.complete_io(&mut io).map_err(|error| refusal::explain_io(&error, None))?;
+        }
+        Ok(rustls::StreamOwned::new(session, io))
+    }
+}
+
+fn at(path: &Path, flaw: Flaw) -> FileError {
+    FileError { file: path.to_owned(), flaw }
+}
+
+fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, FileError> {
+    pem::read(path).map_err(|flaw| at(path, flaw))
+}
+
+fn system() -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        let hint = "install the package ca-certificates, or name a file with `ca`";
+        return Err(Flaw::new(format!("cannot be found{why}"), hint));
+    }
+    Ok(found.certs)
+}
+
+/// Those of the certificates that may issue now. Of a file that somebody wrote each must make sense; of the system's
+/// hundreds those that do not are passed over.
+fn trusted(
+    found: Vec<CertificateDer<'static>>,
+    now: UnixTime,
+    strict: bool,
+    description: &mut ClientDescription,
+) -> Result<RootCertStore, Flaw> {
+    let mut roots = RootCertStore::empty();
+    for certificate in found {
+        let Ok((_, parsed)) = X509Certificate::from_der(&certificate) else {
+            if strict {
+                return Err(Flaw::new("holds a certificate that cannot be read", None));
+            }
+            continue;
+        };
+        let subject = parsed.subject().to_string();
+        let is_ca = parsed.basic_constraints().ok().flatten().is_some_and(|basic| basic.value.ca);
+        if strict && !is_ca && parsed.version() == x509_parser::prelude::X509Version::V3 {
+            let (whole, _) = Pin::of(&certificate);
+            return Err(Flaw::new(
+                format!("{subject} is not a CA certificate; a server's own certificate is pinned: pin = [\"{whole}\"]"),
+                None,
+            ));
+        }
+        // A root's own dates mean nothing to webpki.
+        if seconds(now) > parsed.validity().not_after.timestamp() {
+            if strict {
+                description.warnings.push(format!("the CA {subject} has expired and is no longer trusted"));
+            }
+            continue;
+        }
+        match roots.add(certificate.clone()) {
+            Err(error) if strict => {
+                return Err(Flaw::new(format!("holds a certificate that cannot be trusted: {error}"), None));
+            }
+            Err(_) | Ok(()) => {}
+        }
+    }
+    if roots.is_empty() {
+        return Err(Flaw::new("holds only expired CA certificates", "put the CA in force there"));
+    }
+    description.roots = roots.len();
+    Ok(roots)
+}
+
+fn own_key(
+    own: &Own,
+    cert: &[u8],
+    key: &[u8],
+    now: UnixTime,
+    provider: &CryptoProvider,
+    description: &mut ClientDescription,
+) -> Result<CertifiedKey, FileError> {
+    let chain = pem::certificates(cert).map_err(|flaw| at(&own.cert, flaw))?;
+    let key = pem::private_key(key).map_err(|flaw| at(&own.key, flaw))?;
+    for certificate in &chain {
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+            return Err(at(&own.cert, Flaw::new("holds a certificate that cannot be read", None)));
+        };
+        let end = parsed.validity().not_after.timestamp();
+        description.own_not_after = Some(description.own_not_after.map_or(end, |first| first.min(end)));
+    }
+    let left = description.own_not_after.map(|end| end.saturating_sub(seconds(now)).div_euclid(86_400));
+    if let Some(days) = left.filter(|days| *days < 14) {
+        let ends = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
+        description.warnings.push(format!("the client certificate {} {ends}", own.cert.display()));
+    }
+    description.own_days_left = left;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let flaw = match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::new(
+                format!("is not the key of the certificate in {}", own.cert.display()),
+                "install certificate and key of the same issue; the client's own certificate comes first in its file",
+            ),
+            error => Flaw::new(
+                format!("holds a key that cannot be used: {error}"),
+                "use ECDSA P-256/P-384, Ed25519 or RSA of 2048 bits or more",
+            ),
+        };
+        at(&own.key, flaw)
+    })
+}
+
+fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn verifier(
+    roots: Option<RootCertStore>,
+    files: &ClientFiles,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Verifier, rustls::server::VerifierBuilderError> {
+    let chain = match roots {
+        Some(roots) => {
+            Some(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()?)
+        }
+        None => None,
+    };
+    Ok(Verifier { chain, pins: files.pins.clone(), names: files.server_name.is_some(), provider: Arc::clone(provider) })
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    min_version: MinVersion,
+    own: Option<CertifiedKey>,
+    verifier: Verifier,
+) -> Result<ClientConfig, rustls::Error> {
+    let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
+        MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        MinVersion::Tls13 => &[&rustls::version::TLS13],
+    };
+    // "Dangerous" is what rustls calls any verifier of one's own; this one asks rustls' and then the pins.
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match own {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Holds a server's certificate against what was configured.
+#[derive(Debug)]
+struct Verifier {
+    /// Chain, dates, use and name, by rustls; none where only pins count.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    pins: Vec<Pin>,
+    /// Whether the name counts though there is no chain.
+    names: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+/// A certificate that is none of those pinned.
+#[derive(Debug, thiserror::Error)]
+#[error("its pins are {whole}{}", key.map(|key| format!(" and {key}")).unwrap_or_default())]
+pub(super) struct Unpinned {
+    whole: Pin,
+    key: Option<Pin>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(chain) = &self.chain {
+            chain.verify_server_cert(leaf, above, name, ocsp, now)?;
+        } else {
+            if self.pins.is_empty() {
+                return Err(CertificateError::UnknownIssuer.into());
+            }
+            in_force(leaf, now)?;
+            if self.names {
+                verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+            }
+        }
+        if !self.pins.is_empty() && !self.pins.iter().any(|pin| pin.fits(leaf)) {
+            let (whole, key) = Pin::of(leaf);
+            return Err(CertificateError::Other(OtherError(Arc::new(Unpinned { whole, key }))).into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Holds a pinned certificate against its own dates.
+fn in_force(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    let now = seconds(now);
+    if now < parsed.validity().not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > parsed.validity().not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
