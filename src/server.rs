@@ -32,6 +32,7 @@ use crate::{
         service::House,
         worker::Phase,
     },
+    tls::reload::Store,
 };
 use start::{Prepared, Threads, prepare, start_admin, start_threads};
 use std::{
@@ -278,7 +279,7 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
-        let tls = service.tls.current();
+        let Some(tls) = service.tls.as_ref().map(Store::current) else { continue };
         let found = tls.description();
         for (kind, certificates) in [("server", &found.chain), ("client_ca", &found.client_ca)] {
             let ends = certificates.iter().filter_map(|each| each.not_after.parse::<jiff::Timestamp>().ok());

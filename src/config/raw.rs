@@ -10,6 +10,9 @@ tables! {
     RawConfig {
         /// One or more: each its own door and its own Redis.
         service: List<RawService>,
+        /// Near ends of tunnels: plain text in from this host, TLS out to a Ravelin, a stunnel or any Redis with TLS (see
+        /// deploy/docs/tunnel.md). A file may have tunnels alone.
+        tunnel: List<RawTunnel>,
         /// Certificates, for every service without a table of its own.
         tls: RawTls,
         /// Which addresses may connect, for every service without a table of its own.
@@ -49,6 +52,28 @@ tables! {
         policy: RawPolicy,
         /// Replaces the top-level table of this name, whole.
         credentials: RawCredentials,
+    }
+    planned []
+
+    /// The near end of a tunnel.
+    RawTunnel {
+        /// Its name in records and metrics, as a service's. Required, unique among both.
+        name: String,
+        /// Loopback address and port to listen on, in plain text: "127.0.0.1:6379". Whoever can connect to it is at the other
+        /// end of the tunnel; another address is refused. Required.
+        listen: String,
+        /// The other end, a name or address with port: "redis.example.com:6380". Required.
+        connect: String,
+        /// How the other end is known, and the certificate that is shown to it: the keys of `upstream.tls`. Required.
+        tls: RawUpstreamTls,
+        /// The user for AUTH at the other end, where that is a Redis that asks for a password.
+        username: String,
+        /// The file with that password. Left out: the other end asks for none.
+        password_file: String,
+        /// What becomes of a client's own AUTH: "refuse" (default) or "ignore".
+        client_auth: String,
+        /// What nobody may say here already. Default: everything may be said.
+        policy: RawPolicy,
     }
     planned []
 

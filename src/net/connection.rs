@@ -9,19 +9,23 @@ use super::{
     gate,
     keeper::Link,
     permits::Permit,
+    plain::PlainPipe,
     pump::Pump,
     seats::{Loaded, Seat, Standing},
-    service::{House, Terms},
+    service::House,
+    side::Downstream,
     upstream::ConnectError,
 };
 use crate::{
     audit::{
         encode::{ConnectionFacts, TlsFacts},
         event::ProcessEvent,
-        outlet::Plan,
     },
     moment::Moment,
-    policy::{identity::AuthenticatedPeer, network::Admitted},
+    policy::{
+        identity::{AuthenticatedPeer, Identity},
+        network::Admitted,
+    },
     session::{Turn, gather::Gather, machine::Session},
     tls::{
         failure::{self, Failure},
@@ -30,6 +34,7 @@ use crate::{
         pipe::TlsPipe,
     },
 };
+use rustls::pki_types::CertificateDer;
 use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -109,7 +114,10 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
         record_refusal(&desk, src, name, refusal);
     };
     match contained(establish(&house, &desk, &seat, arrival)).await {
-        Some(Ok(pump)) => {
+        Some(Ok(Running::Tls(pump))) => {
+            tokio::task::spawn_local(Seated { pump, _seat: seat });
+        }
+        Some(Ok(Running::Plain(pump))) => {
             tokio::task::spawn_local(Seated { pump, _seat: seat });
         }
         Some(Err(refusal)) => refuse(&refusal),
@@ -129,7 +137,19 @@ pub(super) struct Arriving {
     pub(super) at: Moment,
 }
 
-type Running = Pump<TlsPipe<TcpStream>, Link, Session>;
+/// A pump of either kind: which one is decided once, and not for each command.
+enum Running {
+    Tls(Pump<TlsPipe<TcpStream>, Link, Session>),
+    Plain(Pump<PlainPipe, Link, Session>),
+}
+
+/// What is known of the client once its side can carry commands.
+struct Shaken<D> {
+    side: D,
+    identity: Arc<Identity>,
+    /// The verified chain; empty in plain text.
+    chain: Vec<CertificateDer<'static>>,
+}
 
 async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Arriving) -> Result<Running, Refusal> {
     let internal = |what: &str| Refusal::new("internal", what);
@@ -139,71 +159,92 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         .and_then(|socket| live.sockets.apply(&socket).map(|()| socket))
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
-    let tls = service.tls.current();
+    let arrived = (arrival.admitted, arrival.service, arrival.listener, arrival.at);
+    let Some(store) = &service.tls else {
+        let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
+        let shaken = Shaken { side, identity, chain: Vec::new() };
+        return admit(house, desk, seat, arrived, shaken, |facts, _, _| facts).await.map(Running::Plain);
+    };
+    let tls = store.current();
     let shaken = unless_ordered(seat.control(), handshake::accept(&tls, socket));
     // Counted from accept: time in the worker's queue is time too.
-    let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let Accepted { mut pipe, identity } = match tokio::time::timeout_at(deadline, shaken).await {
+    let deadline = house.clock.instant(arrived.3.mono_us.saturating_add(micros(live.handshake_timeout)));
+    let Accepted { pipe, identity } = match tokio::time::timeout_at(deadline, shaken).await {
         Err(_) => return Err(Failure::timeout().into()),
         Ok(Err(_)) => return Err(Refusal::new("drain", "the proxy is shutting down")),
         Ok(Ok(shaken)) => shaken?,
     };
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let current = service.tls.current();
+    let current = store.current();
     if !Arc::ptr_eq(&current, &tls) {
         let chain = pipe.peer_chain();
         current.recheck(chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
+    let chain = pipe.peer_chain().to_vec();
+    let shaken = Shaken { side: pipe, identity, chain };
+    admit(house, desk, seat, arrived, shaken, with_tls).await.map(Running::Tls)
+}
+
+/// Who may be in, and as what; then Redis.
+async fn admit<D: Downstream + Unpin>(
+    house: &Arc<House>,
+    desk: &Rc<Desk>,
+    seat: &Seat,
+    (admitted, index, listener, at): (Admitted, usize, usize, Moment),
+    Shaken { mut side, identity, chain }: Shaken<D>,
+    complete: impl FnOnce(ConnectionFacts, &D, &Identity) -> ConnectionFacts,
+) -> Result<Pump<D, Link, Session>, Refusal> {
+    let internal = |what: &str| Refusal::new("internal", what);
+    let service = house.services.get(index).ok_or_else(|| internal("no such service"))?;
     let live = service.live.load_full();
     let now = desk.now();
-    let peer = AuthenticatedPeer::authenticate(arrival.admitted, identity, &live.roles, &service.name, now);
+    let peer = AuthenticatedPeer::authenticate(admitted, identity, &live.roles, &service.name, now);
     let peer = match peer {
         Ok(peer) => peer,
         Err(error) => {
-            say_goodbye(&mut pipe).await;
+            say_goodbye(&mut side).await;
             let mut refusal = Refusal::new(error.word(), error.to_string());
             // Whom nobody gave a role is what an operator looks for here.
-            if let Some(leaf) = pipe.peer_chain().first() {
+            if let Some(leaf) = chain.first() {
                 refusal.name(peer::names_for_record(leaf));
             }
             return Err(refusal);
         }
     };
     if house.bans.bans(&gate::origins(&peer), now) {
-        say_goodbye(&mut pipe).await;
+        say_goodbye(&mut side).await;
         let mut refusal = Refusal::new("banned", "too many wrong passwords came with this certificate or from there");
-        if let Some(leaf) = pipe.peer_chain().first() {
+        if let Some(leaf) = chain.first() {
             refusal.name(peer::names_for_record(leaf));
         }
         return Err(refusal);
     }
     let terms = live.terms.get(peer.role().name.as_str()).ok_or_else(|| internal("a role without terms"))?;
-    let taken = terms.max_connections.map(|max| house.permits.take_role(arrival.service, &peer.role().name, max));
+    let taken = terms.max_connections.map(|max| house.permits.take_role(index, &peer.role().name, max));
     let place = match taken.transpose() {
         Ok(place) => place,
         Err(full) => {
-            say_goodbye(&mut pipe).await;
+            say_goodbye(&mut side).await;
             let detail = format!("role {} has as many connections as it may have", peer.role().name);
             return Err(Refusal::new(full.word(), detail));
         }
     };
     let name = house.connection_name();
-    let chain = pipe.peer_chain().to_vec();
     seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
 
-    let config = terms.sessions.get(arrival.listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = facts(&name, terms, &peer, &pipe, &house.outlets);
-    let door = gate::Door { service: arrival.service, listener: arrival.listener, name, chair: seat.chair() };
+    let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
+    let facts = complete(terms.facts(&name, &peer, &house.outlets), &side, peer.identity());
+    let door = gate::Door { service: index, listener, name, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
-        let turn = Turn { now: arrival.at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+        let turn = Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
     let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live)).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
-        Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
+        Pump::new(session, side, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
     pump.preload(&greeting, &words);
     Ok(pump)
 }
@@ -240,15 +281,8 @@ fn open(
     })
 }
 
-fn facts(
-    name: &str,
-    terms: &Terms,
-    peer: &AuthenticatedPeer,
-    pipe: &TlsPipe<TcpStream>,
-    outlets: &[Plan],
-) -> ConnectionFacts {
-    let identity = peer.identity();
-    terms.facts(name, peer, outlets).with_tls(&TlsFacts {
+fn with_tls(facts: ConnectionFacts, pipe: &TlsPipe<TcpStream>, identity: &Identity) -> ConnectionFacts {
+    facts.with_tls(&TlsFacts {
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),
@@ -271,7 +305,7 @@ fn record_refusal(desk: &Desk, src: SocketAddr, service: &str, refusal: &Refusal
 }
 
 /// An orderly end for a peer that is known and not wanted.
-async fn say_goodbye(pipe: &mut TlsPipe<TcpStream>) {
+async fn say_goodbye(pipe: &mut impl Downstream) {
     let _ = tokio::time::timeout(GOODBYE, std::future::poll_fn(|cx| pipe.poll_close(cx))).await;
 }
 
@@ -298,12 +332,12 @@ async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A pump and its seat: the seat is free the moment the connection is over.
-struct Seated {
-    pump: Running,
+struct Seated<D> {
+    pump: Pump<D, Link, Session>,
     _seat: Seat,
 }
 
-impl Future for Seated {
+impl<D: Downstream + Unpin> Future for Seated<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -26,6 +26,7 @@ pub mod keeper;
 pub mod listener;
 mod outbox;
 pub mod permits;
+mod plain;
 pub mod pump;
 pub mod resolve;
 pub mod roster;

@@ -191,7 +191,9 @@ impl Seats {
                 }
                 Ok(peer) => peer,
             };
-            if let Err(error) = service.tls.current().recheck_at(&standing.chain, unix) {
+            if let Some(tls) = &service.tls
+                && let Err(error) = tls.current().recheck_at(&standing.chain, unix)
+            {
                 return Some(error.to_string());
             }
             if standing.grant.as_ref().is_some_and(|grant| !live.upholds(grant)) {

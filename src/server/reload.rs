@@ -63,10 +63,13 @@ impl InForce {
         let now = unix(house.clock);
         let mut prepared = Vec::new();
         for (service, settings) in house.services.iter().zip(&next.services) {
-            let tls = service
-                .tls
-                .prepare(&files(settings), now)
-                .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
+            let tls = match &service.tls {
+                Some(store) => store
+                    .prepare(&files(settings), now)
+                    .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?
+                    .map(|tls| (store, tls)),
+                None => None,
+            };
             let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
             prepared.push((service, live, tls));
@@ -74,11 +77,11 @@ impl InForce {
         house.bans.open().configure(next.bans);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
-            if let Some(tls) = tls {
+            if let Some((store, tls)) = tls {
                 for warning in &tls.description().warnings {
                     tracing::warn!(service = %service.name, "{warning}");
                 }
-                service.tls.swap(tls);
+                store.swap(tls);
             }
             service.live.store(Arc::new(live));
             service.live.load().keeper.hurry();
@@ -106,6 +109,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
     }
     for (before, after) in old.services.iter().zip(&new.services) {
         let fixed = [
+            ("plain text or TLS", before.plain != after.plain),
             ("listen", before.listeners != after.listeners),
             ("max_connections_per_address", before.max_connections_per_address != after.max_connections_per_address),
         ];

@@ -126,17 +126,22 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
     let mut services = Vec::new();
     for service in &settings.services {
         let name = Arc::clone(&service.name);
-        let tls = Tls::load(&files(service), unix(clock))
-            .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
-        for warning in &tls.description().warnings {
-            tracing::warn!(service = %name, "{warning}");
-        }
+        let tls = if service.plain {
+            None
+        } else {
+            let tls = Tls::load(&files(service), unix(clock))
+                .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
+            for warning in &tls.description().warnings {
+                tracing::warn!(service = %name, "{warning}");
+            }
+            Some(Store::new(tls))
+        };
         let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
             .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
         services.push(Service {
             name,
             per_address_max: service.max_connections_per_address,
-            tls: Store::new(tls),
+            tls,
             live: ArcSwap::from_pointee(live),
         });
     }

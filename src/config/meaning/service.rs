@@ -117,6 +117,7 @@ fn service(
         listeners,
         upstream,
         tls,
+        plain: false,
         max_connections_per_address: door.max_per_address.unwrap_or(shared.limits.max_connections_per_address),
         admission: door.admission,
         floor: floor.deny,
@@ -200,7 +201,7 @@ fn absent_upstream(limits: &Limits) -> Upstream {
     }
 }
 
-fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
+pub(super) fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
     let Item { at, value: mut raw } = item;
     let absent = absent_upstream(limits);
     let tls = raw.tls.take().map(|item| way::tls(item, paths, report));
