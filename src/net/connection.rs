@@ -138,6 +138,7 @@ pub(super) struct Arriving {
 }
 
 /// A pump of either kind: which one is decided once, and not for each command.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, into the task that keeps what is in it")]
 enum Running {
     Tls(Pump<TlsPipe<TcpStream>, Link, Session>),
     Plain(Pump<PlainPipe, Link, Session>),
