@@ -17,7 +17,7 @@ use crate::{
 use collect::Collected;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Desc, proto};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -101,7 +101,7 @@ use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 ///
 /// Labels are bounded: `command` is a row of the catalog or `unknown`; `rule` and `service` come from the
 /// configuration; `reason` and `outcome` are the words of the audit record; `worker` is a number.
-pub const FAMILIES: [Family; 30] = [
+pub const FAMILIES: [Family; 31] = [
     ("connections", GAUGE, &["worker"], "Connections that are open now."),
     (
         "connections_opened_total",
@@ -148,6 +148,7 @@ pub const FAMILIES: [Family; 30] = [
     ("command_bytes_total", COUNTER, &["direction"], "Bytes of commands in and of their replies out."),
     ("denied_total", COUNTER, &["rule"], "Commands denied, by the rule that did it."),
     ("shadowed_total", COUNTER, &["rule"], "Commands let through that a rule in shadow mode would deny."),
+    ("delayed_total", COUNTER, &["rule"], "Commands that had to wait for room under a limit in time."),
     ("upstream_commands_total", COUNTER, &["outcome"], "Commands of the proxy's own to Redis."),
     ("audit_records_total", COUNTER, &[], "Audit records made, whatever outputs took of them."),
     ("audit_begins_total", COUNTER, &[], "Audit lines written before their command went up."),
@@ -176,6 +177,8 @@ pub struct Metrics {
     workers: Vec<Arc<WorkerStats>>,
     upstream: Upstreams,
     certificate_not_after: IntGaugeVec,
+    /// Which of its labels are there, by service.
+    certificates: Mutex<BTreeMap<String, BTreeSet<String>>>,
     reloads: IntCounterVec,
     draining: IntGauge,
     bans: IntGaugeVec,
@@ -201,7 +204,10 @@ impl Metrics {
         registry.register(Box::new(Collected { descriptions, workers: workers.clone(), sinks, started }))?;
         let upstream = Upstreams::register(&registry)?;
         let certificate_not_after = IntGaugeVec::new(
-            Opts::new("certificate_not_after_seconds", "When the certificate expires, in seconds since the epoch."),
+            Opts::new(
+                "certificate_not_after_seconds",
+                "When the certificate expires, or the list or response was due, in seconds since the epoch: the first of them.",
+            ),
             &["service", "certificate"],
         )?;
         let reloads = IntCounterVec::new(Opts::new("reloads_total", "Reloads asked for."), &["what", "result"])?;
@@ -217,7 +223,8 @@ impl Metrics {
         registry.register(Box::new(draining.clone()))?;
         registry.register(Box::new(bans.clone()))?;
         registry.register(Box::new(build))?;
-        Ok(Self { registry, workers, upstream, certificate_not_after, reloads, draining, bans })
+        let certificates = Mutex::default();
+        Ok(Self { registry, workers, upstream, certificate_not_after, certificates, reloads, draining, bans })
     }
 
     /// How a service's Redis is.
@@ -225,9 +232,23 @@ impl Metrics {
         self.upstream.set(service, keeper);
     }
 
-    /// A service's certificate (`server`, `client_ca`) expires then.
-    pub fn set_certificate_not_after(&self, service: &str, certificate: &'static str, seconds: i64) {
-        self.certificate_not_after.with_label_values(&[service, certificate]).set(seconds);
+    /// A service's certificates (`server`, `client_ca`, `server:NAME`), lists (`crl`) and responses (`ocsp`, `ocsp:NAME`)
+    /// expire then; of several with one word, the first. What was there before and is no more is not exposed any more.
+    pub fn set_certificates<'a>(&self, service: &str, ends: impl Iterator<Item = (&'a str, i64)>) {
+        let mut first: BTreeMap<&str, i64> = BTreeMap::new();
+        for (certificate, at) in ends {
+            first.entry(certificate).and_modify(|known| *known = at.min(*known)).or_insert(at);
+        }
+        for (certificate, at) in &first {
+            self.certificate_not_after.with_label_values(&[service, certificate]).set(*at);
+        }
+        let words = first.into_keys().map(str::to_owned).collect::<BTreeSet<_>>();
+        let mut known = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.insert(service.to_owned(), words.clone()).unwrap_or_default();
+        for gone in before.difference(&words) {
+            // An error says that it is not there, which is what is wanted.
+            let _ = self.certificate_not_after.remove_label_values(&[service, gone]);
+        }
     }
 
     /// A reload of `what` was asked for, and swapped in or not.

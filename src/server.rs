@@ -32,7 +32,10 @@ use crate::{
         service::House,
         worker::Phase,
     },
-    tls::reload::Store,
+    tls::{
+        expiry::{Reminder, Say},
+        reload::Store,
+    },
 };
 use start::{Prepared, Threads, prepare, start_admin, start_threads};
 use std::{
@@ -140,6 +143,9 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
         tracing::info!("{line}");
     }
     publish_certificates(&house, &metrics);
+    // What was said at the start is said again in a day.
+    let mut reminder = Reminder::default();
+    due(&mut reminder, &house);
     for service in &house.services {
         // Whether Redis is there is asked once before any client asks, so that `/readyz` does not guess; a Redis that
         // comes later is no reason not to start.
@@ -179,6 +185,7 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
                         None => {
                             threads.phase.send_modify(|phase| if let Phase::Serve(n) = phase { *n = n.wrapping_add(1) });
                             publish_certificates(&house, &metrics);
+                            due(&mut reminder, &house);
                             tracing::info!("reloaded: the new configuration is in force");
                         }
                         Some(reason) => tracing::error!("not reloaded, the old configuration is kept: {reason}"),
@@ -202,7 +209,12 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
                     reason: switch.reason,
                 });
             }
-            _ = tick.tick() => look_around(&house, &metrics, &monitors, &mut scribe),
+            _ = tick.tick() => {
+                look_around(&house, &metrics, &monitors, &mut scribe);
+                for (service, say) in due(&mut reminder, &house) {
+                    start::tell_of_end(&service, &say);
+                }
+            }
         }
     }
 
@@ -280,14 +292,18 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
         let Some(tls) = service.tls.as_ref().map(Store::current) else { continue };
-        let found = tls.description();
-        for (kind, certificates) in [("server", &found.chain), ("client_ca", &found.client_ca)] {
-            let ends = certificates.iter().filter_map(|each| each.not_after.parse::<jiff::Timestamp>().ok());
-            if let Some(first) = ends.min() {
-                metrics.set_certificate_not_after(&service.name, kind, first.as_second());
-            }
-        }
+        let ends = tls.description().ends.iter().map(|end| (end.certificate.as_str(), end.at));
+        metrics.set_certificates(&service.name, ends);
     }
+}
+
+/// What there is to say now of certificates and lists that end by themselves.
+fn due(reminder: &mut Reminder, house: &House) -> Vec<(String, Say)> {
+    let now = house.clock.now();
+    let found: Vec<_> =
+        house.services.iter().filter_map(|service| Some((&*service.name, service.tls.as_ref()?.current()))).collect();
+    let ends = found.iter().flat_map(|(name, tls)| tls.description().ends.iter().map(|end| (*name, end)));
+    reminder.due(ends, i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX), now.mono_us)
 }
 
 /// Steps 2 to 6 of [`drain`], with their records; how many connections had to be aborted.

@@ -16,7 +16,7 @@ mod pen;
 use pen::{CAPACITY, end, eventually, fill, is_without_holes, write_each, write_line};
 use ravelin::audit::{
     record::Recorder,
-    sink::{Sink, Target},
+    sink::{Sink, SinkHandle, SinkPort, Target},
     target::{Address, SocketTarget, SyslogTarget},
 };
 use std::{
@@ -61,6 +61,16 @@ fn take(reader: &mut impl std::io::BufRead, lines: usize) -> Vec<u64> {
         found.push(number(&line));
     }
     found
+}
+
+/// Fills the pen again and again until the sink says that its receiver does not read.
+fn fill_until_nobody_reads(pen: &mut Recorder, port: &SinkPort, sink: &SinkHandle) {
+    let monitor = sink.monitor();
+    eventually("the receiver counts as one that does not read", || {
+        fill(pen, port);
+        port.exchange(pen.outlet());
+        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
+    });
 }
 
 /// Numbers of all lines to the end of the stream; the last one may be torn.
@@ -129,11 +139,7 @@ fn a_receiver_that_does_not_read_stalls_the_pen_and_not_memory() {
     let mut pen = Recorder::new(0, CAPACITY);
     write_line(&mut pen, &ports[0]);
     let mut stream = accept(&listener);
-    eventually("the receiver counts as one that does not read", || {
-        fill(&mut pen, &ports[0]);
-        ports[0].exchange(pen.outlet());
-        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
-    });
+    fill_until_nobody_reads(&mut pen, &ports[0], &sink);
     assert_eq!(monitor.failing().as_deref(), Some("the receiver does not read"));
     assert!(!pen.has_room() && monitor.queue_bytes() <= CAPACITY as u64);
 
@@ -169,15 +175,10 @@ fn a_line_that_a_connection_was_lost_in_is_whole_on_the_next_one() {
     let path = dir.path().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     let (sink, ports) = Sink::open(socket(Address::Unix(path)), 1).unwrap();
-    let monitor = sink.monitor();
     let mut pen = Recorder::new(0, CAPACITY);
     write_line(&mut pen, &ports[0]);
     let unread = accept(&listener);
-    eventually("the receiver counts as one that does not read", || {
-        fill(&mut pen, &ports[0]);
-        ports[0].exchange(pen.outlet());
-        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
-    });
+    fill_until_nobody_reads(&mut pen, &ports[0], &sink);
     let taken = ports[0].written();
     assert!(taken > 0);
     drop(unread);
@@ -280,11 +281,7 @@ fn datagrams_that_nobody_reads_stall_and_a_receiver_that_returns_gets_the_rest()
     let (sink, ports) = Sink::open(syslog(Address::Unix(path.clone())), 1).unwrap();
     let monitor = sink.monitor();
     let mut pen = Recorder::new(0, CAPACITY);
-    eventually("the receiver counts as one that does not read", || {
-        fill(&mut pen, &ports[0]);
-        ports[0].exchange(pen.outlet());
-        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
-    });
+    fill_until_nobody_reads(&mut pen, &ports[0], &sink);
     assert_eq!(monitor.failing().as_deref(), Some("the receiver does not read"));
     assert!(!pen.has_room());
     // All that the kernel took is still there to be read.
@@ -323,16 +320,11 @@ fn drain(from: &UnixDatagram, space: &mut [u8], into: &mut Vec<u64>) {
 fn a_message_that_a_connection_was_lost_in_is_whole_on_the_next_one() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (sink, ports) = Sink::open(syslog(Address::Tcp(listener.local_addr().unwrap())), 1).unwrap();
-    let monitor = sink.monitor();
     // More than the buffers of both ends take.
     let mut pen = Recorder::new(0, 16 << 20);
     write_line(&mut pen, &ports[0]);
     let unread = listener.accept().unwrap().0;
-    eventually("the receiver counts as one that does not read", || {
-        fill(&mut pen, &ports[0]);
-        ports[0].exchange(pen.outlet());
-        monitor.failing().is_some() && monitor.queue_bytes() == pen.outlet().backlog()
-    });
+    fill_until_nobody_reads(&mut pen, &ports[0], &sink);
     let taken = ports[0].written();
     drop(unread);
     let reader = thread::spawn(move || counted(&mut listener.accept().unwrap().0));

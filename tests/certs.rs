@@ -86,6 +86,7 @@ fn what_it_makes_is_accepted_by_openssl_and_by_the_proxy() {
         crl: Vec::new(),
         min_version: MinVersion::Tls12,
         anonymous: false,
+        ..Files::default()
     };
     let tls = Tls::load(&files, UnixTime::now()).unwrap();
     assert_eq!(tls.description().warnings, Vec::<String>::new());

@@ -101,6 +101,26 @@ fn lane() {
 }
 
 #[test]
+fn proxy() {
+    let words = [
+        "TCP4 ",
+        "TCP6 ",
+        "UNKNOWN",
+        "10.0.0.1 ",
+        "::1 ",
+        "1",
+        " ",
+        "65535",
+        "\r\n",
+        "\u{2}\0\u{1}a",
+        "\u{3}\0\u{4}aaaa",
+        " \0\u{5}\u{7}\0\0\0\0",
+        "\0\u{c}\u{a}\0\0\u{1}\u{a}\0\0\u{2}\0\u{1}\0\u{2}",
+    ];
+    replay("proxy", 20_000, &words, bodies::proxy::run);
+}
+
+#[test]
 fn acl() {
     let words = [
         "k\n",

@@ -5,6 +5,8 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the program's tables")]
 
+#[path = "../benches/side_by_side/compare.rs"]
+mod compare;
 #[path = "../benches/side_by_side/limits.rs"]
 mod limits;
 #[path = "../benches/side_by_side/picture.rs"]
@@ -198,6 +200,26 @@ fn only_what_was_measured_is_judged() {
     let mut results = Results::default();
     results.push("get64x1", "ravelin-off", Metric::Cpu, 12.0);
     assert!(limits::table(&results).is_none(), "no peer to set it against");
+}
+
+#[test]
+fn two_runs_are_compared_against_a_peer_that_has_not_changed() {
+    let run = |nginx, ravelin| {
+        let mut results = Results::default();
+        results.push("get64x1", "nginx", Metric::Cpu, nginx);
+        results.push("get64x1", "ravelin", Metric::Cpu, ravelin);
+        results
+    };
+    // The machine is twice as slow as it was, and Ravelin half as dear again as it would have been.
+    let before = serde_json::json!({ "figures": run(10.0, 8.0).json() });
+    let lines = compare::table(&before, &run(20.0, 24.0)).lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for expected in ["8.00", "24.00", "+200.0 %", "+50.0 %", "(nginx)"] {
+        assert!(lines[2].contains(expected), "{expected} is missing in {}", lines[2]);
+    }
+    assert!(lines[1].contains("+100.0 %") && lines[1].contains('–'), "nothing to set nginx against: {}", lines[1]);
+    let other = serde_json::json!({ "figures": [] });
+    assert_eq!(compare::table(&other, &run(20.0, 24.0)).lines().len(), 1, "only what both have measured");
 }
 
 fn drawn() -> String {

@@ -1,13 +1,22 @@
 //! Keys and certificates as openssl writes them: every format and the recipes people copy.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test that fails here says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails here says so"
+)]
+
+mod support;
 
 use certs_dev::{KeyKind, Leaf, Pki};
-use ravelin::tls::server::{Files, MinVersion, Tls};
+use ravelin::tls::server::{Choice, Files, MinVersion, Tls};
 use rustls::pki_types::UnixTime;
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+use support::openssl::{Status, response};
 use tempfile::TempDir;
 
 /// Runs openssl in the folder.
@@ -39,6 +48,7 @@ fn load(dir: &Path, cert: &str, key: &str) -> Result<Tls, String> {
         crl: Vec::<PathBuf>::new(),
         min_version: MinVersion::Tls12,
         anonymous: false,
+        ..Files::default()
     };
     Tls::load(&files, UnixTime::now()).map_err(|error| error.to_string())
 }
@@ -94,4 +104,76 @@ fn the_usual_recipe_makes_version_1_and_is_told_so() {
     openssl(dir.path(), "x509 -req -in v1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out v1.crt");
     let said = load(dir.path(), "v1.crt", "v1.key").unwrap_err();
     assert!(said.contains("version 1") && said.contains("-extfile") && said.contains("ravelin certs"), "{said}");
+}
+
+/// What loading says of an OCSP response in `file`, at a time so many days from now.
+fn stapled(dir: &Path, file: &str, days: u64) -> Result<Tls, String> {
+    let files = Files {
+        cert: dir.join("tls.crt"),
+        key: dir.join("tls.key"),
+        client_ca: dir.join("ca.crt"),
+        choice: Choice { ocsp: Some(dir.join(file)), ..Choice::default() },
+        ..Files::default()
+    };
+    let now = UnixTime::now().as_secs() + days * 86_400;
+    Tls::load(&files, UnixTime::since_unix_epoch(std::time::Duration::from_secs(now)))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_ocsp_response_is_for_this_certificate_says_good_and_is_in_date_or_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let pki = Pki::new().unwrap();
+    let (server, renewed) = (pki.server(&["localhost"]).unwrap(), pki.server(&["localhost"]).unwrap());
+    for (name, content) in [("ca.crt", &pki.ca.cert), ("tls.crt", &server.chain), ("tls.key", &server.key)] {
+        std::fs::write(dir.join(name), content).unwrap();
+    }
+    let make = |file: &str, issued, status, days| {
+        std::fs::rename(response(dir, &pki.ca, issued, status, days), dir.join(file)).unwrap();
+    };
+    make("good", &server, Status::Good, Some(8));
+    let found = stapled(dir, "good", 0).unwrap().description().clone();
+    assert_eq!((found.warnings.len(), found.expired.len()), (0, 0), "{found:?}");
+    assert!(found.ocsp.as_ref().is_some_and(|ocsp| ocsp.next_update.is_some()), "{found:?}");
+    // In its last quarter a warning, past its end a failure of `check`; never one of `run`.
+    let found = stapled(dir, "good", 7).unwrap().description().clone();
+    assert!(found.warnings.iter().any(|said| said.contains("OCSP response") && said.contains("renew it")), "{found:?}");
+    let found = stapled(dir, "good", 9).unwrap().description().clone();
+    assert!(found.expired.iter().any(|said| said.contains("is no longer stapled")), "{found:?}");
+
+    make("endless", &server, Status::Good, None);
+    let found = stapled(dir, "endless", 0).unwrap().description().clone();
+    assert!(found.warnings[0].contains("does not say how long it counts"), "{found:?}");
+
+    make("renewed", &renewed, Status::Good, Some(8));
+    make("revoked", &server, Status::Revoked, Some(8));
+    make("unknown", &server, Status::Unknown, Some(8));
+    let der = std::fs::read(dir.join("good")).unwrap();
+    std::fs::write(dir.join("cut"), &der[..der.len() - 1]).unwrap();
+    std::fs::write(dir.join("text"), "-----BEGIN OCSP RESPONSE-----").unwrap();
+    std::fs::write(dir.join("later"), [0x30, 3, 0x0a, 1, 3]).unwrap();
+    std::fs::write(dir.join("large"), vec![0x30; 40_000]).unwrap();
+    let rows = [
+        ("renewed", "does not speak of the certificate CN=localhost"),
+        ("revoked", "says that the certificate is revoked"),
+        ("unknown", "the responder does not know the certificate"),
+        ("cut", "is no OCSP response that can be read"),
+        ("text", "it must be DER"),
+        ("later", "is an error of the responder: tryLater"),
+        ("large", "is larger than"),
+        ("none", "cannot be read"),
+    ];
+    for (file, said) in rows {
+        let error = stapled(dir, file, 0).unwrap_err();
+        assert!(error.contains(file) && error.contains(said), "{file}: {error}");
+    }
+    // Prefixes are survived, and none of them is a response.
+    for end in (0..der.len()).step_by(7) {
+        std::fs::write(dir.join("prefix"), &der[..end]).unwrap();
+        assert!(stapled(dir, "prefix", 0).is_err(), "{end}");
+    }
+    // The same number of another CA is another certificate, told apart by the hash of its issuer's name.
+    std::fs::rename(response(dir, &pki.other, &server, Status::Good, Some(8)), dir.join("foreign")).unwrap();
+    assert!(stapled(dir, "foreign", 0).unwrap_err().contains("does not speak of"));
 }

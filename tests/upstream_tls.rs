@@ -190,6 +190,7 @@ fn check_says_what_is_in_force_and_what_is_wrong() {
     {
         assert!(said.contains(words), "{words}: {said}");
     }
+    assert!(said.contains("at most 128 connecting at once, 4096 waiting"), "{said}");
     let (wrong, _) = Pin::of(&far.pki.server(&["x.example"]).unwrap().der);
     let said = check(&format!(", tls = {{ pin = [\"{wrong}\"] }}"));
     assert!(said.contains("known by its pin alone (1 pinned), whatever its name"), "{said}");

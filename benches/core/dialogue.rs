@@ -99,6 +99,8 @@ impl Dialogue {
             show_keys: true,
             begin_writes: false,
             values: None,
+            first_byte_timeout_us: 0,
+            half_command_timeout_us: 0,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
                 credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
@@ -109,7 +111,7 @@ impl Dialogue {
         let mut recorder = Recorder::with_outlets(0, 4 << 20, plans);
         let mut memory = MemoryBudget::new(256 << 20);
         let now = start();
-        let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
+        let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0, up_pending: 0 };
         let session = Session::new(Arc::new(config), peer(), facts(), &turn);
         let mut dialogue = Self { session, recorder, memory, now, up: Vec::new(), down: Vec::new() };
         dialogue.turn(b"", |session, _, turn, up, down| {
@@ -147,7 +149,13 @@ impl Dialogue {
         act: impl FnOnce(&mut Session, &[u8], &mut Turn<'_>, &mut Gather<'_>, &mut Gather<'_>) -> usize,
     ) -> usize {
         self.now = self.now.plus_us(10);
-        let mut turn = Turn { now: self.now, recorder: &mut self.recorder, memory: &mut self.memory, down_pending: 0 };
+        let mut turn = Turn {
+            now: self.now,
+            recorder: &mut self.recorder,
+            memory: &mut self.memory,
+            down_pending: 0,
+            up_pending: 0,
+        };
         let mut up = Gather::new(input, std::mem::take(&mut self.up));
         let mut down = Gather::new(input, std::mem::take(&mut self.down));
         let consumed = act(&mut self.session, input, &mut turn, &mut up, &mut down);

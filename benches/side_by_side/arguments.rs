@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Write all figures of all rounds to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Set this run beside the JSON file of an earlier one
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
     /// Draw the main comparison into this file, as SVG
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,

@@ -95,7 +95,7 @@ impl Dialer {
     /// # Panics
     /// When it fails, with what the proxy printed.
     pub fn must_dial(&self, target: &Target) -> Link {
-        self.dial().unwrap_or_else(|error| panic!("{}: {error}; the proxy said:\n{}", target.name, target.log()))
+        self.dial().unwrap_or_else(|error| panic!("{error}; the proxy said: {}", target.log().trim_end()))
     }
 }
 

@@ -4,7 +4,9 @@
 use crate::process::family;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +24,12 @@ fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn started(pid: u32) {
-    running().pids.push(pid);
+/// Starts a process. Under the lock: none is started after the others have been ended.
+pub fn start(command: &mut Command) -> io::Result<Child> {
+    let mut running = running();
+    let child = command.spawn()?;
+    running.pids.push(child.id());
+    Ok(child)
 }
 
 pub fn ended(pid: u32) {
@@ -52,7 +58,7 @@ pub fn watch() {
     });
 }
 
-/// Asks all processes to end, then makes them. Nobody else may start one meanwhile, so the lock is kept.
+/// Asks all processes to end, then makes them. The lock is kept: nobody may start another one.
 fn clear() {
     const PATIENCE: Duration = Duration::from_secs(3);
     let running = running();

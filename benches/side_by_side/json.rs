@@ -3,7 +3,7 @@
 use crate::arguments::Arguments;
 use crate::results::Results;
 use crate::rig::Rig;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -49,4 +49,13 @@ pub fn write(
     });
     let text = serde_json::to_string_pretty(&all).map_err(|error| error.to_string())?;
     fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Reads an earlier run's.
+///
+/// # Errors
+/// When there is no such file, or it is no JSON.
+pub fn read(file: &Path) -> Result<Value, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
 }

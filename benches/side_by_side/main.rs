@@ -18,6 +18,7 @@
 
 mod arguments;
 mod client;
+mod compare;
 mod interrupt;
 mod json;
 mod limits;
@@ -86,6 +87,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         tables::plan(&stages, estimate);
         return Ok(());
     }
+    let before = arguments.compare.as_deref().map(json::read).transpose()?;
     process::raise_file_limit();
     interrupt::watch();
     let rig = Rig::start(arguments.audit_dir.clone());
@@ -100,6 +102,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     clock.done();
     tables::print(&scenarios, &results, &rig.audit_place());
+    if let Some(before) = &before {
+        tables::heading("Medians of the earlier run and of this one");
+        compare::table(before, &results).print();
+    }
     if let Some(file) = &arguments.picture {
         match picture::draw(&results, arguments.rounds()) {
             Some(svg) => std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?,

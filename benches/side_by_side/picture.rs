@@ -9,7 +9,7 @@ use crate::scenario::Scenario;
 use std::fmt::Write;
 
 /// The panels, if they were measured.
-const PANELS: [&str; 4] = ["get64x1", "get64x16", "get16kx1", "set16kx1"];
+const PANELS: [&str; 4] = ["get64x1", "get64x16", "set64x1", "get16kx1"];
 /// The bars, from top to bottom, with the name people know.
 const BARS: [(&str, &str); 8] = [
     ("direct", "Redis, plain text"),

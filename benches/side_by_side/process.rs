@@ -85,17 +85,17 @@ impl Process {
     pub fn start<A: AsRef<OsStr>>(side: Side, program: &Path, arguments: &[A], log: PathBuf) -> Self {
         let file = File::create(&log).expect("a log file");
         pin(side);
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a log file"))
             .stderr(file)
             // A group of its own: Ctrl-C reaches the harness alone, which then ends them all in order.
-            .process_group(0)
-            .spawn()
+            .process_group(0);
+        let child = interrupt::start(&mut command)
             .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
         pin(Side::Load);
-        interrupt::started(child.id());
         Self { child, log }
     }
 

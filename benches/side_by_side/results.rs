@@ -149,6 +149,17 @@ impl Results {
         (!joined.is_empty()).then(|| Summary::of(joined))
     }
 
+    /// The scenarios that were measured, in the order in which they came first.
+    pub fn scenarios(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !names.contains(&row.scenario.as_str()) {
+                names.push(&row.scenario);
+            }
+        }
+        names
+    }
+
     /// The targets that were measured in a scenario, in the order in which they came first.
     pub fn targets(&self, scenario: &str) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

@@ -94,7 +94,7 @@ pub const SETS: &[(&str, &str, &[&str])] = &[
 ];
 
 const MAIN: [&str; 8] =
-    ["get64x1", "get64x16", "set64x1", "set64x16", "get16kx1", "set16kx1", "get16kx16", "set16kx16"];
+    ["get64x1", "get64x16", "set64x1", "set64x16", "get16kx1", "set16000x1", "get16kx16", "set16kx16"];
 
 /// What `--quick` looks at.
 pub const QUICK: &[&str] = &["get64x1", "get64x16"];

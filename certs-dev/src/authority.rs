@@ -17,6 +17,8 @@ use crate::{
 pub struct Authority {
     /// Its certificate, PEM.
     pub cert: String,
+    /// Its serial number, big-endian; of one that was loaded, none.
+    serial: Option<Vec<u8>>,
     /// What a peer must show beside a certificate it issued: its own certificate if it is an intermediate, else nothing.
     shown: String,
     issuer: Issuer<'static, KeyPair>,
@@ -34,7 +36,8 @@ impl Authority {
         // A leaf may hang from an intermediate from a root: one intermediate below this one is enough.
         let params = ca_parameters(cn, organisation, days, &key, 1);
         let cert = params.self_signed(&key)?.pem();
-        Ok(Self { cert, shown: String::new(), issuer: Issuer::new(params, key) })
+        let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes);
+        Ok(Self { cert, serial, shown: String::new(), issuer: Issuer::new(params, key) })
     }
 
     /// The root that these files hold.
@@ -44,7 +47,12 @@ impl Authority {
     /// When they are not a certificate and a key in PEM.
     pub fn load(cert: &str, key: &str) -> Result<Self, Error> {
         let key = KeyPair::from_pem(key)?;
-        Ok(Self { cert: cert.to_owned(), shown: String::new(), issuer: Issuer::from_ca_cert_pem(cert, key)? })
+        Ok(Self {
+            cert: cert.to_owned(),
+            serial: None,
+            shown: String::new(),
+            issuer: Issuer::from_ca_cert_pem(cert, key)?,
+        })
     }
 
     /// An intermediate below this one.
@@ -57,13 +65,20 @@ impl Authority {
         let params = ca_parameters(cn, None, days, &key, 0);
         let cert = CertifiedIssuer::signed_by(params.clone(), &key, &self.issuer)?.pem();
         let shown = format!("{cert}{}", self.shown);
-        Ok(Self { cert, shown, issuer: Issuer::new(params, key) })
+        let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes);
+        Ok(Self { cert, serial, shown, issuer: Issuer::new(params, key) })
     }
 
     /// Its private key, PEM, PKCS#8.
     #[must_use]
     pub fn key(&self) -> String {
         self.issuer.key().serialize_pem()
+    }
+
+    /// Its serial number, big-endian; none for one that was loaded.
+    #[must_use]
+    pub fn serial(&self) -> Option<&[u8]> {
+        self.serial.as_deref()
     }
 
     /// The key as it was made, for comparing with the certificate's.
@@ -112,6 +127,15 @@ impl Authority {
     ///
     /// When the system has no randomness.
     pub fn crl(&self, serials: &[&[u8]], next_update_days: i64) -> Result<String, Error> {
+        self.crl_numbered(1, serials, (next_update_days.min(1) - 1, next_update_days))
+    }
+
+    /// The same with this number, made and due so many days from now.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no randomness.
+    pub fn crl_numbered(&self, number: u64, serials: &[&[u8]], (made, due): (i64, i64)) -> Result<String, Error> {
         let now = OffsetDateTime::now_utc();
         let revoked_certs = serials
             .iter()
@@ -123,9 +147,9 @@ impl Authority {
             })
             .collect();
         let params = CertificateRevocationListParams {
-            this_update: now + Duration::days(next_update_days.min(1) - 1) - Duration::minutes(5),
-            next_update: now + Duration::days(next_update_days),
-            crl_number: SerialNumber::from(1_u64),
+            this_update: now + Duration::days(made) - Duration::minutes(5),
+            next_update: now + Duration::days(due),
+            crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs,
             key_identifier_method: rcgen::KeyIdMethod::Sha256,

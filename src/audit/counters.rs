@@ -4,7 +4,10 @@
 //! Every label is bounded: a row of the catalog or `unknown`, an [`Outcome`], the name of a rule or service (from the
 //! configuration), a word that is a literal in the code. Nothing a client sends becomes a label.
 
-use super::record::{CommandRecord, Name, Outcome};
+use super::{
+    plain::PlainRecord,
+    record::{CommandRecord, Name, Outcome},
+};
 use crate::audit::{event::AuthVerdict, watch::Notice};
 use std::collections::BTreeMap;
 
@@ -39,6 +42,8 @@ pub struct Counters {
     pub denied: BTreeMap<Box<str>, u64>,
     /// What would have been denied, by the name of the rule that is not in force.
     pub shadowed: BTreeMap<Box<str>, u64>,
+    /// Commands that had to wait for room under a limit in time, by the name of the rule.
+    pub delayed: BTreeMap<Box<str>, u64>,
     /// What was notable, by [`Notice::index`].
     pub notices: [u64; Notice::ALL.len()],
     /// Commands of identities that were not watched for first sights and bursts, because there are too many.
@@ -209,6 +214,21 @@ impl CommandCounters {
 }
 
 impl Counters {
+    /// A plain command's record was rendered: as [`Self::command`].
+    #[inline]
+    pub(super) fn plain(&mut self, record: &PlainRecord<'_>) {
+        let Some(row) = self.commands.get_mut(record.id.index()) else {
+            self.command(&record.whole());
+            return;
+        };
+        let [_, ran, ..] = &mut row.outcomes;
+        *ran = ran.saturating_add(1);
+        row.bytes_in = row.bytes_in.saturating_add(record.bytes_in);
+        row.bytes_out = row.bytes_out.saturating_add(record.bytes_out);
+        row.us = row.us.saturating_add(record.us);
+        self.latency.observe(record.us);
+    }
+
     /// A command's record was rendered.
     pub(super) fn command(&mut self, record: &CommandRecord<'_>) {
         let row = match record.name {
@@ -238,6 +258,11 @@ impl Counters {
         if let Some(rule) = record.shadow {
             count(&mut self.shadowed, rule, 1);
         }
+    }
+
+    /// A command had to wait.
+    pub(super) fn delay(&mut self, rule: &str) {
+        count(&mut self.delayed, rule, 1);
     }
 
     /// A command of the proxy's own was answered.
@@ -298,6 +323,9 @@ impl Counters {
         }
         for (rule, times) in &other.shadowed {
             count(&mut self.shadowed, rule, *times);
+        }
+        for (rule, times) in &other.delayed {
+            count(&mut self.delayed, rule, *times);
         }
         add_all(&mut self.notices, &other.notices);
         self.unwatched = self.unwatched.saturating_add(other.unwatched);

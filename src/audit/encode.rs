@@ -2,6 +2,7 @@
 
 use super::{
     arguments::{ArgumentList, HashKey},
+    event::names,
     filter::{Verdict, verdict},
     json::{all_plain, bytes_value, escaped, number, number_field, text_field},
     outlet::{Arguments, OUTLETS_MAX, Plan, Shape},
@@ -24,7 +25,7 @@ const ARGUMENTS_RENDERED_MAX: usize = 3 * 1024;
 /// Most keys in a line.
 const KEYS_MAX: u32 = 256;
 /// Most bytes of one key that are shown. Six rendered bytes each at worst: at least one key fits in any line.
-const KEY_MAX: usize = 1024;
+pub(super) const KEY_MAX: usize = 1024;
 /// Most bytes of an unknown command's name that are shown.
 const NAME_MAX: usize = 64;
 /// Most bytes of a name from the configuration, rendered.
@@ -64,6 +65,8 @@ pub struct TlsFacts<'a> {
     pub cipher: &'a str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// The name that the client asked for (SNI), escaped and cut; empty without one.
+    pub sni: &'a str,
     /// SHA-256 of the client's certificate, lower-case hexadecimal; empty without one.
     pub cert_sha256: &'a str,
     /// Its serial number, lower-case hexadecimal.
@@ -116,11 +119,27 @@ impl ConnectionFacts {
         text_field(&mut out, "tls", tls.version, LABEL_MAX);
         text_field(&mut out, "cipher", tls.cipher, LABEL_MAX);
         out.extend_from_slice(if tls.resumed { b",\"resumed\":true" } else { b",\"resumed\":false" });
+        if !tls.sni.is_empty() {
+            text_field(&mut out, "sni", tls.sni, LABEL_MAX);
+        }
         if !tls.cert_sha256.is_empty() {
             text_field(&mut out, "cert_sha256", tls.cert_sha256, LABEL_MAX);
             text_field(&mut out, "cert_serial", tls.cert_serial, LABEL_MAX);
             out.extend_from_slice(b",\"cert_not_after\":");
             number(&mut out, tls.cert_not_after);
+        }
+        self.opening = out.into();
+        self
+    }
+
+    /// Adds to the `connection_open` record the proxy that the client came through and what that said of it, behind what
+    /// is said of TLS.
+    #[must_use]
+    pub fn with_proxy(mut self, via: SocketAddr, words: &[String]) -> Self {
+        let mut out = self.opening.into_vec();
+        text_field(&mut out, "via", &via.to_string(), LABEL_MAX);
+        if !words.is_empty() {
+            names(&mut out, "proxy", words);
         }
         self.opening = out.into();
         self
@@ -197,7 +216,7 @@ fn notable(out: &mut Vec<u8>, notices: Notices) {
 }
 
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
-fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
+pub(super) fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
     macro_rules! constant {
         ($class:literal) => {
             match shape {
@@ -381,10 +400,16 @@ static KNOWN: LazyLock<Box<[Box<[u8]>]>> = LazyLock::new(|| {
 });
 const ARGC: &[u8] = b",\"argc\":";
 
+/// A command of the catalog, up to the number of its words.
+#[inline]
+pub(super) fn known(id: CommandId) -> &'static [u8] {
+    KNOWN.get(id.index()).map_or(ARGC, |known| known)
+}
+
 /// Appends a command's name, up to the number of its words.
 fn name(out: &mut Vec<u8>, name: Name<'_>) {
     match name {
-        Name::Known(id) => out.extend_from_slice(KNOWN.get(id.index()).map_or(ARGC, |known| known)),
+        Name::Known(id) => out.extend_from_slice(known(id)),
         Name::Unknown(command, sub) => {
             unknown_name(out, "cmd", command);
             if let Some(sub) = sub {

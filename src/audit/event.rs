@@ -156,6 +156,10 @@ pub enum ProcessEvent<'a> {
         listener: &'a str,
         /// Stable word (`not-admitted`, `denied-address`, `max-connections`, `max-per-address` …).
         reason: &'static str,
+        /// The proxy that it came through, where that has said who its client is.
+        via: Option<SocketAddr>,
+        /// For people, where the word does not say it all; no bytes of the client's.
+        detail: &'a str,
     },
     /// A handshake did not lead to a peer with a role.
     HandshakeFailure {
@@ -171,6 +175,8 @@ pub enum ProcessEvent<'a> {
         hint: Option<&'a str>,
         /// Names the peer's certificate claims, which nobody has verified.
         unverified: &'a [String],
+        /// The proxy that it came through, where that has said who its client is.
+        via: Option<SocketAddr>,
     },
     /// `accept` failed, and backs off.
     AcceptError {
@@ -305,13 +311,18 @@ impl ProcessEvent<'_> {
                 number_field(out, "aborted", aborted);
                 number_field(out, "us", us);
             }
-            Self::Refused { src, service, listener, reason } => {
+            Self::Refused { src, service, listener, reason, via, detail } => {
                 source(out, src, service);
+                through(out, via);
                 text_field(out, "listener", listener, LABEL_MAX);
                 text_field(out, "reason", reason, LABEL_MAX);
+                if !detail.is_empty() {
+                    text_field(out, "detail", detail, DETAIL_MAX);
+                }
             }
-            Self::HandshakeFailure { src, service, reason, detail, hint, unverified } => {
+            Self::HandshakeFailure { src, service, reason, detail, hint, unverified, via } => {
                 source(out, src, service);
+                through(out, via);
                 text_field(out, "reason", reason, LABEL_MAX);
                 text_field(out, "detail", detail, DETAIL_MAX);
                 if let Some(hint) = hint {
@@ -344,8 +355,15 @@ fn source(out: &mut Vec<u8>, src: SocketAddr, service: &str) {
     text_field(out, "src", &src.to_string(), LABEL_MAX);
 }
 
+/// Appends the proxy that somebody came through.
+fn through(out: &mut Vec<u8>, via: Option<SocketAddr>) {
+    if let Some(via) = via {
+        text_field(out, "via", &via.to_string(), LABEL_MAX);
+    }
+}
+
 /// Appends `,"field":["…"]`; a list or name that is too long is cut, and `field_total` says how many there were.
-fn names(out: &mut Vec<u8>, field: &str, names: &[String]) {
+pub(super) fn names(out: &mut Vec<u8>, field: &str, names: &[String]) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(field.as_bytes());
     out.extend_from_slice(b"\":[");

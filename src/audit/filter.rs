@@ -151,6 +151,17 @@ impl Filter {
             && wish.slower_than_us.is_none_or(|least| record.us.is_some_and(|us| us >= least))
     }
 
+    /// Whether the record of a command of the catalog is wanted that policy allowed and Redis ran in so many microseconds: as
+    /// [`Self::takes_command`].
+    #[must_use]
+    pub fn takes_allowed(&self, id: CommandId, us: u64) -> bool {
+        let wish = &self.wish;
+        wish.events != Events::Denied
+            && self.rows.as_ref().is_none_or(|rows| rows.has(id))
+            && (wish.verdicts.is_empty() || wish.verdicts.contains(&Verdict::Allow))
+            && wish.slower_than_us.is_none_or(|least| us >= least)
+    }
+
     /// Whether the `begin` line of a command is wanted, if its connection is.
     #[must_use]
     pub fn takes_begin(&self, record: &CommandRecord<'_>) -> bool {

@@ -12,6 +12,16 @@ pub(super) fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Appends a count, which is a small number more often than not.
+#[inline]
+pub(super) fn count(out: &mut Vec<u8>, value: u64) {
+    match u8::try_from(value) {
+        Ok(value @ 0..10) => out.push(b'0' | value),
+        Ok(value @ 10..100) => out.extend_from_slice(&[b'0' | (value / 10), b'0' | (value % 10)]),
+        _ => number(out, value),
+    }
+}
+
 /// Whether a byte stands for itself inside a JSON string.
 const fn plain(byte: u8) -> bool {
     byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\'

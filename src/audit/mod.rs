@@ -67,7 +67,7 @@
 //! | event | when | fields |
 //! |---|---|---|
 //! | `upstream_command` | the proxy's own command was answered | `cmd`, `outcome`, `reply` (an error's code or null), `us` |
-//! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `cert_sha256` `cert_serial` `cert_not_after` |
+//! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `sni` (the name the client asked for), *opt* `cert_sha256` `cert_serial` `cert_not_after`, *opt* `via` (the proxy that named it as `src`), `proxy` (what that said of it besides) |
 //! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
@@ -79,8 +79,8 @@
 //! | `reload` | a reload was asked for | `what`, `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256` |
 //! | `drain_begin` | nothing new is accepted | `reason`, `connections`, `deadline_us` |
 //! | `drain_end` | all connections are gone | `drained`, `aborted`, `us` |
-//! | `refused` | no TLS byte was sent | `service`, `src`, `listener`, `reason` |
-//! | `handshake_failure` | no peer with a role came of it | `service`, `src`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
+//! | `refused` | no TLS byte was sent | `service`, `src`, *opt* `via`, `listener`, `reason`, *opt* `detail` |
+//! | `handshake_failure` | no peer with a role came of it | `service`, `src`, *opt* `via`, `reason`, `detail`, *opt* `hint`, `unverified` (names nobody has proved) |
 //! | `accept_error` | `accept` failed | `listener`, `reason`, `detail` |
 //! | `upstream_switch` | new connections go to another Redis | `service`, `from`, `to`, `reason` (what the last look at the first found) |
 //! | `sink_recovered` | an output is written again | `output`, `reason`, `us` |
@@ -135,8 +135,10 @@ pub mod filter;
 mod json;
 pub mod keys;
 pub mod outlet;
+pub mod plain;
 pub mod record;
 pub mod schema;
+mod sequence;
 pub mod sink;
 mod stamp;
 pub mod target;

@@ -10,6 +10,7 @@ use super::{
     encode::MAX_LINE,
     filter::{Filter, Verdict, verdict},
     json::{number, number_field, text_field},
+    plain::PlainRecord,
     record::{CommandRecord, Name},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -90,9 +91,11 @@ impl Plan {
 pub(super) struct Front<'a> {
     /// `{"v":1,"w":…,"seq":`
     pub(super) head: &'a [u8],
+    /// The same with the number.
+    pub(super) numbered: &'a [u8],
     pub(super) seq: u64,
     /// `,"ts":"…","event":"`
-    pub(super) stamp: &'a [u8],
+    pub(super) stamp: &'a [u8; super::stamp::LENGTH],
     pub(super) event: &'static str,
 }
 
@@ -239,6 +242,13 @@ impl Outlet {
             && (self.plan.sample.is_none() || notable || self.is_drawn(record))
     }
 
+    /// Whether the record of a plain command is wanted. No such command has a `begin` line.
+    #[inline]
+    pub(super) fn takes_plain(&mut self, record: &PlainRecord<'_>) -> bool {
+        self.plan.filter.as_ref().is_none_or(|filter| filter.takes_allowed(record.id, record.us))
+            && (self.plan.sample.is_none() || self.is_drawn(&record.whole()))
+    }
+
     pub(super) fn takes_begin(&self, record: &CommandRecord<'_>) -> bool {
         self.plan.filter.as_ref().is_none_or(|filter| filter.takes_begin(record))
     }
@@ -261,10 +271,9 @@ impl Outlet {
         if self.plan.on_full == OnFull::Drop && !self.admits(front) {
             return;
         }
-        let start = self.buffer.len();
+        let start = self.begin();
         let out = &mut self.buffer;
-        out.extend_from_slice(front.head);
-        number(out, front.seq);
+        out.extend_from_slice(front.numbered);
         out.extend_from_slice(front.stamp);
         out.extend_from_slice(front.event.as_bytes());
         out.push(b'"');
@@ -277,7 +286,17 @@ impl Outlet {
         self.counters.filtered = self.counters.filtered.saturating_add(1);
     }
 
-    fn end(&mut self, start: usize, seq: u64) {
+    /// Where the next line begins.
+    pub(super) const fn begin(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Where a line is rendered between [`Self::begin`] and [`Self::end`].
+    pub(super) const fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    pub(super) fn end(&mut self, start: usize, seq: u64) {
         self.buffer.extend_from_slice(b"}\n");
         let length = self.buffer.len().saturating_sub(start);
         debug_assert!(length < MAX_LINE, "a line of {length} bytes");

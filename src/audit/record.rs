@@ -7,6 +7,7 @@ use super::{
     event::ProcessEvent,
     json::{number, number_field, text_field},
     outlet::{Front, OUTLETS_MAX, Outlet, Plan, Shape},
+    sequence::Sequence,
     stamp::Stamp,
     watch::{Watch, Watches},
 };
@@ -204,16 +205,14 @@ impl<'a> KeyList<'a> {
 /// shell takes the rendered blocks and says how much of what it took has been written.
 #[derive(Debug)]
 pub struct Recorder {
-    /// `{"v":1,"w":…,"seq":`
-    head: Box<[u8]>,
-    /// The number of the line rendered last; the first is 1.
-    seq: u64,
-    stamp: Stamp,
-    counters: Counters,
-    watch: Watch,
+    /// Stands at the line rendered last; the first is 1.
+    pub(super) sequence: Sequence,
+    pub(super) stamp: Stamp,
+    pub(super) counters: Counters,
+    pub(super) watch: Watch,
     /// Most have one output, which is asked without a loop.
-    first: Outlet,
-    others: Box<[Outlet]>,
+    pub(super) first: Outlet,
+    pub(super) others: Box<[Outlet]>,
 }
 
 impl Recorder {
@@ -237,8 +236,7 @@ impl Recorder {
             .enumerate()
             .map(|(index, plan)| Outlet::new(plan.clone(), index, worker, capacity));
         Self {
-            head: head.into(),
-            seq: 0,
+            sequence: Sequence::new(&head),
             stamp: Stamp::new(),
             counters: Counters::default(),
             watch: Watch::default(),
@@ -265,13 +263,14 @@ impl Recorder {
     /// [`Recorder::reached`] is at least the value this had right after the line was rendered.
     #[must_use]
     pub const fn mark(&self) -> u64 {
-        self.seq
+        self.sequence.number()
     }
 
     /// The number up to which all lines are written wherever they are wanted and not to be dropped.
     #[must_use]
     pub fn reached(&self) -> u64 {
-        self.others.iter().fold(self.first.reached(self.seq), |least, outlet| least.min(outlet.reached(self.seq)))
+        let last = self.mark();
+        self.others.iter().fold(self.first.reached(last), |least, outlet| least.min(outlet.reached(last)))
     }
 
     /// The output that stands first.
@@ -363,6 +362,11 @@ impl Recorder {
         self.counters.upstream_command(outcome);
     }
 
+    /// A command waits for room under the limit in time of this name. Counted only: its record comes when it has run.
+    pub fn delayed(&mut self, rule: &str) {
+        self.counters.delay(rule);
+    }
+
     /// A connection's events.
     pub fn connection(&mut self, now: Moment, facts: &ConnectionFacts, event: &ConnectionEvent<'_>) {
         self.line(
@@ -414,8 +418,14 @@ impl Recorder {
         wanted: impl Fn(&mut Outlet) -> bool,
         body: impl Fn(&mut Vec<u8>, &Plan),
     ) {
-        self.seq = self.seq.saturating_add(1);
-        let front = Front { head: &self.head, seq: self.seq, stamp: self.stamp.render(now.wall_us), event };
+        self.sequence.next();
+        let front = Front {
+            head: self.sequence.head(),
+            numbered: self.sequence.text(),
+            seq: self.sequence.number(),
+            stamp: self.stamp.render(now.wall_us),
+            event,
+        };
         if wanted(&mut self.first) {
             self.first.write(&front, &body);
         } else {

@@ -227,9 +227,14 @@ pub const EVENTS: &[Event] = &[
             opt("tls", Text),
             opt("cipher", Text),
             opt("resumed", Flag),
+            opt("sni", Text),
             opt("cert_sha256", Hex),
             opt("cert_serial", Text),
             opt("cert_not_after", Integer),
+            opt("via", Text),
+            opt("proxy", Texts),
+            opt("proxy_cut", True),
+            opt("proxy_total", Count),
         ],
     },
     Event {
@@ -303,7 +308,15 @@ pub const EVENTS: &[Event] = &[
     Event {
         name: "refused",
         of: Of::Process,
-        fields: &[field("service", Text), field("src", Text), field("listener", Text), field("reason", Text)],
+        fields: &[
+            field("service", Text),
+            field("src", Text),
+            opt("via", Text),
+            field("listener", Text),
+            field("reason", Text),
+            opt("detail", Text),
+            opt("detail_cut", True),
+        ],
     },
     Event {
         name: "handshake_failure",
@@ -311,6 +324,7 @@ pub const EVENTS: &[Event] = &[
         fields: &[
             field("service", Text),
             field("src", Text),
+            opt("via", Text),
             field("reason", Text),
             field("detail", Text),
             opt("detail_cut", True),

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::Offset};
 
 /// `,"ts":"2026-11-20T21:10:03.412345Z","event":"`: 45 bytes, so that a line takes it in one copy.
-const LENGTH: usize = 45;
+pub(super) const LENGTH: usize = 45;
 /// Where the digits begin in it.
 const START: usize = 7;
 /// The last second jiff knows, 9999-12-30T22:00:00Z.
@@ -76,6 +76,22 @@ fn decimal(digits: &mut [u8], mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_rendered_before_a_step_of_the_clock_leaves_nothing_in_what_is_rendered_after_it() {
+        let mut stamp = Stamp::new();
+        let mut wall_us = 0_u64;
+        for number in 0..20_000_u64 {
+            wall_us = match number % 4 {
+                // Within the second, back and forth over whole ones, anywhere.
+                0 => wall_us ^ (number % 1000),
+                1 => wall_us.wrapping_sub(3_000_000),
+                2 => wall_us.wrapping_add(7_654_321),
+                _ => wall_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (number % 64),
+            };
+            assert_eq!(stamp.render(wall_us), Stamp::new().render(wall_us), "at {wall_us}");
+        }
+    }
 
     #[test]
     fn one_stamp_renders_instants_across_seconds_days_and_leap_days() {

@@ -195,7 +195,7 @@ fn connection_events() -> [(ConnectionEvent<'static>, &'static str); 7] {
         (ConnectionEvent::Ban { us: 60_000_000 }, r#""event":"ban",…,"us":60000000}"#),
         (
             ConnectionEvent::Open,
-            r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,
+            r#""event":"connection_open",…,"tls":"TLSv1.3","cipher":"TLS13_AES_256_GCM_SHA384","resumed":false,"sni":"db.example","cert_sha256":"ab12","cert_serial":"0f","cert_not_after":1800000000}"#,
         ),
         (
             ConnectionEvent::UpstreamFailed { reason: "connect", detail: "refused" },
@@ -224,6 +224,7 @@ fn each_connection_event_has_its_line() {
         cipher: "TLS13_AES_256_GCM_SHA384",
         resumed: false,
         cert_sha256: "ab12",
+        sni: "db.example",
         cert_serial: "0f",
         cert_not_after: 1_800_000_000,
     };
@@ -263,7 +264,14 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
             r#""event":"drain_end","drained":2,"aborted":1,"us":77}"#,
         ),
         (
-            ProcessEvent::Refused { src, service: "cache", listener: "0.0.0.0:6380", reason: "not-admitted" },
+            ProcessEvent::Refused {
+                src,
+                service: "cache",
+                listener: "0.0.0.0:6380",
+                reason: "not-admitted",
+                via: None,
+                detail: "",
+            },
             r#""event":"refused","service":"cache","src":"10.0.0.9:4000","listener":"0.0.0.0:6380","reason":"not-admitted"}"#,
         ),
         (
@@ -274,6 +282,7 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
                 detail: "bad",
                 hint: Some("ravelin certs"),
                 unverified: claimed,
+                via: None,
             },
             r#""event":"handshake_failure","service":"cache","src":"10.0.0.9:4000","reason":"unknown-ca","detail":"bad","hint":"ravelin certs","unverified":["CN=eve"]}"#,
         ),
@@ -285,6 +294,7 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
                 detail: "",
                 hint: None,
                 unverified: &[],
+                via: None,
             },
             r#""event":"handshake_failure","service":"cache","src":"10.0.0.9:4000","reason":"timeout","detail":"","unverified":[]}"#,
         ),
@@ -351,7 +361,10 @@ fn counters_equal_the_records() {
         ConnectionEvent::Close { reason: "quit", detail: "", commands: 4, denied: 1, bytes_in: 9, bytes_out: 8, us: 7 };
     pen.connection(NOW, &facts, &close);
     let src = "10.0.0.9:4000".parse().unwrap();
-    pen.process(NOW, &ProcessEvent::Refused { src, service: "queue", listener: "l", reason: "not-admitted" });
+    pen.process(
+        NOW,
+        &ProcessEvent::Refused { src, service: "queue", listener: "l", reason: "not-admitted", via: None, detail: "" },
+    );
 
     let mut sum = pen.counters();
     sum.merge(&pen.counters());
@@ -441,7 +454,7 @@ proptest! {
         let names = vec![identity.into_owned(); 40];
         let src = "[::1]:1".parse().unwrap();
         let failure = ProcessEvent::HandshakeFailure {
-            src, service: &names[0], reason: "no-role", detail: &names[0], hint: Some(&names[0]), unverified: &names,
+            src, service: &names[0], reason: "no-role", detail: &names[0], hint: Some(&names[0]), unverified: &names, via: None
         };
         pen.process(NOW, &failure);
         check(&pen.outlet().take());

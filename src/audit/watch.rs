@@ -181,6 +181,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     watches: Watches,
+    /// Whether that is anything.
+    watching: bool,
     /// By identity, as it stands in a line.
     known: HashMap<Box<[u8]>, Known>,
     /// Commands of identities that there was no room for.
@@ -189,7 +191,13 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(watches: Watches) -> Self {
-        Self { watches, ..Self::default() }
+        Self { watches, watching: watches != Watches::default(), ..Self::default() }
+    }
+
+    /// Whether it watches for anything.
+    #[inline]
+    pub(super) fn is_watching(&self) -> bool {
+        self.watching
     }
 
     /// Looks at the record of a command.

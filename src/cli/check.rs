@@ -34,7 +34,7 @@ pub(super) struct CheckArgs {
     reference: bool,
 }
 
-/// Prints what the configuration means; 0 if `run` could start with it, else 3.
+/// Prints what the configuration means; 0 if `run` could start with it and no certificate in it has expired, else 3.
 pub(super) fn main(args: &CheckArgs, color: ColorChoice) -> ExitCode {
     if args.reference {
         return print(&crate::config::reference());

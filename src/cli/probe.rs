@@ -113,6 +113,10 @@ fn through(tls: Option<&TlsClient>, stream: impl Read + Write, upstream: &Upstre
 }
 
 fn talk(mut stream: impl Read + Write, upstream: &Upstream) -> io::Result<Finding> {
+    if upstream.proxy_protocol {
+        // For nobody but ourselves.
+        stream.write_all(&crate::net::proxy_protocol::local())?;
+    }
     if let Some(credential) = upstream.credential() {
         let mut words: Vec<&[u8]> = vec![b"AUTH"];
         words.extend(credential.username.as_ref().map(String::as_bytes));
@@ -219,6 +223,7 @@ mod tests {
             client_auth: ClientAuth::Refuse,
             connect_timeout: Duration::from_secs(1),
             socket: SocketPolicy::default(),
+            proxy_protocol: false,
             tls: None,
             alternatives: Vec::new(),
             tuning: Tuning::default(),

@@ -87,8 +87,22 @@ tables! {
         /// Whether a second process of the same user may listen here too (`SO_REUSEPORT`), to take over while the first
         /// drains; both must say so. Default false: an address in use is then an error.
         reuse_port: bool,
+        /// Proxies before this listener that say for whom they speak (PROXY protocol, versions 1 and 2): { trusted =
+        /// ["10.0.9.0/24"] }. A connection from one of these must begin with such a header, and the address it names is
+        /// what admission, bans, caps and records go by; from anybody else one is an error.
+        proxy_protocol: RawProxyProtocol,
     }
-    planned ["proxy_protocol"]
+    planned []
+
+    /// Proxies that say for whom they speak.
+    RawProxyProtocol {
+        /// The proxies' own networks and addresses. They need not be in `admission.allow`, unless they connect for themselves
+        /// (health checks with TLS). Required.
+        trusted: List<String>,
+        /// Time for the header, from accept, "10ms" to "1m"; `limits.handshake_timeout` goes on beside it. Default "2s".
+        timeout: String,
+    }
+    planned []
 
     /// The Redis behind a service.
     RawUpstream {
@@ -124,6 +138,9 @@ tables! {
         /// Permission bits that the Unix socket may have at most, octal: "0770" (default). More would let local users
         /// reach Redis around the proxy.
         socket_mode_max: String,
+        /// "none" (default), or "v2": each connection begins with a header of the PROXY protocol that names the client, for a
+        /// proxy in front of Redis that wants one (`accept-proxy` of HAProxy). Redis itself does not take it.
+        proxy_protocol: String,
         /// Whether Redis is looked at, and what is made of it: readiness, metrics, and which address is used.
         health: RawUpstreamHealth,
         /// How long to wait between looks at a Redis that is not up. Clients that come meanwhile wait for the next look.
@@ -203,10 +220,54 @@ tables! {
         /// match is `{ anonymous = true }`, which there must be. A certificate that is shown is checked all the same, and
         /// must match another role.
         client_auth: String,
-        /// Certificate revocation lists, PEM. Default: none.
+        /// An OCSP response for `cert`, DER, stapled while it is in date. Default: none.
+        ocsp: String,
+        /// Further certificates, for clients that ask for their names (SNI). Default: none.
+        certificates: List<RawCertificate>,
+        /// A client that asks for a name no certificate has is shown `cert` ("default", the default), or refused ("strict").
+        /// One that asks for none is shown `cert`.
+        sni: String,
+        /// Certificate revocation lists, PEM or DER: files, and folders, of which every file is read. Default: none.
         crl: List<String>,
+        /// A list past its next update: "refuse" (default) refuses all clients of its issuer, "accept" goes on with it and warns.
+        crl_expired: String,
+        /// A certificate in the chain whose issuer has no list, where any is configured: "refuse" (default) or "accept".
+        crl_missing: String,
+        /// Serial numbers that are revoked whatever a list says, hexadecimal, of clients and of CAs: "4f:a0:01", or
+        /// `{ serial = "4fa001", issuer = "CN=Issuing CA" }` for one issuer's alone. At most 10000. Default: none.
+        revoked_serials: List<TextOr<RawRevoked>>,
         /// "1.2" (default) or "1.3".
         min_version: String,
+        /// Cipher suites by their IANA names, best first; the server's order counts. Default: all that rustls has.
+        suites: List<String>,
+        /// Groups of the key exchange that may be agreed on, by their IANA names; among them the client's order counts.
+        /// Default: "X25519MLKEM768", "x25519", "secp256r1", "secp384r1".
+        groups: List<String>,
+        /// How long before its end a certificate, list or response is warned of (lists and responses not before the last quarter
+        /// of their time), "1h" to "365d". Default "14d".
+        expiry_warning: String,
+    }
+    planned []
+
+    /// A further certificate.
+    RawCertificate {
+        /// Its chain, PEM, the leaf first. Required.
+        cert: String,
+        /// Its private key, PEM. Required.
+        key: String,
+        /// An OCSP response for it, DER. Default: none.
+        ocsp: String,
+        /// The names it is shown for, "*." for one label in front. Default: the DNS names in it.
+        names: List<String>,
+    }
+    planned []
+
+    /// A revoked certificate.
+    RawRevoked {
+        /// Its serial number, hexadecimal. Required.
+        serial: String,
+        /// Its issuer's distinguished name as RFC 4514 writes it. Default: any issuer.
+        issuer: String,
     }
     planned []
 
@@ -322,8 +383,17 @@ tables! {
     RawRoleLimits {
         /// Connections of the role to one service, 1 to 1000000. Default: no cap but `limits.max_connections`.
         max_connections: i64,
+        /// As `limits.max_connections_per_identity`.
+        max_connections_per_identity: i64,
         /// As `limits.idle_timeout`.
         idle_timeout: String,
+        /// As `limits.first_byte_timeout`.
+        first_byte_timeout: String,
+        /// As `limits.half_command_timeout`.
+        half_command_timeout: String,
+        /// How much may be said in a time, at most 16 limits: [{ commands = 1000 }, { bytes = "10MiB", of = ["@write"], over =
+        /// "error" }]. A command is under each limit that is about it. Default: none.
+        rate: List<RawRate>,
         /// As `limits.max_bulk`.
         max_bulk: NumberOrText,
         /// As `limits.max_words`.
@@ -333,7 +403,26 @@ tables! {
         /// As `limits.unanswered`.
         unanswered: NumberOrText,
     }
-    planned ["rate"]
+    planned []
+
+    /// A limit in time: `commands` or `bytes`.
+    RawRate {
+        /// Commands a second, 1 to 10000000.
+        commands: i64,
+        /// Bytes of commands and replies a second, "1KiB" to "64GiB". A command is let through while there is room for its own
+        /// bytes; its reply's are charged when they are known.
+        bytes: NumberOrText,
+        /// For how long what is not used is kept, "10ms" to "1h": so much more may be said at once. Default "1s".
+        burst: String,
+        /// The commands it is about, as in `policy.deny`: ["SET", "@write", "CONFIG|GET"]. Default: all.
+        of: List<String>,
+        /// "delay" (default): the client is not read until there is room; or "error": the command is answered `-ERR rate limit
+        /// reached, try again later`. MULTI, EXEC and DISCARD are delayed in any case.
+        over: String,
+        /// "role" (default): all connections of the role to the service together; or "connection": each by itself.
+        per: String,
+    }
+    planned []
 
     /// Where a client's own user and password are looked up: in a file, or by a program.
     RawCredentials {
@@ -409,6 +498,18 @@ tables! {
         max_connections: i64,
         /// Connections from one address to one service, 0 for no cap, up to 1000000. Default 1024.
         max_connections_per_address: i64,
+        /// Connections of one identity (as records name it) in one role to one service, 0 for no cap, up to 1000000.
+        /// Default 0.
+        max_connections_per_identity: i64,
+        /// How often one address (an IPv6 one for its /64) may connect: { rate = 50, burst = 200 }. Default: however often it
+        /// likes.
+        accepts_per_address: RawKnocks,
+        /// How often one address may begin a TLS handshake, likewise: { rate = 20, burst = 100 }.
+        handshakes_per_address: RawKnocks,
+        /// TLS handshakes that may be under way at once, 1 to 100000; one address has at most three quarters of them. Default 512.
+        handshakes: i64,
+        /// Connections that may wait for one of these, 0 to 1000000; the address with the fewest is next. Default 4096.
+        handshake_queue: i64,
         /// From accept to an authenticated client, "100ms" to "5m". Default "5s".
         handshake_timeout: String,
         /// From the handshake (or RESET) to the client's first right password, where `client_auth = "verify"`, "1s" to "1h"; a
@@ -417,6 +518,12 @@ tables! {
         /// Without a byte from the client, "1s" to "30d", "0s" for never. Does not apply while a command blocks or a
         /// subscription or stream is live. Default "0s".
         idle_timeout: String,
+        /// From when Redis is ready for it to a client's first byte, "100ms" to "1h", "0s" for never. Default "0s".
+        first_byte_timeout: String,
+        /// From the first byte of a command to its last, "100ms" to "1h", "0s" for never; 64 KiB more of it give it that time
+        /// anew. Time in which the client is not read does not count, nor does it apply where `idle_timeout` does not.
+        /// Default "1m".
+        half_command_timeout: String,
         /// For connecting to Redis, and again for its answer to AUTH, "10ms" to "5m". Default "5s".
         upstream_connect_timeout: String,
         /// How long bytes for a connection that is being closed may take, "100ms" to "5m". Default "10s".
@@ -444,6 +551,15 @@ tables! {
         /// Worker threads, 1 to 256, or "auto" (default): half of the processors, at least 1, at most 4, by the cgroup's
         /// quota.
         workers: NumberOrText,
+    }
+    planned []
+
+    /// How often an address may come.
+    RawKnocks {
+        /// How many a second, 1 to 100000. Required.
+        rate: i64,
+        /// How many at once after a silence, 1 to 1000000. Default: as many as `rate`.
+        burst: i64,
     }
     planned []
 

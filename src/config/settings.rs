@@ -28,7 +28,7 @@ use crate::{
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
-    tls::server::{Files, MinVersion},
+    tls::server::{Choice, Files, MinVersion},
 };
 use std::{
     fmt,
@@ -133,6 +133,17 @@ pub struct Listener {
     pub inline: bool,
     /// Whether another process may listen at the same address.
     pub reuse_port: bool,
+    /// Who must say for whom it speaks, if anybody may.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Proxies that begin each connection with a header of the PROXY protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// The proxies' own addresses.
+    pub trusted: Arc<Admission>,
+    /// Time for the header, from accept.
+    pub timeout: Duration,
 }
 
 /// The TLS files of a service; `tls` reads them.
@@ -144,12 +155,14 @@ pub struct Tls {
     pub key: PathBuf,
     /// The CAs that client certificates must chain to.
     pub client_ca: PathBuf,
-    /// Certificate revocation lists; empty for none.
+    /// Certificate revocation lists, files or folders; empty for none.
     pub crl: Vec<PathBuf>,
     /// Lowest protocol version.
     pub min_version: TlsVersion,
     /// A client need not show a certificate (`client_auth = "none"`).
     pub anonymous: bool,
+    /// Everything else.
+    pub choice: Choice,
 }
 
 impl Tls {
@@ -166,6 +179,7 @@ impl Tls {
                 TlsVersion::V13 => MinVersion::Tls13,
             },
             anonymous: self.anonymous,
+            choice: self.choice.clone(),
         }
     }
 }
@@ -338,7 +352,7 @@ pub struct NamedFile {
 
 impl Settings {
     /// Every file that is read at start and at a reload, in a fixed order: the configuration file, then per service
-    /// password, certificate, key, client CA and CRLs.
+    /// password, certificate, key, client CA, CRLs (files, or folders of files), OCSP responses and further certificates.
     #[must_use]
     pub fn files(&self) -> Vec<NamedFile> {
         let mut files = vec![NamedFile { service: None, key: "the configuration file", path: self.file.clone() }];
@@ -365,6 +379,16 @@ impl Settings {
             }
             for path in &service.tls.crl {
                 name("tls.crl", path);
+            }
+            if let Some(path) = &service.tls.choice.ocsp {
+                name("tls.ocsp", path);
+            }
+            for pair in &service.tls.choice.certificates {
+                name("tls.certificates.cert", &pair.cert);
+                name("tls.certificates.key", &pair.key);
+                if let Some(path) = &pair.ocsp {
+                    name("tls.certificates.ocsp", path);
+                }
             }
             for path in &service.pin_files {
                 name("scripts.pinned", path);
@@ -402,6 +426,8 @@ impl Service {
         config.held_command_max = terms.limits.held_command;
         config.unanswered_max = terms.limits.unanswered;
         config.idle_timeout_us = terms.limits.idle_timeout.map_or(0, micros);
+        config.first_byte_timeout_us = terms.limits.first_byte_timeout.map_or(0, micros);
+        config.half_command_timeout_us = terms.limits.half_command_timeout.map_or(0, micros);
         config.client_auth = terms.client_auth;
         config.greeting.database = terms.database;
         if let Some(credential) = &terms.credential {
@@ -427,6 +453,8 @@ impl Service {
             unanswered_max: limits.unanswered,
             login_timeout_us: micros(limits.login_timeout),
             idle_timeout_us: limits.idle_timeout.map_or(0, micros),
+            first_byte_timeout_us: limits.first_byte_timeout.map_or(0, micros),
+            half_command_timeout_us: limits.half_command_timeout.map_or(0, micros),
             client_auth: self.upstream.client_auth,
             show_keys: audit.show_keys(),
             begin_writes: audit.begin_writes,

@@ -5,6 +5,7 @@ mod faults;
 mod outputs;
 mod roles;
 mod terms;
+mod tls;
 mod upstream;
 
 use super::{

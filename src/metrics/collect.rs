@@ -78,6 +78,7 @@ impl Collector for Collected {
             vec![counter(&[("direction", "in")], all.bytes_in), counter(&[("direction", "out")], all.bytes_out)],
             sum.denied.iter().map(|(rule, count)| counter(&[("rule", rule)], *count)).collect(),
             sum.shadowed.iter().map(|(rule, count)| counter(&[("rule", rule)], *count)).collect(),
+            sum.delayed.iter().map(|(rule, count)| counter(&[("rule", rule)], *count)).collect(),
             outcomes(&sum.upstream_commands).map(|(of, count)| counter(&[("outcome", of)], count)).collect(),
             vec![counter(&[], sum.records)],
             vec![counter(&[], sum.begins)],

@@ -70,7 +70,7 @@ fn pen() -> Recorder {
         pen.connection(now, &facts, &event);
     }
     for event in [
-        ProcessEvent::Refused { src, service: "cache", listener: "l", reason: "not-admitted" },
+        ProcessEvent::Refused { src, service: "cache", listener: "l", reason: "not-admitted", via: None, detail: "" },
         ProcessEvent::HandshakeFailure {
             src,
             service: "cache",
@@ -78,11 +78,13 @@ fn pen() -> Recorder {
             detail: "",
             hint: None,
             unverified: &[],
+            via: None,
         },
         ProcessEvent::AcceptError { listener: "l", reason: "fd-limit", detail: "" },
     ] {
         pen.process(now, &event);
     }
+    pen.delayed("rate:commands");
     pen
 }
 
@@ -126,6 +128,7 @@ fn every_family_is_exposed_with_its_labels_and_the_workers_are_added_up() {
         "ravelin_command_bytes_total{direction=\"out\"} 20",
         "ravelin_denied_total{rule=\"preset:hardened/x\"} 2",
         "ravelin_shadowed_total{rule=\"preset:hardened/y\"} 2",
+        "ravelin_delayed_total{rule=\"rate:commands\"} 2",
         "ravelin_upstream_commands_total{outcome=\"ran\"} 2",
         "ravelin_audit_records_total 24",
         "ravelin_audit_begins_total 2",
@@ -160,7 +163,8 @@ fn states_that_the_shell_sets_are_exposed() {
     keeper.looked(0, Seen::Loading, "LOADING", 0, 0);
     metrics.set_upstream("cache", &keeper);
     metrics.set_upstream("cache", &keeper);
-    metrics.set_certificate_not_after("cache", "server", 1_800_000_000);
+    metrics.set_certificates("cache", [("server", 1_900_000_000), ("crl", 1), ("server", 1_800_000_000)].into_iter());
+    metrics.set_certificates("cache", [("server", 1_900_000_000), ("server", 1_800_000_000)].into_iter());
     metrics.count_reload("config", false);
     metrics.set_draining();
     metrics.set_bans(7, 2);

@@ -1,4 +1,4 @@
-//! From an admitted socket to a running pump: handshake, identity, role, Redis.
+//! From an admitted socket to a running pump: proxy's header, handshake, identity, role, Redis.
 //!
 //! Everything here happens once per connection and is large (the handshake's future is 4 KiB); the pump is spawned as a
 //! task of its own, so that a connection at rest keeps none of it.
@@ -7,12 +7,14 @@ use super::{
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
+    handshakes::Place,
     keeper::Link,
-    permits::Permit,
+    lobby::{Guest, Lobby},
+    permits::{Full, Permit},
     plain::PlainPipe,
     pump::Pump,
     seats::{Loaded, Seat, Standing},
-    service::House,
+    service::{House, Line},
     side::Downstream,
     upstream::ConnectError,
 };
@@ -32,10 +34,13 @@ use crate::{
         handshake::{self, Accepted},
         peer::{self, UnverifiedNames},
         pipe::TlsPipe,
+        reload::Store,
+        server::Tls,
     },
 };
 use rustls::pki_types::CertificateDer;
 use std::{
+    cell::Cell,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -54,8 +59,8 @@ const GOODBYE: Duration = Duration::from_millis(250);
 pub struct Arrival {
     /// The connection, non-blocking.
     pub socket: std::net::TcpStream,
-    /// The proof that its address may be here.
-    pub admitted: Admitted,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Its place among all connections.
     pub permit: Permit,
     /// Its place among the worker's.
@@ -68,8 +73,52 @@ pub struct Arrival {
     pub at: Moment,
 }
 
+/// Where a socket comes from, as far as its acceptor knows.
+#[derive(Debug)]
+pub enum Origin {
+    /// The client itself, with the proof that its address may be here.
+    Direct(Admitted),
+    /// A trusted proxy, which is to say for whom it speaks.
+    Behind {
+        /// Its own address.
+        proxy: SocketAddr,
+        /// Time for its header, from accept.
+        timeout: Duration,
+    },
+}
+
+impl Origin {
+    /// The address at the other end of the socket.
+    #[must_use]
+    pub const fn src(&self) -> SocketAddr {
+        match self {
+            Self::Direct(admitted) => admitted.src(),
+            Self::Behind { proxy, .. } => *proxy,
+        }
+    }
+}
+
+/// Where a connection comes from, as it is known by now: records name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whence {
+    pub(super) src: SocketAddr,
+    pub(super) via: Option<SocketAddr>,
+}
+
+/// How far a socket came that became no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not to TLS: the record is `refused`.
+    Door,
+    /// To TLS: the record is `handshake_failure`.
+    Handshake,
+    /// It was closed by a proxy that only wanted to know whether somebody listens: there is no record.
+    Check,
+}
+
 /// Why an admitted socket became no session.
-struct Refusal {
+pub(super) struct Refusal {
+    stage: Stage,
     reason: &'static str,
     detail: String,
     hint: Option<&'static str>,
@@ -77,8 +126,18 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), hint: None, unverified: Vec::new() }
+    pub(super) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { stage: Stage::Handshake, reason, detail: detail.into(), hint: None, unverified: Vec::new() }
+    }
+
+    /// None: somebody looked whether the door is there.
+    pub(super) fn check() -> Self {
+        Self { stage: Stage::Check, ..Self::new("", "") }
+    }
+
+    /// Before a single TLS byte.
+    pub(super) fn at_the_door(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { stage: Stage::Door, ..Self::new(reason, detail) }
     }
 
     /// Adds what the peer's certificate claims.
@@ -92,13 +151,14 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self { reason: failure.reason, detail: failure.detail, hint: failure.hint, unverified: Vec::new() }
+        Self { hint: failure.hint, ..Self::new(failure.reason, failure.detail) }
     }
 }
 
 impl From<handshake::Refused> for Refusal {
     fn from(refused: handshake::Refused) -> Self {
         let mut refusal = Self::from(refused.failure);
+        refusal.unverified.extend(refused.sni.map(|name| format!("sni:{name}")));
         if let Some(names) = refused.unverified {
             refusal.name(names);
         }
@@ -108,12 +168,15 @@ impl From<handshake::Refused> for Refusal {
 
 /// Serves one arrival to its end. A panic on the way ends it and nothing else.
 pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival: Arriving) {
-    let (src, service) = (arrival.admitted.src(), arrival.service);
+    let (src, service) = (arrival.origin.src(), arrival.service);
+    let whence = Cell::new(Whence { src, via: None });
+    let listener = arrival.socket.local_addr();
     let refuse = |refusal: &Refusal| {
         let name = house.services.get(service).map_or("", |service| &service.name);
-        record_refusal(&desk, src, name, refusal);
+        let listener = listener.as_ref().map_or_else(|_| String::new(), ToString::to_string);
+        record_refusal(&desk, whence.get(), name, &listener, refusal);
     };
-    match contained(establish(&house, &desk, &seat, arrival)).await {
+    match contained(establish(&house, &desk, &seat, arrival, &whence)).await {
         Some(Ok(Running::Tls(pump))) => {
             tokio::task::spawn_local(Seated { pump, _seat: seat });
         }
@@ -131,7 +194,7 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
 /// What is left of an [`Arrival`] once it has its seat.
 pub(super) struct Arriving {
     pub(super) socket: std::net::TcpStream,
-    pub(super) admitted: Admitted,
+    pub(super) origin: Origin,
     pub(super) service: usize,
     pub(super) listener: usize,
     pub(super) at: Moment,
@@ -152,7 +215,13 @@ struct Shaken<D> {
     chain: Vec<CertificateDer<'static>>,
 }
 
-async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Arriving) -> Result<Running, Refusal> {
+async fn establish(
+    house: &Arc<House>,
+    desk: &Rc<Desk>,
+    seat: &Seat,
+    arrival: Arriving,
+    whence: &Cell<Whence>,
+) -> Result<Running, Refusal> {
     let internal = |what: &str| Refusal::new("internal", what);
     let service = house.services.get(arrival.service).ok_or_else(|| internal("no such service"))?;
     let live = service.live.load_full();
@@ -160,45 +229,88 @@ async fn establish(house: &Arc<House>, desk: &Rc<Desk>, seat: &Seat, arrival: Ar
         .and_then(|socket| live.sockets.apply(&socket).map(|()| socket))
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
-    let arrived = (arrival.admitted, arrival.service, arrival.listener, arrival.at);
-    let Some(store) = &service.tls else {
-        let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
-        let shaken = Shaken { side, identity, chain: Vec::new() };
-        return admit(house, desk, seat, arrived, shaken, |facts, _, _| facts).await.map(Running::Plain);
-    };
-    let tls = store.current();
-    let shaken = unless_ordered(seat.control(), handshake::accept(&tls, socket));
+    let tls = service.tls.as_ref().map(Store::current);
+    let local = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     // Counted from accept: time in the worker's queue is time too.
-    let deadline = house.clock.instant(arrived.3.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let Accepted { pipe, identity } = match tokio::time::timeout_at(deadline, shaken).await {
-        Err(_) => return Err(Failure::timeout().into()),
-        Ok(Err(_)) => return Err(Refusal::new("drain", "the proxy is shutting down")),
-        Ok(Ok(shaken)) => shaken?,
+    let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
+    let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
+    let welcome = async {
+        let guest = lobby.identify(&socket, arrival.origin, local).await?;
+        let place = lobby.place(&socket, &guest).await?;
+        Ok::<_, Refusal>((guest, place))
     };
-
-    // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let current = store.current();
-    if !Arc::ptr_eq(&current, &tls) {
-        let chain = pipe.peer_chain();
-        current.recheck(chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
-    }
-    let chain = pipe.peer_chain().to_vec();
-    let shaken = Shaken { side: pipe, identity, chain };
-    admit(house, desk, seat, arrived, shaken, with_tls).await.map(Running::Tls)
+    let (guest, place) = within(deadline, seat.control(), welcome).await?;
+    let Arriving { service, listener, at, .. } = arrival;
+    let entrance = Entrance { house, desk, seat, whence, service, listener, at, deadline, tls, socket, guest, place };
+    // Its own allocation, made now: whoever never comes as far as this takes a fraction of it.
+    Box::pin(shake(entrance)).await
 }
 
-/// Who may be in, and as what; then Redis.
+/// Who is at the door of TLS, and what for.
+struct Entrance<'e> {
+    house: &'e Arc<House>,
+    desk: &'e Rc<Desk>,
+    seat: &'e Seat,
+    whence: &'e Cell<Whence>,
+    service: usize,
+    listener: usize,
+    at: Moment,
+    deadline: tokio::time::Instant,
+    /// The verifier in force when it came; none for clients in plain text.
+    tls: Option<Arc<Tls>>,
+    socket: TcpStream,
+    guest: Guest,
+    place: Option<Place>,
+}
+
+/// Shakes hands, where there is TLS.
+async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
+    let Entrance { house, desk, seat, whence, service, listener, at, deadline, tls, socket, guest, place } = entrance;
+    let vetted = Vetted { house, desk, seat, whence, service, listener, at, guest };
+    let Some(tls) = tls else {
+        drop(place);
+        let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
+        let shaken = Shaken { side, identity, chain: Vec::new() };
+        return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
+    };
+    let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
+    let Accepted { pipe, identity, sni } = within(deadline, seat.control(), accepted).await?;
+    drop(place);
+
+    // A reload may have come during the handshake, and this connection was not yet there to be asked again.
+    let current = house.services.get(service).and_then(|service| service.tls.as_ref()).map(Store::current);
+    let chain = pipe.peer_chain().to_vec();
+    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
+        current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
+    }
+    let shaken = Shaken { side: pipe, identity, chain };
+    let complete = |facts, pipe: &_, identity: &_| with_tls(facts, pipe, sni.as_deref(), identity);
+    admit(vetted, shaken, complete).await.map(Running::Tls)
+}
+
+/// What is known of a connection besides its client's side.
+struct Vetted<'e> {
+    house: &'e Arc<House>,
+    desk: &'e Rc<Desk>,
+    seat: &'e Seat,
+    whence: &'e Cell<Whence>,
+    service: usize,
+    listener: usize,
+    at: Moment,
+    guest: Guest,
+}
+
+/// Finds the role, and connects to Redis.
 async fn admit<D: Downstream + Unpin>(
-    house: &Arc<House>,
-    desk: &Rc<Desk>,
-    seat: &Seat,
-    (admitted, index, listener, at): (Admitted, usize, usize, Moment),
+    Vetted { house, desk, seat, whence, service: index, listener, at, guest }: Vetted<'_>,
     Shaken { mut side, identity, chain }: Shaken<D>,
     complete: impl FnOnce(ConnectionFacts, &D, &Identity) -> ConnectionFacts,
 ) -> Result<Pump<D, Link, Session>, Refusal> {
     let internal = |what: &str| Refusal::new("internal", what);
     let service = house.services.get(index).ok_or_else(|| internal("no such service"))?;
+    let Guest { admitted, dst, words, .. } = guest;
     let live = service.live.load_full();
+    let admitted = live.admission.admit(admitted.src()).map_err(|reason| Refusal::at_the_door(reason.word(), ""))?;
     let now = desk.now();
     let peer = AuthenticatedPeer::authenticate(admitted, identity, &live.roles, &service.name, now);
     let peer = match peer {
@@ -222,32 +334,56 @@ async fn admit<D: Downstream + Unpin>(
         return Err(refusal);
     }
     let terms = live.terms.get(peer.role().name.as_str()).ok_or_else(|| internal("a role without terms"))?;
-    let taken = terms.max_connections.map(|max| house.permits.take_role(index, &peer.role().name, max));
-    let place = match taken.transpose() {
+    let identity_name = peer.identity().display_name();
+    let place = match house.permits.take_role(index, &peer.role().name, &identity_name, terms.caps) {
         Ok(place) => place,
         Err(full) => {
             say_goodbye(&mut side).await;
-            let detail = format!("role {} has as many connections as it may have", peer.role().name);
-            return Err(Refusal::new(full.word(), detail));
+            let whose = if full == Full::Identity { "of this identity " } else { "" };
+            let detail = format!("role {} has as many connections {whose}as it may have", peer.role().name);
+            let mut refusal = Refusal::new(full.word(), detail);
+            if let Some(leaf) = chain.first() {
+                refusal.name(peer::names_for_record(leaf));
+            }
+            return Err(refusal);
         }
     };
     let name = house.connection_name();
     seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
 
     let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
-    let facts = complete(terms.facts(&name, &peer, &house.outlets), &side, peer.identity());
-    let door = gate::Door { service: index, listener, name, chair: seat.chair() };
+    let mut facts = complete(terms.facts(&name, &peer, &house.outlets), &side, peer.identity());
+    if let Some(via) = whence.get().via {
+        facts = facts.with_proxy(via, &words);
+    }
+    let line_name = name.clone();
+    let line = Line { src: peer.src(), dst, name: &line_name };
+    let door = gate::Door { service: index, listener, name, dst, chair: seat.chair() };
     let gate = gate::gate(house, door);
     let mut session = desk.record(|tools| {
-        let turn = Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+        let turn =
+            Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
-    let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live)).await;
+    let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live, Some(&line))).await;
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
         Pump::new(session, side, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
     pump.preload(&greeting, &words);
     Ok(pump)
+}
+
+/// The future's output within the deadline, unless the connection is told to leave first.
+async fn within<T>(
+    deadline: tokio::time::Instant,
+    control: &Control,
+    future: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    match tokio::time::timeout_at(deadline, unless_ordered(control, future)).await {
+        Err(_) => Err(Failure::timeout().into()),
+        Ok(Err(_)) => Err(Refusal::new("drain", "the proxy is shutting down")),
+        Ok(Ok(done)) => done,
+    }
 }
 
 /// Tells the session what became of its upstream; what it says to either side leaves with the pump's first poll.
@@ -258,7 +394,8 @@ fn open(
 ) -> (Option<Link>, Vec<u8>, Vec<u8>) {
     desk.record(|tools| {
         let now = tools.clock.now();
-        let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+        let mut turn =
+            Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         let (mut up, mut down) = (Gather::new(&[], Vec::new()), Gather::new(&[], Vec::new()));
         let stream = match connected {
             Ok(Ok(stream)) => {
@@ -282,25 +419,30 @@ fn open(
     })
 }
 
-fn with_tls(facts: ConnectionFacts, pipe: &TlsPipe<TcpStream>, identity: &Identity) -> ConnectionFacts {
+fn with_tls(
+    facts: ConnectionFacts,
+    pipe: &TlsPipe<TcpStream>,
+    sni: Option<&str>,
+    identity: &Identity,
+) -> ConnectionFacts {
     facts.with_tls(&TlsFacts {
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),
+        sni: sni.unwrap_or_default(),
         cert_sha256: &identity.sha256,
         cert_serial: &identity.serial,
         cert_not_after: identity.not_after,
     })
 }
 
-fn record_refusal(desk: &Desk, src: SocketAddr, service: &str, refusal: &Refusal) {
-    let event = ProcessEvent::HandshakeFailure {
-        src,
-        service,
-        reason: refusal.reason,
-        detail: &refusal.detail,
-        hint: refusal.hint,
-        unverified: &refusal.unverified,
+fn record_refusal(desk: &Desk, whence: Whence, service: &str, listener: &str, refusal: &Refusal) {
+    let Whence { src, via } = whence;
+    let Refusal { stage, reason, ref detail, hint, ref unverified } = *refusal;
+    let event = match stage {
+        Stage::Check => return,
+        Stage::Door => ProcessEvent::Refused { src, service, listener, reason, via, detail },
+        Stage::Handshake => ProcessEvent::HandshakeFailure { src, service, reason, detail, hint, unverified, via },
     };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
 }

@@ -10,7 +10,7 @@ use super::{
     keeper::Link,
     pump::{Found, Gate},
     seats::Chair,
-    service::House,
+    service::{House, Line},
 };
 use crate::{
     config::settings::Credentials,
@@ -23,6 +23,7 @@ use crate::{
     session::inquiry::{Answer, Ask, Selected},
 };
 use std::{
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -122,6 +123,8 @@ pub(super) struct Door {
     pub(super) listener: usize,
     /// The connection's name in records.
     pub(super) name: String,
+    /// What the client connected to.
+    pub(super) dst: SocketAddr,
     /// Whom it answers for.
     pub(super) chair: Chair,
 }
@@ -158,7 +161,9 @@ const fn only(answer: Answer) -> Found<Link> {
 /// Gives the peer the role called `role`, and a connection to Redis of that role's own.
 async fn select(house: &House, door: &Door, role: &str) -> Found<Link> {
     let Some(service) = house.services.get(door.service) else { return only(Answer::Unavailable) };
-    let upstream = match service.connect(&house.clock, &service.live.load_full()).await {
+    let Some(src) = door.chair.peer().map(|peer| peer.src()) else { return only(Answer::Unavailable) };
+    let line = Line { src, dst: door.dst, name: &door.name };
+    let upstream = match service.connect(&house.clock, &service.live.load_full(), Some(&line)).await {
         Ok(upstream) => upstream,
         Err(_) => return only(Answer::Unavailable),
     };
@@ -171,8 +176,10 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Link> {
         return only(Answer::Denied);
     };
     let Some(config) = terms.sessions.get(door.listener) else { return only(Answer::Unavailable) };
-    let taken = terms.max_connections.map(|max| house.permits.take_role(door.service, role, max));
-    let Ok(place) = taken.transpose() else { return only(Answer::Unavailable) };
+    let identity = peer.identity().display_name();
+    let Ok(place) = house.permits.take_role(door.service, role, &identity, terms.caps) else {
+        return only(Answer::Unavailable);
+    };
     door.chair.change(peer.clone(), place);
     let facts = terms.facts(&door.name, &peer, &house.outlets);
     let selected = Selected { peer, facts, config: Arc::clone(config) };

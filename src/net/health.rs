@@ -9,6 +9,7 @@
 use super::{
     clock::Clock,
     keeper::{Keeper, blame},
+    proxy_protocol,
     service::{Live, Service},
     upkeep::{Seen, Switch},
     upstream::{Upstream, Way},
@@ -92,13 +93,15 @@ async fn visit(live: &Live, at: usize) -> (Seen, String) {
     };
     let tuning = live.keeper.tuning();
     let deadline = Instant::now() + tuning.timeout;
+    // For nobody but ourselves.
+    let local = proxy_protocol::local();
     let way = Way {
         address,
         policy: live.upstream.socket,
         options: live.sockets,
         tls: live.tls.as_deref(),
         resolver,
-        preamble: b"",
+        preamble: if live.upstream.proxy_protocol { &local } else { b"" },
     };
     let mut link = match Upstream::connect(way, tuning.timeout).await {
         Ok(link) => link,
@@ -118,9 +121,15 @@ async fn visit(live: &Live, at: usize) -> (Seen, String) {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => match refusal::of_stream(&error) {
             Some(failure) => (Seen::Unreachable, failure.to_string()),
-            None => (Seen::Silent, format!("it gave no answer: {error}")),
+            None => {
+                live.keeper.blame(at, "closed");
+                (Seen::Silent, format!("it gave no answer: {error}"))
+            }
         },
-        Err(_) => (Seen::Silent, format!("it gave no answer within {:?}", tuning.timeout)),
+        Err(_) => {
+            live.keeper.blame(at, "timeout");
+            (Seen::Silent, format!("it gave no answer within {:?}", tuning.timeout))
+        }
     }
 }
 

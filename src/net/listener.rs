@@ -9,7 +9,7 @@
 //! when something is given back. Each episode is logged and recorded once.
 
 use super::{
-    connection::Arrival,
+    connection::{Arrival, Origin as From},
     desk::{Desk, Tools},
     permits::Permits,
     seats::Loaded,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     audit::{event::ProcessEvent, sink::Ports},
+    config::settings::ProxyProtocol,
     metrics::WorkerStats,
     policy::bans::Origin,
 };
@@ -48,6 +49,8 @@ pub struct Door {
     pub service: usize,
     /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
+    /// Proxies before it that say for whom they speak.
+    pub proxies: Option<ProxyProtocol>,
 }
 
 /// What the acceptor is made of.
@@ -95,7 +98,7 @@ fn run(plan: Plan) -> io::Result<()> {
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
         let mut open = Vec::new();
         for door in doors {
-            let Door { socket, address, service, listener } = door;
+            let Door { socket, address, service, listener, proxies } = door;
             let socket = tokio::net::TcpListener::from_std(socket)?;
             let reception = Reception {
                 house: Arc::clone(&house),
@@ -105,6 +108,7 @@ fn run(plan: Plan) -> io::Result<()> {
                 address: address.to_string(),
                 service,
                 listener,
+                proxies,
             };
             open.push(tokio::task::spawn_local(reception.serve(socket)));
         }
@@ -130,6 +134,7 @@ struct Reception {
     address: String,
     service: usize,
     listener: usize,
+    proxies: Option<ProxyProtocol>,
 }
 
 impl Reception {
@@ -172,18 +177,32 @@ impl Reception {
 
     async fn receive(&self, socket: tokio::net::TcpStream, src: SocketAddr) {
         let Some(service) = self.house.services.get(self.service) else { return };
-        let admitted = match service.live.load().admission.admit(src) {
-            Ok(admitted) => admitted,
-            Err(reason) => return self.refuse(src, &service.name, reason.word()),
-        };
-        let src = admitted.src();
-        if self.house.bans.bans(&[Origin::address(src.ip())], self.desk.now()) {
-            return self.refuse(src, &service.name, "banned");
-        }
         let permits: &Arc<Permits> = &self.house.permits;
-        let permit = match permits.take(self.service, src.ip(), service.per_address_max) {
-            Ok(permit) => permit,
-            Err(full) => return self.refuse(src, &service.name, full.word()),
+        let proxy = self.proxies.as_ref().filter(|proxies| proxies.trusted.admit(src).is_ok());
+        // Whom a proxy speaks for, its worker asks all of this when it has been told.
+        let (origin, permit) = match proxy {
+            Some(proxy) => match permits.take(self.service, src.ip(), None) {
+                Ok(permit) => (From::Behind { proxy: src, timeout: proxy.timeout }, permit),
+                Err(full) => return self.refuse(src, &service.name, full.word()),
+            },
+            None => {
+                let admitted = match service.live.load().admission.admit(src) {
+                    Ok(admitted) => admitted,
+                    Err(reason) => return self.refuse(src, &service.name, reason.word()),
+                };
+                let src = admitted.src();
+                let now = self.desk.now();
+                if self.house.bans.bans(&[Origin::address(src.ip())], now) {
+                    return self.refuse(src, &service.name, "banned");
+                }
+                if !permits.may_accept(src.ip(), now) {
+                    return self.refuse(src, &service.name, "accept-rate");
+                }
+                match permits.take(self.service, src.ip(), service.per_address_max) {
+                    Ok(permit) => (From::Direct(admitted), permit),
+                    Err(full) => return self.refuse(src, &service.name, full.word()),
+                }
+            }
         };
         // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
         let Ok(socket) = socket.into_std() else { return };
@@ -191,7 +210,7 @@ impl Reception {
         let Some((worker, stats)) = fewest else { return };
         let arrival = Arrival {
             socket,
-            admitted,
+            origin,
             permit,
             loaded: Loaded::new(stats),
             service: self.service,
@@ -206,7 +225,7 @@ impl Reception {
 
     /// The socket is closed by being dropped: not one byte was sent.
     fn refuse(&self, src: SocketAddr, service: &str, reason: &'static str) {
-        let event = ProcessEvent::Refused { src, service, listener: &self.address, reason };
+        let event = ProcessEvent::Refused { src, service, listener: &self.address, reason, via: None, detail: "" };
         self.desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
     }
 

@@ -7,6 +7,8 @@
 //!
 //! * [`listener`]: accepts, asks admission, takes a place ([`permits`]), picks the worker with the fewest connections;
 //! * [`worker`]: a thread with everything its connections share ([`desk`]) and a list of them ([`seats`]);
+//! * `preface`: the header of a trusted proxy ([`proxy_protocol`]) and the first record, before a place among the
+//!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
@@ -20,13 +22,17 @@ pub mod clock;
 pub mod connection;
 pub mod desk;
 pub mod gate;
+pub mod handshakes;
 pub mod health;
 pub mod helper;
 pub mod keeper;
 pub mod listener;
+mod lobby;
 mod outbox;
 pub mod permits;
 mod plain;
+mod preface;
+pub mod proxy_protocol;
 pub mod pump;
 pub mod resolve;
 pub mod roster;

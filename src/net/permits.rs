@@ -1,11 +1,18 @@
-//! Caps on connections: in all, and from one address to one service.
+//! Caps on connections: in all, from one address to one service, of a role, of an identity in a role; how often an address
+//! may come; and the places of handshakes.
 
+use super::handshakes::Handshakes;
+use crate::{
+    config::settings::Limits,
+    moment::Moment,
+    policy::{arrivals::Arrivals, network::host},
+};
 use std::{
     collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -19,11 +26,7 @@ struct Origin {
 
 impl Origin {
     fn new(service: usize, address: IpAddr) -> Self {
-        let network = match address.to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        };
-        Self { service, network }
+        Self { service, network: host(address) }
     }
 }
 
@@ -36,6 +39,8 @@ pub enum Full {
     Address,
     /// `role.limits.max_connections`.
     Role,
+    /// `role.limits.max_connections_per_identity`.
+    Identity,
 }
 
 impl Full {
@@ -46,6 +51,7 @@ impl Full {
             Self::Total => "max-connections",
             Self::Address => "max-per-address",
             Self::Role => "max-per-role",
+            Self::Identity => "max-per-identity",
         }
     }
 }
@@ -57,8 +63,29 @@ pub struct Permits {
     total: AtomicU32,
     /// Entries are removed at zero, so the map is never larger than the number of open connections.
     origins: Mutex<HashMap<Origin, u32>>,
-    /// Connections of roles that have a cap, by service; likewise.
-    roles: Mutex<HashMap<(usize, Arc<str>), u32>>,
+    /// Connections of roles that have a cap, by service; and of identities in them; likewise.
+    roles: Mutex<HashMap<RoleKey, u32>>,
+    accepts: Mutex<Arrivals>,
+    handshake_rates: Mutex<Arrivals>,
+    /// Handshakes that are under way.
+    pub handshakes: Arc<Handshakes>,
+}
+
+/// Whose connections are counted: a role's in a service, or one identity's in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RoleKey {
+    service: usize,
+    role: Arc<str>,
+    identity: Option<Box<str>>,
+}
+
+/// The caps of a role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoleCaps {
+    /// On all its connections to a service.
+    pub connections: Option<NonZeroU32>,
+    /// On those of one identity.
+    pub per_identity: Option<NonZeroU32>,
 }
 
 impl Permits {
@@ -70,7 +97,37 @@ impl Permits {
             total: AtomicU32::new(0),
             origins: Mutex::default(),
             roles: Mutex::default(),
+            accepts: Mutex::default(),
+            handshake_rates: Mutex::default(),
+            handshakes: Handshakes::new(NonZeroU32::MAX, 0),
         })
+    }
+
+    /// Counts as the limits say.
+    #[must_use]
+    pub fn under(limits: &Limits) -> Arc<Self> {
+        let permits = Self::new(limits.max_connections);
+        permits.configure(limits);
+        permits
+    }
+
+    /// Takes over what a reload may change: all but the total.
+    pub fn configure(&self, limits: &Limits) {
+        lock(&self.accepts).configure(limits.accepts_per_address);
+        lock(&self.handshake_rates).configure(limits.handshakes_per_address);
+        self.handshakes.configure(limits.handshakes, limits.handshake_queue);
+    }
+
+    /// Whether this address may connect once more now.
+    #[must_use]
+    pub fn may_accept(&self, address: IpAddr, now: Moment) -> bool {
+        lock(&self.accepts).admit(address, now)
+    }
+
+    /// Whether it may begin a handshake once more now.
+    #[must_use]
+    pub fn may_shake(&self, address: IpAddr, now: Moment) -> bool {
+        lock(&self.handshake_rates).admit(address, now)
     }
 
     /// A place for one connection, given back when the permit is dropped.
@@ -90,34 +147,39 @@ impl Permits {
         }
         // From here on the total is given back by the permit, whichever way this ends.
         let mut permit = Permit { permits: Arc::clone(self), origin: None };
-        if let Some(max) = per_address_max {
-            let origin = Origin::new(service, address);
-            let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = origins.entry(origin).or_default();
-            if *held >= max.get() {
-                return Err(Full::Address);
-            }
-            *held = held.saturating_add(1);
-            permit.origin = Some(origin);
-        }
+        permit.count(service, address, per_address_max)?;
         Ok(permit)
     }
 
-    /// A place for one connection of a role with a cap, given back when it is dropped.
+    /// A place for one connection of a role, and of an identity in it, as far as they have caps; given back when it is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// [`Full::Role`], and nothing is counted.
-    pub fn take_role(self: &Arc<Self>, service: usize, role: &str, max: NonZeroU32) -> Result<RolePermit, Full> {
-        let key = (service, Arc::from(role));
-        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = roles.get(&key).copied().unwrap_or(0);
-        if held >= max.get() {
-            return Err(Full::Role);
+    /// [`Full::Role`] or [`Full::Identity`], and nothing is counted.
+    pub fn take_role(
+        self: &Arc<Self>,
+        service: usize,
+        role: &str,
+        identity: &str,
+        caps: RoleCaps,
+    ) -> Result<RolePermit, Full> {
+        let key = |identity: Option<&str>| RoleKey { service, role: role.into(), identity: identity.map(Into::into) };
+        let mut taken = RolePermit { permits: Arc::clone(self), keys: [None, None] };
+        let wanted = [(caps.connections, None, Full::Role), (caps.per_identity, Some(identity), Full::Identity)];
+        for ((max, identity, full), place) in wanted.into_iter().zip(&mut taken.keys) {
+            let Some(max) = max else { continue };
+            let key = key(identity);
+            let mut roles = lock(&self.roles);
+            let held = roles.get(&key).copied().unwrap_or(0);
+            if held >= max.get() {
+                drop(roles);
+                return Err(full);
+            }
+            roles.insert(key.clone(), held.saturating_add(1));
+            *place = Some(key);
         }
-        roles.insert(key.clone(), held.saturating_add(1));
-        drop(roles);
-        Ok(RolePermit { permits: Arc::clone(self), key })
+        Ok(taken)
     }
 
     /// Connections open now.
@@ -135,6 +197,26 @@ pub struct Permit {
     origin: Option<Origin>,
 }
 
+impl Permit {
+    /// Counts the connection for the address it comes from: at once, or when a proxy has said which that is.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Address`], and the connection is counted in the total alone.
+    pub fn count(&mut self, service: usize, address: IpAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
+        let Some(max) = per_address_max else { return Ok(()) };
+        let origin = Origin::new(service, address);
+        let mut origins = lock(&self.permits.origins);
+        let held = origins.get(&origin).copied().unwrap_or(0);
+        if held >= max.get() {
+            return Err(Full::Address);
+        }
+        origins.insert(origin, held.saturating_add(1));
+        self.origin = Some(origin);
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.permits.total.fetch_sub(1, Ordering::Relaxed);
@@ -150,28 +232,34 @@ impl Drop for Permit {
     }
 }
 
-/// The right to one open connection of a role.
+/// The right to one open connection of a role, and of an identity in it.
 #[derive(Debug)]
 pub struct RolePermit {
     permits: Arc<Permits>,
-    key: (usize, Arc<str>),
+    keys: [Option<RoleKey>; 2],
 }
 
 impl Drop for RolePermit {
     fn drop(&mut self) {
-        let mut roles = self.permits.roles.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = roles.get_mut(&self.key) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                roles.remove(&self.key);
+        for key in self.keys.iter_mut().filter_map(Option::take) {
+            let mut roles = lock(&self.permits.roles);
+            if let Some(held) = roles.get_mut(&key) {
+                *held = held.saturating_sub(1);
+                if *held == 0 {
+                    roles.remove(&key);
+                }
             }
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Full, Permits};
+    use super::{Full, Permits, RoleCaps};
     use std::{net::IpAddr, num::NonZeroU32};
 
     fn max(n: u32) -> NonZeroU32 {
@@ -211,17 +299,50 @@ mod tests {
     #[test]
     fn a_role_is_held_apart_per_service_and_given_back() {
         let permits = Permits::new(max(10));
-        let first = permits.take_role(0, "app", max(1)).unwrap();
-        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
-        let _others = (permits.take_role(1, "app", max(1)).unwrap(), permits.take_role(0, "b", max(1)).unwrap());
+        let take = |service, role, most| {
+            permits.take_role(service, role, "x", RoleCaps { connections: Some(max(most)), per_identity: None })
+        };
+        let first = take(0, "app", 1).unwrap();
+        assert_eq!(take(0, "app", 1).unwrap_err(), Full::Role);
+        let _others = (take(1, "app", 1).unwrap(), take(0, "b", 1).unwrap());
         // A reload that lowers the cap counts whom it finds; one that raises it lets more in.
-        let second = permits.take_role(0, "app", max(2)).unwrap();
+        let second = take(0, "app", 2).unwrap();
         drop(first);
-        assert_eq!(permits.take_role(0, "app", max(1)).unwrap_err(), Full::Role);
+        assert_eq!(take(0, "app", 1).unwrap_err(), Full::Role);
         drop(second);
-        permits.take_role(0, "app", max(1)).unwrap();
+        drop(take(0, "app", 1).unwrap());
         drop(_others);
         assert!(permits.roles.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
+    }
+
+    #[test]
+    fn an_identity_is_held_apart_per_role_and_given_back() {
+        let permits = Permits::new(max(10));
+        let caps = RoleCaps { connections: Some(max(3)), per_identity: Some(max(1)) };
+        let first = permits.take_role(0, "app", "one", caps).unwrap();
+        assert_eq!(permits.take_role(0, "app", "one", caps).unwrap_err(), Full::Identity);
+        // What was refused has taken nothing of the role's.
+        let _others =
+            (permits.take_role(0, "app", "two", caps).unwrap(), permits.take_role(0, "app", "3", caps).unwrap());
+        assert_eq!(permits.take_role(0, "app", "4", caps).unwrap_err(), Full::Role);
+        drop(permits.take_role(0, "other", "one", caps).unwrap());
+        drop(first);
+        drop(permits.take_role(0, "app", "one", caps).unwrap());
+        drop(_others);
+        assert!(permits.roles.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
+    }
+
+    #[test]
+    fn an_address_that_a_proxy_names_is_counted_when_it_is_known() {
+        let permits = Permits::new(max(10));
+        let mut one = permits.take(0, ip("10.0.9.1"), None).unwrap();
+        let mut two = permits.take(0, ip("10.0.9.1"), None).unwrap();
+        one.count(0, ip("10.0.0.1"), Some(max(1))).unwrap();
+        assert_eq!(two.count(0, ip("10.0.0.1"), Some(max(1))), Err(Full::Address));
+        drop(two);
+        assert_eq!(permits.origins.lock().unwrap().len(), 1, "who was refused was not counted");
+        drop(one);
+        assert!(permits.origins.lock().unwrap().is_empty());
     }
 
     #[test]

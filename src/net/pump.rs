@@ -422,6 +422,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             recorder: &mut tools.recorder,
             memory: &mut tools.memory,
             down_pending: self.down.as_ref().map_or(0, Downstream::pending),
+            up_pending: self.outbox.pending(),
         };
         let machine = &mut self.machine;
         let consumed = match event {
@@ -503,7 +504,13 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         let recorded = catch_unwind(AssertUnwindSafe(|| {
             self.desk.record(|tools| {
                 let now = tools.clock.now();
-                let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+                let mut turn = Turn {
+                    now,
+                    recorder: &mut tools.recorder,
+                    memory: &mut tools.memory,
+                    down_pending: 0,
+                    up_pending: 0,
+                };
                 self.machine.abort(CloseReason::Internal, &mut turn);
             });
         }));

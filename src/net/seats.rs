@@ -3,7 +3,7 @@
 use super::{
     connection::Arriving,
     desk::{Control, Order},
-    permits::{Permit, RolePermit},
+    permits::{Full, Permit, RolePermit},
     roster::Row,
     service::House,
 };
@@ -18,6 +18,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    num::NonZeroU32,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -56,7 +57,7 @@ struct Sitter {
     control: Rc<Control>,
     service: usize,
     /// Where it comes from, and since when.
-    src: SocketAddr,
+    src: Cell<SocketAddr>,
     at: Moment,
     standing: RefCell<Option<Standing>>,
     /// It was told to go, once; a second order would be no news.
@@ -69,8 +70,8 @@ pub(super) struct Standing {
     /// The connection's name in records.
     pub(super) name: Box<str>,
     pub(super) peer: AuthenticatedPeer,
-    /// Its place among the connections of its role, where the role has a cap.
-    pub(super) place: Option<RolePermit>,
+    /// Its place among the connections of its role and identity, as far as these have caps.
+    pub(super) place: RolePermit,
     /// The stored password it gave last, if it gave one.
     pub(super) grant: Option<Grant>,
     /// Kept because a CRL that comes tomorrow may name any of its certificates.
@@ -83,7 +84,7 @@ pub(super) struct Seat {
     seats: Rc<Seats>,
     id: u64,
     sitter: Rc<Sitter>,
-    _permit: Permit,
+    permit: RefCell<Permit>,
     _loaded: Loaded,
 }
 
@@ -93,13 +94,13 @@ impl Seats {
         let sitter = Rc::new(Sitter {
             control: Rc::default(),
             service: arriving.service,
-            src: arriving.admitted.src(),
+            src: Cell::new(arriving.origin.src()),
             at: arriving.at,
             standing: RefCell::default(),
             leaving: Cell::default(),
         });
         self.taken.borrow_mut().insert(id, Rc::clone(&sitter));
-        Seat { seats: Rc::clone(self), id, sitter, _permit: permit, _loaded: loaded }
+        Seat { seats: Rc::clone(self), id, sitter, permit: RefCell::new(permit), _loaded: loaded }
     }
 
     /// All connections: whose each is, and who will tell what it is doing.
@@ -111,7 +112,7 @@ impl Seats {
             let row = Row {
                 conn: standing.map(|standing| standing.name.clone()),
                 service: service.into(),
-                src: sitter.src,
+                src: sitter.src.get(),
                 identity: standing.map(|standing| standing.peer.identity().display_name().into()),
                 role: standing.map(|standing| standing.peer.role().name.as_str().into()),
                 since_us: sitter.at.wall_us,
@@ -228,7 +229,7 @@ pub(super) struct Chair(Rc<Sitter>);
 
 impl Chair {
     /// From here on the connection answers for the same peer with another role.
-    pub(super) fn change(&self, peer: AuthenticatedPeer, place: Option<RolePermit>) {
+    pub(super) fn change(&self, peer: AuthenticatedPeer, place: RolePermit) {
         if let Some(standing) = &mut *self.0.standing.borrow_mut() {
             standing.peer = peer;
             standing.place = place;
@@ -251,6 +252,12 @@ impl Chair {
 impl Seat {
     pub(super) fn chair(&self) -> Chair {
         Chair(Rc::clone(&self.sitter))
+    }
+
+    /// A proxy has said where the connection comes from: from here on it is counted there.
+    pub(super) fn comes_from(&self, src: SocketAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
+        self.sitter.src.set(src);
+        self.permit.borrow_mut().count(self.sitter.service, src.ip(), per_address_max)
     }
 
     pub(super) fn control(&self) -> &Rc<Control> {

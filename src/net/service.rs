@@ -4,7 +4,8 @@ use super::{
     clock::Clock,
     gate::{BanBook, Lookup},
     keeper::{Keeper, Link},
-    permits::Permits,
+    permits::{Permits, RoleCaps},
+    proxy_protocol,
     socket::SocketOptions,
     upstream::{ConnectError, Way},
 };
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -97,8 +99,8 @@ pub struct Terms {
     pub sessions: Vec<Arc<SessionConfig>>,
     /// The user it is to Redis, for records.
     pub user: Option<String>,
-    /// Most connections of it.
-    pub max_connections: Option<NonZeroU32>,
+    /// Most connections of it, and of one identity in it.
+    pub caps: RoleCaps,
 }
 
 impl Terms {
@@ -121,23 +123,49 @@ impl Service {
     /// # Errors
     ///
     /// As [`Keeper::connect`].
-    pub async fn connect(&self, clock: &Clock, live: &Live) -> Result<Link, ConnectError> {
+    pub async fn connect(&self, clock: &Clock, live: &Live, line: Option<&Line<'_>>) -> Result<Link, ConnectError> {
         let upstream = &live.upstream;
         let greeting = &upstream.greeting;
         let greeted = greeting.credential.is_some() || greeting.set_name;
+        let preamble = match line {
+            _ if !upstream.proxy_protocol => Vec::new(),
+            Some(line) => proxy_protocol::encode_v2(line.src, line.dst, line.name.as_bytes()),
+            None => proxy_protocol::local().to_vec(),
+        };
         let way = |address, resolver| Way {
             address,
             policy: upstream.socket,
             options: live.sockets,
             tls: live.tls.as_deref(),
             resolver,
-            preamble: b"",
+            preamble: &preamble,
         };
         live.keeper.connect(clock, upstream.connect_timeout, greeted, way).await
     }
 }
 
+/// Whose connection to Redis it is, for an upstream that wants to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'l> {
+    /// Where the client comes from.
+    pub src: SocketAddr,
+    /// What it connected to.
+    pub dst: SocketAddr,
+    /// The connection's name in records.
+    pub name: &'l str,
+}
+
 impl Live {
+    /// Lets the limits in time of roles that are left as they were go on where they stand. Before it is put in force.
+    pub fn go_on_from(&self, former: &Self) {
+        for role in &self.roles {
+            let before = former.roles.iter().find(|before| before.name == role.name);
+            if let (Some(now), Some(before)) = (role.policy.rates(), before.and_then(|role| role.policy.rates())) {
+                now.adopt(before);
+            }
+        }
+    }
+
     /// Whether what a connection was let in by still stands. Not if passwords are looked up elsewhere now.
     #[must_use]
     pub fn upholds(&self, grant: &Grant) -> bool {
@@ -185,7 +213,10 @@ impl Live {
             let terms = Terms {
                 sessions: service.listeners.iter().map(session).collect(),
                 user: credential.and_then(|credential| credential.username.clone()),
-                max_connections: own.and_then(|own| own.limits.max_connections),
+                caps: own.map_or_else(RoleCaps::default, |own| RoleCaps {
+                    connections: own.limits.max_connections,
+                    per_identity: own.limits.max_connections_per_identity,
+                }),
             };
             (Arc::from(role.name.as_str()), terms)
         });

@@ -271,11 +271,11 @@ async fn unix(path: &Path, policy: SocketPolicy) -> Result<UnixStream, Fault> {
 impl AsyncRead for Upstream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let taken = ready!(match self.get_mut() {
-            Self::Tcp(stream) => poll_recv(stream, cx, into.initialize_unfilled()),
-            Self::Unix(stream) => poll_recv(stream, cx, into.initialize_unfilled()),
+        let taken = match self.get_mut() {
+            Self::Tcp(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
+            Self::Unix(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
             Self::Tls(stream) => return Pin::new(stream).poll_read(cx, into),
-        })?;
+        };
         into.advance(taken);
         Poll::Ready(Ok(()))
     }

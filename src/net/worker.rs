@@ -164,8 +164,8 @@ async fn porter(
 }
 
 fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival) {
-    let Arrival { socket, admitted, permit, loaded, service, listener, at } = arrival;
-    let arriving = Arriving { socket, admitted, service, listener, at };
+    let Arrival { socket, origin, permit, loaded, service, listener, at } = arrival;
+    let arriving = Arriving { socket, origin, service, listener, at };
     let seat = seats.take(&arriving, permit, loaded);
     tokio::task::spawn_local(connection::serve(Arc::clone(house), Rc::clone(desk), seat, arriving));
 }
@@ -174,8 +174,8 @@ fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival
 fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
     let service = house.services.get(arrival.service).map_or("", |service| &service.name);
     let listener = arrival.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-    let src = arrival.admitted.src();
-    let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain" };
+    let src = arrival.origin.src();
+    let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain", via: None, detail: "" };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
 }
 

@@ -17,11 +17,9 @@
 //!
 //! Pure: the shell holds one of these behind a lock and asks it once per connection and once per attempt.
 
+use super::network::host;
 use crate::moment::Moment;
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::HashMap, net::IpAddr};
 
 /// Most origins remembered. Beyond it the one whose ban ends first gives way (one without a ban before any other): an
 /// attacker with so many addresses gets some of them back, and no memory of ours.
@@ -40,10 +38,7 @@ impl Origin {
     /// The origin that an address stands for.
     #[must_use]
     pub fn address(address: IpAddr) -> Self {
-        Self::Address(match address.to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
+        Self::Address(host(address))
     }
 
     /// The origin that a certificate stands for.
@@ -241,6 +236,21 @@ mod tests {
 
     fn address(text: &str) -> Origin {
         Origin::address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn steps_of_the_wall_clock_neither_lift_nor_lengthen_a_ban() {
+        let (mut even, mut odd) = (Bans::new(Schedule::default()), Bans::new(Schedule::default()));
+        let stepping = |now: Moment| Moment { wall_us: now.mono_us.wrapping_mul(0x9e37_79b9_7f4a_7c15), ..now };
+        let origin = || address("10.0.0.1");
+        for second in 0..200 {
+            let now = at(second);
+            if second % 3 == 0 {
+                assert_eq!(odd.failed(origin(), stepping(now)), even.failed(origin(), now), "after {second} s");
+            }
+            assert_eq!(odd.left_us(&origin(), stepping(now)), even.left_us(&origin(), now), "after {second} s");
+        }
+        assert!(even.left_us(&origin(), at(200)) > 0);
     }
 
     #[test]

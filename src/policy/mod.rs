@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod arguments;
+pub mod arrivals;
 pub mod bans;
 pub mod credentials;
 pub mod databases;
@@ -10,10 +11,12 @@ pub mod identity;
 pub mod network;
 pub mod pattern;
 pub mod presets;
+pub mod rates;
 pub mod rename;
 pub mod rules;
 pub mod scripts;
 pub mod spiffe;
+pub mod turnstile;
 
 /// What policy says of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! Caps on connections (in total, per address) are counted by the shell, which alone knows what is open.
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Proof that an address passed the allowlist: made by [`Admission::admit`] alone.
 #[derive(Clone, Debug)]
@@ -98,6 +98,16 @@ impl Admission {
     #[must_use]
     pub const fn admits_nobody(&self) -> bool {
         self.allow.v4.is_empty() && self.allow.v6.is_empty()
+    }
+}
+
+/// Whom caps, bans and rates count together: an IPv4 address, mapped or not, or the /64 that an IPv6 address lies in,
+/// because one host owns all of it.
+#[must_use]
+pub const fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
     }
 }
 

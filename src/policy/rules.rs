@@ -21,6 +21,7 @@ use super::acl::{self, Acl};
 use super::databases::{Databases, reaches_all, scripts_keep_to_theirs};
 use super::guards::{self, Guards};
 use super::presets;
+use super::rates::{Limit, Rates};
 use super::rename::{Renames, shows_words};
 use super::scripts::{ByName, Scripts};
 use super::{Denial, RuleId, Subject, Verdict};
@@ -42,6 +43,8 @@ pub struct Spec<'s> {
     pub databases: Option<&'s Databases>,
     /// What looks at arguments. In shadow mode with the ACL rules.
     pub guards: Option<&'s Guards>,
+    /// How much may be said in a time; at most [`super::rates::LIMITS_MAX`] limits. In force in shadow mode too.
+    pub rates: &'s [Limit],
 }
 
 /// Rules as `ACL GETUSER` shows them.
@@ -81,6 +84,7 @@ pub struct Policy {
     rules: Option<Rules>,
     databases: Option<(Databases, RuleId)>,
     guards: guards::Rules,
+    rates: Option<Box<Rates>>,
 }
 
 /// What is known of a command without its words.
@@ -175,6 +179,7 @@ impl Policy {
         if let Some(text) = spec.rules.filter(|_| spec.rules_in_shadow) {
             rules = compiler.rules(text, trusted, &mut errors);
         }
+        let rates = compiler.rates(spec.rates, &mut errors);
         if !errors.is_empty() {
             return Err(RuleErrors(errors));
         }
@@ -189,7 +194,7 @@ impl Policy {
             }
         }
         let (rows, names) = (compiler.rows.into_boxed_slice(), compiler.names.into_boxed_slice());
-        Ok(Self { rows, names, rules, databases, guards })
+        Ok(Self { rows, names, rules, databases, guards, rates })
     }
 
     /// What is known of a catalogued command without its words.
@@ -285,6 +290,13 @@ impl Policy {
     #[must_use]
     pub const fn guards(&self) -> &Guards {
         &self.guards.guards
+    }
+
+    /// How much may be said in a time, if that is limited.
+    #[must_use]
+    #[inline]
+    pub fn rates(&self) -> Option<&Rates> {
+        self.rates.as_deref()
     }
 
     /// The commands that the server knows under secret names.
@@ -469,6 +481,23 @@ impl Compiler {
             }
         }
         guards::Rules { guards, get, set, kill, scripts, in_shadow }
+    }
+
+    /// Takes the limits in time, each with the rule that what it refuses is recorded by.
+    fn rates(&mut self, limits: &[Limit], errors: &mut Vec<RuleError>) -> Option<Box<Rates>> {
+        let mut named = Vec::new();
+        for limit in limits {
+            let name = limit.rule();
+            named.push((limit.clone(), self.named(name.clone(), Place::Rules(0), &name, errors)?));
+        }
+        Rates::new(named)
+            .map_err(|(at, fault)| {
+                let entry = limits.get(at).map_or_else(String::new, Limit::rule);
+                errors.push(RuleError { place: Place::Rules(0), entry, fault });
+            })
+            .ok()
+            .flatten()
+            .map(Box::new)
     }
 
     /// Compiles ACL rules, and denies by them what no word could make allowed.

@@ -113,23 +113,28 @@ pub(super) fn header(line: &[u8], max: u64) -> Header {
     Header::More
 }
 
-/// The number of a header line of at most three digits that is all there, and the bytes of the line. `line` begins after
+/// The number of a header line of at most five digits that is all there, and the bytes of the line. `line` begins after
 /// the type byte. `None` says nothing about it: [`header`] has to read it.
 ///
 /// Nearly all headers are such lines, and this reads them without a loop.
 #[inline]
-pub(super) fn short_header(line: &[u8]) -> Option<(u16, usize)> {
-    let digit = |byte: u8| u16::from(byte & 15);
-    match *line {
-        [a @ b'0'..=b'9', b'\r', b'\n', ..] => Some((digit(a), 3)),
-        [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => {
-            Some((digit(a).wrapping_mul(10).wrapping_add(digit(b)), 4))
+pub(super) fn short_header(line: &[u8]) -> Option<(u32, usize)> {
+    const DIGITS_MAX: usize = 5;
+    let mut value = u32::from(line.first()?.wrapping_sub(b'0'));
+    if value > 9 {
+        return None;
+    }
+    let mut digits = 1_usize;
+    loop {
+        match line.get(digits..)? {
+            [b'\r', b'\n', ..] => return Some((value, digits.wrapping_add(2))),
+            // A zero in front is for the long way to refuse, and so is what is no digit.
+            [digit @ b'0'..=b'9', ..] if value > 0 && digits < DIGITS_MAX => {
+                value = value.wrapping_mul(10).wrapping_add(u32::from(digit & 15));
+                digits = digits.wrapping_add(1);
+            }
+            _ => return None,
         }
-        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
-            let tens = digit(a).wrapping_mul(10).wrapping_add(digit(b));
-            Some((tens.wrapping_mul(10).wrapping_add(digit(c)), 5))
-        }
-        _ => None,
     }
 }
 
@@ -152,13 +157,16 @@ mod tests {
 
     #[test]
     fn a_short_header_says_what_the_long_way_says_or_nothing() {
-        for front in ["", "0", "1", "00", "01", "10", "99", "100", "999", "010", "1000", "1x", "-1", "x", "1 "] {
+        for front in [
+            "", "0", "1", "00", "01", "10", "99", "100", "999", "010", "1000", "16384", "99999", "100000", "09999",
+            "1x", "-1", "x", "1 ",
+        ] {
             for back in ["", "\r", "\r\n", "\r\nrest", "\n", "\rx", "\r\r\n"] {
                 let line = [front, back].concat();
                 let long = header(line.as_bytes(), u64::MAX);
                 match short_header(line.as_bytes()) {
                     Some((value, len)) => assert_eq!(long, Header::Whole { value: u64::from(value), len }, "{line:?}"),
-                    None => assert!(!matches!(long, Header::Whole { value: 0..=999, .. }), "{line:?}"),
+                    None => assert!(!matches!(long, Header::Whole { value: 0..=99_999, .. }), "{line:?}"),
                 }
             }
         }

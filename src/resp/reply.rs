@@ -234,7 +234,7 @@ impl ReplyScanner {
             [b'$', b'-', b'1', b'\r', b'\n', ..] => (Class::Null, 5),
             [b'$', ref line @ ..] => {
                 let (value, header) = short_header(line)?;
-                let end = header.saturating_add(usize::from(value));
+                let end = header.saturating_add(value as usize);
                 let ([b'\r', b'\n', ..], true) = (line.get(end..)?, u64::from(value) <= self.limits.bulk_max) else {
                     return None;
                 };

@@ -187,20 +187,22 @@ impl RequestParser {
             return None;
         }
         self.spans.clear();
+        // No number here has more than five digits, so nothing is near an overflow.
         let mut position: u32 = 4;
+        let mut rest = input.get(4..)?;
         for _ in 0..count {
-            // No number here has more than three digits, so nothing is near an overflow.
-            let [b'$', line @ ..] = input.get(position as usize..)? else { return None };
+            let [b'$', line @ ..] = rest else { return None };
             let (len, header) = short_header(line)?;
-            let payload = line.get(header..)?;
-            let ([b'\r', b'\n', ..], true) = (payload.get(usize::from(len)..)?, u64::from(len) <= self.limits.bulk_max)
-            else {
+            let (_, behind) = line.get(header..)?.split_at_checked(len as usize)?;
+            let [b'\r', b'\n', behind @ ..] = behind else { return None };
+            if u64::from(len) > self.limits.bulk_max {
                 return None;
-            };
+            }
             let start = position.wrapping_add(1).wrapping_add(u32::try_from(header).ok()?);
-            let end = start.wrapping_add(u32::from(len));
+            let end = start.wrapping_add(len);
             self.spans.push(Span { start, end });
             position = end.wrapping_add(2);
+            rest = behind;
         }
         self.declared = count;
         self.missing = 0;

@@ -8,7 +8,7 @@
 //! endpoint, the audit output, the number of workers, connection caps, memory shares. A file that changes one of these
 //! is refused whole: a configuration that is half in force is one nobody has written.
 
-use super::start::{files, unix};
+use super::start::{files, tell_of_tls, unix};
 use crate::{
     config::{
         Source,
@@ -66,22 +66,30 @@ impl InForce {
             let tls = match &service.tls {
                 Some(store) => store
                     .prepare(&files(settings), now)
-                    .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?
-                    .map(|tls| (store, tls)),
+                    .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?,
                 None => None,
             };
             let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
+            live.go_on_from(&service.live.load());
             prepared.push((service, live, tls));
         }
         house.bans.open().configure(next.bans);
+        house.permits.configure(&next.limits);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
-            if let Some((store, tls)) = tls {
-                for warning in &tls.description().warnings {
-                    tracing::warn!(service = %service.name, "{warning}");
+            if let Some(store) = &service.tls {
+                match tls {
+                    Some(tls) => {
+                        tell_of_tls(&service.name, tls.description(), None);
+                        store.swap(tls);
+                    }
+                    None => {
+                        // A session of before may rest on a role or an address that has gone.
+                        store.rekey();
+                        tell_of_tls(&service.name, store.current().description(), Some(now));
+                    }
                 }
-                store.swap(tls);
             }
             service.live.store(Arc::new(live));
             service.live.load().keeper.hurry();

@@ -21,6 +21,8 @@ use crate::{
     },
     policy::bans::Bans,
     tls::{
+        Description,
+        expiry::Say,
         reload::Store,
         server::{FileError, Files, Tls},
     },
@@ -131,9 +133,7 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
         } else {
             let tls = Tls::load(&files(service), unix(clock))
                 .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
-            for warning in &tls.description().warnings {
-                tracing::warn!(service = %name, "{warning}");
-            }
+            tell_of_tls(&name, tls.description(), None);
             Some(Store::new(tls))
         };
         let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
@@ -161,7 +161,7 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
                 }
             };
             let address = socket.local_addr()?;
-            doors.push(Door { socket, address, service: index, listener });
+            doors.push(Door { socket, address, service: index, listener, proxies: each.proxy_protocol.clone() });
         }
     }
     let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {
@@ -180,7 +180,7 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
         None => None,
     };
     let admin = AdminDoors { address: admin, socket };
-    let permits = Permits::new(settings.limits.max_connections);
+    let permits = Permits::under(&settings.limits);
     let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
@@ -205,6 +205,30 @@ fn describe(output: Option<&AuditOutput>) -> String {
 /// Where `tls` finds a service's files.
 pub(super) fn files(service: &ServiceSettings) -> Files {
     service.tls.files()
+}
+
+/// Logs what works now and will be trouble, and what is over: all that was found when the files were loaded, or, where
+/// those of before are kept, what ends by itself as of now.
+pub(super) fn tell_of_tls(service: &str, found: &Description, kept: Option<UnixTime>) {
+    let Some(now) = kept else {
+        for warning in &found.warnings {
+            tracing::warn!(service, "{warning}");
+        }
+        for expired in &found.expired {
+            tracing::error!(service, "{expired}");
+        }
+        return;
+    };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    found.ending(now).iter().for_each(|say| tell_of_end(service, say));
+}
+
+/// Logs that something is near its end, or past it.
+pub(super) fn tell_of_end(service: &str, say: &Say) {
+    match say {
+        Say::Soon(text) => tracing::warn!(service, "{text}"),
+        Say::Over(text) => tracing::error!(service, "{text}"),
+    }
 }
 
 pub(super) fn unix(clock: Clock) -> UnixTime {

@@ -81,7 +81,7 @@ impl Session {
                 if self.core.streaming == Streaming::Replica {
                     return self.take_acknowledgements(input, at, turn, up);
                 }
-                let Some(len) = self.stream(rest, at, up) else { return input.len() };
+                let Some(len) = self.stream(rest, at, turn.now.mono_us, up) else { return input.len() };
                 if len == 0 {
                     self.core.starved = true;
                     break;
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// The next pieces of a large command. `None` when it turned out to be no command after all.
-    fn stream(&mut self, rest: &[u8], at: usize, up: &mut Gather<'_>) -> Option<usize> {
+    fn stream(&mut self, rest: &[u8], at: usize, now_us: u64, up: &mut Gather<'_>) -> Option<usize> {
         match self.parser.stream(rest) {
             Ok(piece) => {
                 if self.core.streaming == Streaming::Up {
@@ -177,6 +177,7 @@ impl Session {
                 if piece.last {
                     if self.core.streaming == Streaming::Up {
                         self.core.finish_back_slot();
+                        self.core.pay_rest(now_us);
                     }
                     self.core.streaming = Streaming::No;
                 }

@@ -10,6 +10,7 @@ use super::{
     replan::replan,
     slots::{self, Kind, Marks, Slot},
     state::{Core, Phase, Replies, Streaming, UNREAD_MAX},
+    toll,
 };
 use crate::{
     audit::record::{ConnectionEvent, Context, Outcome},
@@ -138,7 +139,7 @@ impl Core {
     /// answered that is answered here (what a write invalidates follows the write's reply), and a client that quits
     /// would not hear it any more.
     fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
-        if !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
+        if self.slots.begins_locally() && !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
             self.release(UNREAD_MAX, turn, down);
         }
     }
@@ -336,6 +337,7 @@ impl Core {
             context,
         };
         Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
+        toll::pay_reply(&self.peer, &mut self.toll, &slot, answer.bytes_out, turn.now);
         let selected =
             slots::number_of(self.slots.front_words()).filter(|_| matches!(effect, Effect::Select | Effect::Exec));
         let kept = failed && inside && matches!(effect, Effect::Exec | Effect::Discard) && keeps_transaction(code);
@@ -562,6 +564,12 @@ impl Core {
         self.release(usize::MAX, turn, down);
         // Slots whose bytes never reached the kernel cannot have run.
         let mut left = u64::try_from(unsent).unwrap_or(u64::MAX);
+        // A command that was still streaming comes last; what of it waits speaks for nothing that stands before it.
+        if self.streaming == Streaming::Up
+            && let Some(slot) = self.slots.back_mut()
+        {
+            left = left.saturating_sub(u64::from(slot.bytes_in));
+        }
         for slot in self.slots.iter_mut().rev() {
             if slot.marks.has(Marks::UNFINISHED) || matches!(slot.kind, Kind::Local(_)) {
                 continue;

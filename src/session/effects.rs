@@ -96,6 +96,10 @@ impl Core {
         if let Some(flow) = self.forward_plainly(resolved, words, &source, turn, up) {
             return flow;
         }
+        let limited = match self.pay(resolved, &source, turn) {
+            Ok(limited) => limited,
+            Err(flow) => return flow,
+        };
         if !self.authenticated {
             let effect = if let Resolved::Known(id) = resolved { Some(id.entry().effect) } else { None };
             if !effect.is_some_and(inquiry::comes_before_authentication) {
@@ -187,6 +191,9 @@ impl Core {
                 Verdict::Shadow(rule) => self.shadow = rule.0 | SHADOW,
                 Verdict::Deny(denial) => return deny(self, denial.rule, Local::denied(denial.subject)),
             }
+        }
+        if let Some(rule) = limited {
+            return deny(self, rule, Local::RateLimited);
         }
         match entry.effect {
             Effect::State => {
@@ -649,6 +656,7 @@ impl Core {
 
     fn new_slot(&mut self, argc: usize, source: &Source, kind: Kind, turn: &Turn<'_>) -> Slot {
         self.commands = self.commands.saturating_add(1);
+        self.toll.is_served();
         let mut slot = Slot::new(turn.now.mono_us, argc, source.bytes_in(), kind);
         let silent = self.take_silence();
         slot.rule = self.shadow;

@@ -43,6 +43,10 @@ pub enum CloseReason {
     Login,
     /// Nothing came within `limits.idle_timeout`.
     Idle,
+    /// No first byte came within `limits.first_byte_timeout`.
+    FirstByte,
+    /// A command was not whole within `limits.half_command_timeout`.
+    HalfCommand,
     /// The process is draining.
     Drain,
     /// It was still open when the drain's deadline came, or a second signal.
@@ -73,6 +77,8 @@ impl CloseReason {
             Self::UnansweredBudget => "unanswered-budget",
             Self::Login => "login-timeout",
             Self::Idle => "idle",
+            Self::FirstByte => "first-byte-timeout",
+            Self::HalfCommand => "half-command-timeout",
             Self::Drain => "drain",
             Self::DrainDeadline => "drain-deadline",
             Self::Revoked => "revoked",

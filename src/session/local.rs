@@ -52,6 +52,8 @@ pub(super) enum Local {
     ResetSelected,
     /// A user and password that nobody can look up now.
     AuthUnavailable,
+    /// A limit in time that refuses.
+    RateLimited,
     /// Too large to be held until it can be judged.
     TooLarge,
     /// Not while MONITOR's lines come.
@@ -149,6 +151,7 @@ impl Local {
             Self::TooLarge => {
                 name_between("NOPERM the '", "' command is too large to be judged before it is forwarded");
             }
+            Self::RateLimited => say(out, "ERR rate limit reached, try again later"),
             Self::WhileMonitoring => say(out, "ERR only PING, QUIT and RESET are taken while monitoring"),
             Self::ReplicationOption => say(out, "ERR Unrecognized REPLCONF option"),
             Self::NotPlain => {

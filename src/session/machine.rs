@@ -61,6 +61,12 @@ pub struct SessionConfig {
     /// The session ends after this long without a byte from the client, in microseconds; 0 for never. Never applies
     /// while a command is blocking or a subscription or stream is live.
     pub idle_timeout_us: u64,
+    /// The session ends if no byte has come this long after the greeting, in microseconds; 0 for never.
+    pub first_byte_timeout_us: u64,
+    /// The session ends if a command that has begun to come is not whole after this long, in microseconds, or has not come
+    /// on by 64 KiB; 0 for never. Time in which the client was not read does not count, nor does it while a command
+    /// blocks or a subscription or stream is live.
+    pub half_command_timeout_us: u64,
     /// What becomes of a client's own AUTH and HELLO AUTH.
     pub client_auth: ClientAuth,
     /// Whether records show keys.
@@ -128,6 +134,7 @@ impl Session {
         self.core.leftover = input.len().saturating_sub(consumed);
         // What a whole command leaves behind is given back at rest, when nobody could take it off the account.
         self.core.parsed = if self.core.leftover == 0 { 0 } else { self.places() };
+        self.core.note_partial(fresh, turn.now.mono_us);
         if self.core.client_ended && self.core.streaming == Streaming::Up {
             self.core.break_stream(CloseReason::ClientClosed);
         }

@@ -5,6 +5,7 @@
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
 //! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
 //! * [`inquiry`]: a client's own AUTH, where the shell looks it up.
+//! * `toll`: what a command costs of its role's limits in time, and how long a half command may take.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
 //!   Redis did not open or end as planned.
 //! * [`gather`]: what a turn wants written, without copying what only passes through.
@@ -45,6 +46,9 @@ mod strict_tests;
 mod tests;
 #[cfg(test)]
 mod tests_states;
+mod toll;
+#[cfg(test)]
+mod toll_tests;
 mod transaction;
 pub mod trial;
 
@@ -61,6 +65,8 @@ pub struct Turn<'t> {
     pub memory: &'t mut MemoryBudget,
     /// Bytes for the client that its socket has not taken yet, from earlier turns.
     pub down_pending: usize,
+    /// Bytes for Redis that its socket has not taken yet, likewise: while there are any, the client is not read.
+    pub up_pending: usize,
 }
 
 /// What all sessions of one worker together may take (`limits.memory`, divided by the number of workers): once for

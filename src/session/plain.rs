@@ -8,12 +8,11 @@ use super::{
     Turn,
     accept::{Flow, Source},
     gather::Gather,
-    records::Answer,
-    slots::Slot,
+    slots::{self, Slot},
     state::{Core, Replies},
 };
 use crate::{
-    audit::record::{Context, Outcome},
+    audit::plain::PlainRecord,
     command::{CommandId, Resolved},
     lane::{Closes, Ticket},
     policy::{Verdict, rules::Row},
@@ -35,7 +34,8 @@ impl Core {
             && !self.lane.monitoring()
             && self.config.values.is_none()
             && !(self.config.begin_writes && entry.may_write())
-            && policy.renames().is_empty();
+            && policy.renames().is_empty()
+            && policy.rates().is_none();
         let open = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
         (usual && policy.look(id) == open).then_some((id, key))
     }
@@ -66,25 +66,26 @@ impl Core {
     #[inline]
     pub(super) fn answer_plainly(&mut self, at: usize, len: usize, turn: &mut Turn<'_>, down: &mut Gather<'_>) -> bool {
         let class = self.lane.frame().class;
-        let Some(slot) = self.slots.front().copied() else { return false };
-        if self.tx.confirmed || matches!(class, Class::Error) || !slot.is_plain() {
+        let Some(slot) = self.slots.front() else { return false };
+        let Some(id) = slot.plainly() else { return false };
+        if self.tx.confirmed || matches!(class, Class::Error) || self.peer.policy().rates().is_some() {
             return false;
         }
         down.pass(at..at.saturating_add(len));
         let bytes_out = self.reply_out.saturating_add(len as u64);
         self.reply_out = 0;
         self.bytes_out = self.bytes_out.saturating_add(len as u64);
-        let answer = Answer {
-            outcome: Outcome::Ran,
-            class: Some(class),
-            error: None,
-            elements: None,
-            bytes_out,
+        let record = PlainRecord {
+            id,
             db: self.db,
-            tx: None,
-            context: Context::TopLevel,
+            argc: slot.argc,
+            keys: slots::keys_of(slot, self.slots.front_words()),
+            class,
+            bytes_in: u64::from(slot.bytes_in),
+            bytes_out,
+            us: turn.now.mono_us.saturating_sub(slot.accepted_us),
         };
-        Self::write(&self.facts, &self.slots, &slot, &answer, self.peer.policy(), turn);
+        turn.recorder.plain(turn.now, &self.facts, &record);
         self.slots.pop();
         true
     }

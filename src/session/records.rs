@@ -63,6 +63,7 @@ impl Core {
                 Local::NoAuth | Local::HelloNoAuth => Some(b"NOAUTH"),
                 Local::WrongPass => Some(b"WRONGPASS"),
                 Local::InTransaction
+                | Local::RateLimited
                 | Local::Arity
                 | Local::NotAnInteger
                 | Local::IntRange

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(super) deny: Vec<&'static str>,
     /// What looks at arguments besides.
     pub(super) guards: Guards,
+    /// Limits in time.
+    pub(super) rates: Vec<crate::policy::rates::Limit>,
     pub(crate) config: SessionConfig,
     /// Whether the greeting is answered before the script begins.
     pub(super) greeted: bool,
@@ -40,6 +42,7 @@ impl Default for Setup {
         Self {
             deny: vec!["FLUSHALL", "CONFIG", "KEYS"],
             guards: Guards::default(),
+            rates: Vec::new(),
             config: SessionConfig {
                 request: RequestLimits { words_max: 1024 * 1024, bulk_max: 512 << 20, blanks_max: 16, inline: false },
                 reply: ReplyLimits { line_max: 64 << 10, bulk_max: 512 << 20, elements_max: 1 << 32 },
@@ -48,6 +51,8 @@ impl Default for Setup {
                 unanswered_max: 1 << 20,
                 login_timeout_us: 60_000_000,
                 idle_timeout_us: 0,
+                first_byte_timeout_us: 0,
+                half_command_timeout_us: 0,
                 client_auth: crate::session::machine::ClientAuth::Refuse,
                 show_keys: true,
                 begin_writes: false,
@@ -80,6 +85,7 @@ pub(super) struct Script {
     records: Vec<serde_json::Value>,
     lines: Vec<u8>,
     pub(super) down_pending: usize,
+    pub(super) up_pending: usize,
     /// Whether the sink writes at once what was rendered.
     pub(super) sink_writes: bool,
 }
@@ -119,8 +125,8 @@ impl Script {
         let mut memory = MemoryBudget::new(setup.memory_max);
         let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
         let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
-        let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
-        let spec = Spec { deny: &setup.deny, guards: Some(&setup.guards), ..Spec::default() };
+        let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0, up_pending: 0 };
+        let spec = Spec { deny: &setup.deny, guards: Some(&setup.guards), rates: &setup.rates, ..Spec::default() };
         let peer = peer_under(Policy::build(&spec).unwrap());
         let session = Session::new(Arc::new(setup.config), peer, facts, &turn);
         let mut script = Self {
@@ -135,6 +141,7 @@ impl Script {
             records: Vec::new(),
             lines: Vec::new(),
             down_pending: 0,
+            up_pending: 0,
             sink_writes: true,
         };
         script.call(&[], |session, _, turn, up, down| {
@@ -157,6 +164,7 @@ impl Script {
             recorder: &mut self.recorder,
             memory: &mut self.memory,
             down_pending: self.down_pending,
+            up_pending: self.up_pending,
         };
         // Which of the two gathers from `input` depends on the call; a test may let both.
         let mut up = Gather::new(input, Vec::new());

@@ -128,12 +128,11 @@ impl Slot {
         slot
     }
 
-    /// Whether Redis' whole reply is all that closes it, and its record the only thing that comes of that.
+    /// The command, if Redis' whole reply is all that closes it, and its record the only thing that comes of that.
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
-        self.kind == Kind::Upstream
-            && self.marks == Marks::default()
-            && self.command().is_some_and(|id| id.entry().simple.is_some())
+    pub(super) fn plainly(&self) -> Option<CommandId> {
+        let plain = self.kind == Kind::Upstream && self.marks == Marks::default() && self.rule == NO_RULE;
+        self.command().filter(|id| plain && id.entry().simple.is_some())
     }
 
     /// The row of the catalog, if it has one.
@@ -322,6 +321,12 @@ impl Queue {
     pub(super) fn back_words(&self) -> &[u8] {
         let length = self.slots.back().map_or(0, |slot| slot.words as usize);
         self.words.get(self.words.len().saturating_sub(length)..).unwrap_or_default()
+    }
+
+    /// Whether the front slot is the proxy's own.
+    #[inline]
+    pub(super) fn begins_locally(&self) -> bool {
+        matches!(self.slots.front(), Some(Slot { kind: Kind::Local(_), .. }))
     }
 
     /// Removes the front slot and its words.

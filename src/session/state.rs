@@ -8,6 +8,7 @@ use super::{
     local::say,
     machine::{ClientAuth, SessionConfig},
     slots::{Kind, NO_RULE, Queue, Slot},
+    toll::{Partial, Toll},
     transaction::Transaction,
 };
 use crate::{
@@ -171,6 +172,10 @@ pub(super) struct Core {
     pub(super) keys: Vec<u32>,
     /// The rule in shadow mode that would deny the command that is being judged, as its slot writes it; or [`NO_RULE`].
     pub(super) shadow: u16,
+    /// What the command at the front has paid of its role's limits in time.
+    pub(super) toll: Toll,
+    /// A command has begun to come and is not whole.
+    pub(super) partial: Option<Partial>,
 }
 
 impl Core {
@@ -231,6 +236,8 @@ impl Core {
             bytes_out: 0,
             keys: Vec::new(),
             shadow: NO_RULE,
+            toll: Toll::default(),
+            partial: None,
         }
     }
 
@@ -278,6 +285,7 @@ impl Core {
             && !self.inquiry.waits()
             && self.begun.as_ref().is_none_or(|begun| begun.target == 0)
             && self.over_budget_since.is_none()
+            && self.toll.until_us == 0
             && (!self.wait_for_empty || self.slots.is_empty() || self.is_in_command())
     }
 
@@ -517,7 +525,7 @@ impl Core {
     pub(super) fn deadline(&self) -> Option<u64> {
         // Who is leaving, or is not read because his budget is spent, is not idle.
         let idle = || {
-            let may_be = self.winding_down.is_none() && self.over_budget_since.is_none();
+            let may_be = self.winding_down.is_none() && self.over_budget_since.is_none() && self.toll.until_us == 0;
             (self.config.idle_timeout_us > 0 && may_be && !self.waits_upstream())
                 .then(|| self.last_input_us.saturating_add(self.config.idle_timeout_us))
         };
@@ -529,7 +537,8 @@ impl Core {
                     && self.over_budget_since.is_none()
                     && self.winding_down.is_none()
                     && self.authenticated
-                    && !self.regreeting =>
+                    && !self.regreeting
+                    && self.is_unhurried() =>
             {
                 None
             }
@@ -538,7 +547,9 @@ impl Core {
                 let unread = self.over_budget_since.map(|since| since.saturating_add(UNREAD_GRACE_US));
                 let regreet =
                     (self.regreeting).then(|| self.greeted_at.saturating_add(self.config.greeting_timeout_us));
-                [unread, regreet, self.login_deadline(), idle()].into_iter().flatten().min()
+                let others = [self.toll.deadline(), self.first_byte_deadline(), self.half_command_deadline()];
+                let known = [unread, regreet, self.login_deadline(), idle()];
+                known.into_iter().chain(others).flatten().min()
             }
             Phase::Connecting | Phase::Closing | Phase::Done => None,
         }
@@ -558,6 +569,14 @@ impl Core {
     }
 
     pub(super) fn check_deadlines(&mut self, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+        if self.toll.wait_is_over(turn.now.mono_us) {
+            // It was not read until now.
+            self.last_input_us = turn.now.mono_us;
+        }
+        if turn.up_pending > 0 {
+            // Whatever is not whole is not the client's fault: it was not read.
+            self.restart_partial(turn.now.mono_us);
+        }
         if self.deadline().is_none_or(|at| turn.now.mono_us < at) {
             return;
         }
@@ -567,6 +586,12 @@ impl Core {
             // `settle`, which follows, ends it.
         } else if self.login_deadline().is_some_and(|at| turn.now.mono_us >= at) {
             self.wind_down(CloseReason::Login);
+        } else if let Some(reason) = self.is_too_slow(turn.now.mono_us) {
+            // What was forwarded before is answered; what is not whole never will be.
+            match self.streaming {
+                Streaming::Up => self.break_stream(reason),
+                _ => self.wind_down(reason),
+            }
         } else if let Some(since) = self.over_budget_since {
             let taken = self.bytes_out.saturating_sub(turn.down_pending as u64);
             if turn.down_pending > 0 && taken <= self.taken {

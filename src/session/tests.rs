@@ -807,6 +807,14 @@ fn losing_redis_is_said_for_a_command_that_was_never_sent() {
 }
 
 #[test]
+fn the_rest_of_a_stream_that_was_never_sent_does_not_count_for_what_was_sent_before_it() {
+    let mut script = Script::new();
+    let begun = &set(1 << 20)[..200_000];
+    script.forget().client(&[&command("SET a 1"), begun].concat()).redis_end(150_000);
+    script.down(b"").recorded(&["SET unanswered", "SET incomplete"]);
+}
+
+#[test]
 fn losing_redis_in_the_middle_of_a_reply_says_nothing_into_it() {
     let mut script = Script::new();
     script.client(&["GET a", "GET b"].map(command).concat()).redis(b"$5\r\nab").redis_end(command("GET b").len());
@@ -1105,4 +1113,55 @@ fn a_message_is_not_the_answer_to_an_exec_that_a_subscriber_may_not_say() {
     script.say("EXEC").redis(message).redis(b"-ERR Can't execute 'exec'\r\n");
     script.down(&[&message[..], b"-ERR Can't execute 'exec'\r\n"].concat());
     script.recorded(&["SUBSCRIBE ran", "EXEC error"]);
+}
+
+/// What a conversation with waits, deadlines, a transaction and a lost Redis comes to, while the wall clock does as it
+/// likes: bytes to both sides, and records without their time.
+fn told_under(wall_us: impl Fn(u64) -> u64) -> (Vec<u8>, Vec<u8>, Vec<serde_json::Value>) {
+    let mut script = Script::new();
+    script.forget();
+    let mut step = 0;
+    let steps: [(&str, &[u8]); 6] = [
+        ("SET a 1", b"+OK\r\n"),
+        ("MULTI", b"+OK\r\n"),
+        ("INCR a", b"+QUEUED\r\n"),
+        ("EXEC", b"*1\r\n:2\r\n"),
+        ("NOSUCH a", b""),
+        ("GET a", b"$1\r\n2\r\n"),
+    ];
+    for (line, answer) in steps.iter().cycle().take(30) {
+        step += 1;
+        script.now.wall_us = wall_us(step);
+        script.say(line).wait_us(700_000).redis(answer);
+    }
+    script.say("GET b");
+    script.now.wall_us = wall_us(step + 1);
+    script.redis_end(0);
+    let mut records = script.records().to_vec();
+    for record in &mut records {
+        assert!(record["ts"].is_string());
+        record["ts"] = serde_json::Value::Null;
+    }
+    (script.up, script.down, records)
+}
+
+#[test]
+fn steps_of_the_wall_clock_change_nothing_but_the_time_in_records() {
+    let day = 86_400_000_000;
+    let even = told_under(|step| 400 * day + step * 700_000);
+    assert!(even.2.len() > 30 && even.2.iter().any(|record| record["us"] == 700_000));
+    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..50 {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        let seed = dice;
+        // Forward and back by up to a year, to 1970, and to the end of what can be counted.
+        let odd = told_under(move |step| match seed.rotate_left(u32::try_from(step).unwrap()) % 5 {
+            0 => 0,
+            1 => u64::MAX,
+            offset => 400 * day * offset - seed % (365 * day),
+        });
+        assert_eq!(odd, even);
+    }
 }

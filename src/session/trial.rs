@@ -78,7 +78,7 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     let now = Moment::default();
     let facts = ConnectionFacts::new("explain", peer.service(), peer.src(), "", &peer.role().name, None);
     let (mut recorder, mut memory) = (Recorder::new(0, PEN), MemoryBudget::new(u64::MAX));
-    let mut turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
+    let mut turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0, up_pending: 0 };
     let mut core = Core::new(Arc::clone(config), peer.clone(), facts, now);
     core.phase = Phase::Open;
     core.db = db;

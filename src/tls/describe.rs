@@ -1,8 +1,13 @@
 //! What the TLS files hold: facts for `check`, flaws that stop a start, warnings that do not.
 
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::{
+    SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
+    server::WebPkiClientVerifier,
+};
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, path::Path, sync::Arc};
 use x509_parser::{
     prelude::{FromDer, GeneralName, X509Certificate, X509Version},
     public_key::PublicKey,
@@ -10,15 +15,19 @@ use x509_parser::{
 };
 
 use super::{
+    expiry::{End, Kind, Say, warn_from},
+    ocsp::{self, OcspInfo},
     peer::{cut, hex, serial},
-    server::{Flaw, version_1},
+    revocation::Doubt,
+    server::{Choice, Flaw, version_1},
+    shelf::normal,
+    suites,
 };
 
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 
-/// Days before an end at which `check` begins to warn.
-const WARN_DAYS: i64 = 14;
-const WARN_CRL_DAYS: i64 = 7;
+/// The extension with which a certificate asks to be stapled.
+const MUST_STAPLE: &str = "1.3.6.1.5.5.7.1.24";
 
 /// RSA keys below this are refused in handshakes (webpki).
 const RSA_BITS_MIN: usize = 2048;
@@ -32,8 +41,42 @@ pub struct Description {
     pub client_ca: Vec<CertificateInfo>,
     /// Their revocation lists.
     pub crl: Vec<CrlInfo>,
+    /// What becomes of clients when a list is past its next update, and when there is none of their issuer.
+    pub crl_expired: &'static str,
+    /// The second of the two.
+    pub crl_missing: &'static str,
+    /// How many serial numbers are revoked by the configuration.
+    pub revoked_serials: usize,
+    /// What is stapled to the server's own certificate.
+    pub ocsp: Option<OcspInfo>,
+    /// Further certificates, by name.
+    pub by_name: Vec<ByName>,
+    /// Whether clients that ask for an unknown name are refused.
+    pub strict_names: bool,
+    /// `1.3`, `1.2`.
+    pub versions: Vec<&'static str>,
+    /// The cipher suites by their IANA names, best first.
+    pub suites: Vec<String>,
+    /// The groups of the key exchange, likewise; the client's order counts.
+    pub groups: Vec<String>,
     /// What works now and will be trouble, in sentences.
     pub warnings: Vec<String>,
+    /// What is over and keeps clients out, in sentences.
+    pub expired: Vec<String>,
+    /// What ends by itself.
+    #[serde(skip)]
+    pub ends: Vec<End>,
+}
+
+/// A further certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ByName {
+    /// The names it is shown for.
+    pub names: Vec<String>,
+    /// The certificate, and the intermediates shown with it.
+    pub chain: Vec<CertificateInfo>,
+    /// What is stapled to it.
+    pub ocsp: Option<OcspInfo>,
 }
 
 /// One certificate.
@@ -66,21 +109,68 @@ pub struct CrlInfo {
     pub next_update: Option<String>,
     /// How many certificates it revokes.
     pub revoked: usize,
+    #[serde(skip)]
+    made: i64,
+    #[serde(skip)]
+    due: Option<i64>,
+}
+
+impl Description {
+    /// What is in force, name and value, in the order it is printed.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
+        let mut group = |name: &'static str, values: Vec<String>| {
+            for (at, value) in values.into_iter().enumerate() {
+                lines.push((if at == 0 { name } else { "" }, value));
+            }
+        };
+        group("protocols", vec![format!("TLS {}", self.versions.join(", "))]);
+        group("cipher suites", vec![self.suites.join(", ")]);
+        group("key exchange", vec![self.groups.join(", ")]);
+        group("certificate", self.chain.iter().map(ToString::to_string).collect());
+        group("stapled", self.ocsp.iter().map(ToString::to_string).collect());
+        for other in &self.by_name {
+            group("for the name", vec![other.names.join(", ")]);
+            group("", other.chain.iter().map(ToString::to_string).collect());
+            group("", other.ocsp.iter().map(|ocsp| format!("stapled: {ocsp}")).collect());
+        }
+        let unknown = if self.strict_names { "refused" } else { "shown the first certificate" };
+        if self.strict_names || !self.by_name.is_empty() {
+            group("unknown names", vec![unknown.to_owned()]);
+        }
+        group("client CA", self.client_ca.iter().map(ToString::to_string).collect());
+        group("revocation list", self.crl.iter().map(ToString::to_string).collect());
+        if !self.crl.is_empty() {
+            let (expired, missing) = (self.crl_expired, self.crl_missing);
+            group("", vec![format!("clients of an expired list: {expired}; of an issuer without one: {missing}")]);
+        }
+        if self.revoked_serials > 0 {
+            group("revoked", vec![format!("{} serial numbers, whatever a list says", self.revoked_serials)]);
+        }
+        lines
+    }
+
+    /// What there is to say of ends at another time than that of the load.
+    #[must_use]
+    pub fn ending(&self, now: i64) -> Vec<Say> {
+        self.ends.iter().filter_map(|end| end.say(now)).collect()
+    }
 }
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, certificate) in self.chain.iter().enumerate() {
-            writeln!(f, "{}{certificate}", if n == 0 { "server certificate  " } else { "  shown with it     " })?;
-        }
-        for certificate in &self.client_ca {
-            writeln!(f, "client CA           {certificate}")?;
-        }
-        for crl in &self.crl {
-            let due = crl.next_update.as_deref().unwrap_or("not said");
-            writeln!(f, "revocation list     {}, {} revoked, next update {due}", crl.issuer, crl.revoked)?;
+        for (name, value) in self.lines() {
+            writeln!(f, "{name:<20}{value}")?;
         }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
+    }
+}
+
+impl fmt::Display for CrlInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let due = self.next_update.as_deref().unwrap_or("not said");
+        write!(f, "{}, {} revoked, next update {due}", self.issuer, self.revoked)
     }
 }
 
@@ -101,18 +191,34 @@ impl fmt::Display for CertificateInfo {
 /// Gathers the description while the files are looked through.
 pub(super) struct Found {
     now: i64,
+    /// Seconds before an end.
+    warning: i64,
+    /// What a list past its next update is called.
+    crl_kind: Kind,
     description: Description,
-    /// Subject names, raw: of the trusted CAs, of those that are no roots, and of the issuers of CRLs.
-    authorities: Vec<Vec<u8>>,
+    /// Names that have a certificate, and the kind of its key.
+    shown: Vec<(String, String)>,
+    /// Subject names, raw: of the trusted CAs (with their keys), of those that are no roots, and of the issuers of CRLs.
+    authorities: Vec<(Vec<u8>, Vec<u8>)>,
     intermediates: Vec<Vec<u8>>,
     crl_issuers: Vec<Vec<u8>>,
 }
 
 impl Found {
-    pub(super) fn new(now: UnixTime) -> Self {
+    pub(super) fn new(now: UnixTime, choice: &Choice) -> Self {
+        let revocation = &choice.revocation;
         Self {
             now: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-            description: Description::default(),
+            warning: i64::try_from(choice.expiry_warning.as_secs()).unwrap_or(i64::MAX),
+            crl_kind: if revocation.expired == Doubt::Accept { Kind::CrlAccepting } else { Kind::CrlRefusing },
+            description: Description {
+                crl_expired: revocation.expired.word(),
+                crl_missing: revocation.missing.word(),
+                revoked_serials: revocation.serials.len(),
+                strict_names: choice.strict_names,
+                ..Description::default()
+            },
+            shown: Vec::new(),
             authorities: Vec::new(),
             intermediates: Vec::new(),
             crl_issuers: Vec::new(),
@@ -120,15 +226,42 @@ impl Found {
     }
 
     pub(super) fn description(self) -> Description {
-        self.description
+        let Self { now, mut description, .. } = self;
+        for end in &description.ends {
+            match end.say(now) {
+                Some(Say::Over(text)) if end.fails() => description.expired.push(text),
+                Some(Say::Over(text) | Say::Soon(text)) => description.warnings.push(text),
+                None => {}
+            }
+        }
+        description
+    }
+
+    /// What handshakes can agree on.
+    pub(super) fn agreed(&mut self, versions: &[&SupportedProtocolVersion], provider: &CryptoProvider) {
+        self.description.versions =
+            versions.iter().map(|each| if *each == &rustls::version::TLS13 { "1.3" } else { "1.2" }).collect();
+        let spoken = provider
+            .cipher_suites
+            .iter()
+            .filter(|suite| versions.iter().any(|version| version.version == suite.version().version));
+        self.description.suites = spoken.map(|suite| suites::suite_name(suite.suite())).collect();
+        self.description.groups = provider.kx_groups.iter().map(|group| suites::group_name(group.name())).collect();
+    }
+
+    fn end(&mut self, kind: Kind, certificate: &str, subject: &str, (made, at): (Option<i64>, i64)) {
+        let warn_from = warn_from(made, at, self.warning);
+        let (certificate, subject) = (certificate.to_owned(), subject.to_owned());
+        self.description.ends.push(End { kind, certificate, subject, at, warn_from });
     }
 
     fn warn(&mut self, warning: String) {
         self.description.warnings.push(warning);
     }
 
-    /// Looks at a CA for client certificates; false when it has expired and must not be trusted.
-    pub(super) fn authority(&mut self, der: &CertificateDer<'_>) -> Result<bool, Flaw> {
+    /// Looks at a CA for client certificates; its last second, or none when it has expired or is revoked and must not be
+    /// trusted.
+    pub(super) fn authority(&mut self, der: &CertificateDer<'_>, revoked: bool) -> Result<Option<u64>, Flaw> {
         let certificate = parse(der)?;
         let info = self.info(&certificate);
         let is_ca = certificate.basic_constraints().ok().flatten().is_some_and(|basic| basic.value.ca);
@@ -148,22 +281,106 @@ impl Found {
                 "client_ca takes the CA that issued the clients' certificates, not a server's or a client's own",
             ));
         }
-        let expired = info.days_left < 0;
-        if expired {
-            self.warn(format!("the client CA {} expired on {} and is no longer trusted", info.subject, info.not_after));
-        } else {
-            self.warn_of_end("the client CA", &info);
-            self.authorities.push(certificate.subject().as_raw().to_vec());
+        let not_after = certificate.validity().not_after.timestamp();
+        self.end(Kind::ClientCa, "client_ca", &info.subject, (None, not_after));
+        let trusted = not_after >= self.now && !revoked;
+        if revoked {
+            self.warn(format!("the client CA {} is in revoked_serials and not trusted", info.subject));
+        }
+        if trusted {
+            let key = certificate.public_key().subject_public_key.data.to_vec();
+            self.authorities.push((certificate.subject().as_raw().to_vec(), key));
             if !self_signed {
                 self.intermediates.push(certificate.subject().as_raw().to_vec());
             }
         }
         self.description.client_ca.push(info);
-        Ok(!expired)
+        Ok(u64::try_from(not_after).ok().filter(|_| trusted))
     }
 
-    /// Looks at the server's own chain, after the client CAs.
-    pub(super) fn chain(&mut self, chain: &[CertificateDer<'_>]) -> Result<(), Flaw> {
+    /// Looks at a chain of the server's own and the names it was given, after the client CAs; the names it is shown for.
+    pub(super) fn pair(&mut self, chain: &[CertificateDer<'_>], given: &[String]) -> Result<Vec<String>, Flaw> {
+        let leaf = chain.first().ok_or_else(|| Flaw::new("holds no certificate", None)).and_then(|der| parse(der))?;
+        let subject = cut(&leaf.subject().to_string());
+        let own = dns_names(&leaf);
+        for name in own.iter().filter(|name| normal(name).is_none()) {
+            self.warn(format!("the certificate {subject} has the name {}, which no client is matched to", cut(name)));
+        }
+        let own: Vec<String> = own.iter().filter_map(|name| normal(name)).collect();
+        let first = self.description.chain.is_empty();
+        if given.is_empty() && own.is_empty() && !first {
+            return Err(Flaw::new(
+                format!("the certificate {subject} has no DNS name"),
+                "say for which it is shown: names = [\"…\"]",
+            ));
+        }
+        for name in given.iter().filter(|name| !covered(name, &own)) {
+            self.warn(format!("the certificate {subject} is shown for {name}, and does not have that name"));
+        }
+        let names = if given.is_empty() { own } else { given.to_vec() };
+        let key = key(&leaf).0;
+        let kind = key.split(' ').next().unwrap_or_default().to_owned();
+        for name in &names {
+            if self.shown.iter().any(|(taken, other)| taken == name && *other == kind) {
+                self.warn(format!("two {kind} certificates are for {name}; the one that comes first is shown"));
+            }
+            self.shown.push((name.clone(), kind.clone()));
+        }
+        let suffix = if first { String::new() } else { names.first().map_or(String::new(), |name| format!(":{name}")) };
+        let chain = self.chain(chain, &suffix)?;
+        if first {
+            self.description.chain = chain;
+        } else {
+            self.description.by_name.push(ByName { names: names.clone(), chain, ocsp: None });
+        }
+        Ok(names)
+    }
+
+    /// Looks at the OCSP response for the chain that was looked at last; what is to be stapled, and until when.
+    pub(super) fn staple(
+        &mut self,
+        chain: &[CertificateDer<'_>],
+        response: &[u8],
+    ) -> Result<Option<(Vec<u8>, u64)>, Flaw> {
+        let leaf = chain.first().ok_or_else(|| Flaw::new("has no certificate", None)).and_then(|der| parse(der))?;
+        let issuer = leaf.issuer().as_raw();
+        let shown = chain.iter().skip(1).filter_map(|der| parse(der).ok());
+        let mut issuers: Vec<Vec<u8>> = shown
+            .filter(|above| above.subject().as_raw() == issuer)
+            .map(|above| above.public_key().subject_public_key.data.to_vec())
+            .collect();
+        issuers.extend(self.authorities.iter().filter(|(name, _)| name == issuer).map(|(_, key)| key.clone()));
+        let info = ocsp::read(response, &leaf, &issuers, self.now)?;
+        let subject = cut(&leaf.subject().to_string());
+        let name = self.description.by_name.last().and_then(|last| last.names.first());
+        let certificate = name.map_or("ocsp".to_owned(), |name| format!("ocsp:{name}"));
+        match info.until {
+            Some(until) => self.end(Kind::Ocsp, &certificate, &subject, (Some(info.from), until)),
+            None => self.warn(format!(
+                "the OCSP response for {subject} does not say how long it counts; it is stapled until it is replaced"
+            )),
+        }
+        let until = info.until.map_or(u64::MAX, |until| u64::try_from(until).unwrap_or(0));
+        match self.description.by_name.last_mut() {
+            Some(last) => last.ocsp = Some(info),
+            None => self.description.ocsp = Some(info),
+        }
+        Ok(Some((response.to_vec(), until)))
+    }
+
+    /// Nothing is to be stapled to this chain; its certificate may insist on it (RFC 7633).
+    pub(super) fn unstapled(&mut self, chain: &[CertificateDer<'_>]) {
+        let Some(Ok(leaf)) = chain.first().map(|der| parse(der)) else { return };
+        if leaf.extensions().iter().any(|extension| extension.oid.to_id_string() == MUST_STAPLE) {
+            let subject = cut(&leaf.subject().to_string());
+            self.warn(format!(
+                "the certificate {subject} must be stapled (RFC 7633), and `ocsp` names no response for it"
+            ));
+        }
+    }
+
+    fn chain(&mut self, chain: &[CertificateDer<'_>], suffix: &str) -> Result<Vec<CertificateInfo>, Flaw> {
+        let mut infos = Vec::new();
         let parsed = chain.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
         for (n, certificate) in parsed.iter().enumerate() {
             let info = self.info(certificate);
@@ -177,13 +394,14 @@ impl Found {
                     "the server's certificate comes first, then the intermediate that issued it, and so on",
                 ));
             }
-            self.warn_of_end("the certificate", &info);
+            let label = format!("server{suffix}");
+            self.end(Kind::Server, &label, &info.subject, (None, certificate.validity().not_after.timestamp()));
             if n == 0 {
                 self.own(certificate, &info, next.is_none())?;
             }
-            self.description.chain.push(info);
+            infos.push(info);
         }
-        Ok(())
+        Ok(infos)
     }
 
     fn own(&mut self, certificate: &X509Certificate<'_>, info: &CertificateInfo, alone: bool) -> Result<(), Flaw> {
@@ -213,7 +431,7 @@ impl Found {
             ));
         }
         // A root need not be shown, an intermediate must: without the issuer at hand the two look alike.
-        if !self.authorities.iter().any(|known| known == issuer) {
+        if !self.authorities.iter().any(|(known, _)| known == issuer) {
             self.warn(format!(
                 "if {} is an intermediate and not a root, its certificate must be appended to the file",
                 info.issuer
@@ -223,60 +441,76 @@ impl Found {
     }
 
     /// Looks at a revocation list.
-    pub(super) fn crl(&mut self, der: &CertificateRevocationListDer<'_>) -> Result<(), Flaw> {
+    pub(super) fn crl(
+        &mut self,
+        der: &CertificateRevocationListDer<'static>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<(), Flaw> {
         let Ok(([], crl)) = CertificateRevocationList::from_der(der) else {
             return Err(Flaw::new("holds a revocation list that cannot be read", "fetch it again"));
         };
+        // What the verifier makes of this one alone, so that an error can be told of its file.
+        let alone = WebPkiClientVerifier::builder_with_provider(Arc::new(nobody()), Arc::clone(provider));
+        if let Err(rustls::server::VerifierBuilderError::InvalidCrl(error)) = alone.with_crls([der.clone()]).build() {
+            return Err(Flaw::new(
+                format!("holds a revocation list that cannot be used: {error:?}"),
+                "lists must be version 2, whole (no delta) and by the CA that issued the certificates (RFC 5280, 5)",
+            ));
+        }
         let issuer = cut(&crl.issuer().to_string());
-        if !self.authorities.iter().any(|known| known == crl.issuer().as_raw()) {
+        let mut keys = self.authorities.iter().filter(|(known, _)| known == crl.issuer().as_raw()).peekable();
+        if keys.peek().is_none() {
             self.warn(format!(
                 "no client CA is called {issuer}; its revocation list counts only for intermediates that clients show"
             ));
+        } else if !keys.any(|(_, key)| signed(&crl, key, provider)) {
+            self.warn(format!(
+                "the revocation list of {issuer} is not signed by the client CA of that name: its clients are refused"
+            ));
         }
         let next_update = crl.next_update().map(|time| time.timestamp());
-        if let Some(due) = next_update {
-            if due < self.now {
-                self.warn(format!(
-                    "the revocation list of {issuer} was due to be renewed on {}; every client of that CA is refused",
-                    date(due)
-                ));
-            } else if due - self.now < WARN_CRL_DAYS * DAY {
-                self.warn(format!("the revocation list of {issuer} counts until {}; renew it before", date(due)));
-            }
-        }
         self.description.crl.push(CrlInfo {
             issuer,
             next_update: next_update.map(date),
             revoked: crl.iter_revoked_certificates().count(),
+            made: crl.last_update().timestamp(),
+            due: next_update,
         });
         self.crl_issuers.push(crl.issuer().as_raw().to_vec());
         Ok(())
     }
 
-    /// Once there is any revocation list, a CA without one is a CA whose clients are refused.
-    pub(super) fn uncovered_authorities(&mut self) {
+    /// A file holds a list that a newer one has replaced.
+    pub(super) fn superseded(&mut self, file: &Path) {
+        self.warn(format!("{} holds a revocation list that a newer one here replaces; remove it", file.display()));
+    }
+
+    /// After all revocation lists, and which of them are replaced. Once there is any, a CA without one is a CA whose
+    /// clients are in doubt.
+    pub(super) fn uncovered_authorities(&mut self, older: &[usize]) {
+        let mut at = 0..;
+        self.description.crl.retain(|_| at.next().is_none_or(|at| !older.contains(&at)));
+        let ends: Vec<_> =
+            self.description.crl.iter().filter_map(|crl| Some((crl.issuer.clone(), crl.made, crl.due?))).collect();
+        for (issuer, made, due) in ends {
+            self.end(self.crl_kind, "crl", &issuer, (Some(made), due));
+        }
         if self.crl_issuers.is_empty() {
             return;
         }
+        let what = match self.description.crl_missing {
+            "accept" => "are let in whether revoked or not (crl_missing = \"accept\")",
+            _ => "are refused while any list is configured",
+        };
         let uncovered: Vec<String> = self
             .authorities
             .iter()
-            .filter(|authority| !self.crl_issuers.contains(authority))
-            .filter_map(|authority| x509_parser::x509::X509Name::from_der(authority).ok())
+            .filter(|(authority, _)| !self.crl_issuers.contains(authority))
+            .filter_map(|(authority, _)| x509_parser::x509::X509Name::from_der(authority).ok())
             .map(|(_, name)| cut(&name.to_string()))
             .collect();
         for name in uncovered {
-            self.warn(format!(
-                "no revocation list speaks for {name}: its clients are refused while any list is configured"
-            ));
-        }
-    }
-
-    fn warn_of_end(&mut self, what: &str, info: &CertificateInfo) {
-        if info.days_left < 0 {
-            self.warn(format!("{what} {} expired on {}; clients will refuse it", info.subject, info.not_after));
-        } else if info.days_left < WARN_DAYS {
-            self.warn(format!("{what} {} expires in {} days", info.subject, info.days_left));
+            self.warn(format!("no revocation list speaks for {name}: its clients {what}"));
         }
     }
 
@@ -306,6 +540,41 @@ impl Found {
             key,
         }
     }
+}
+
+/// A store that trusts a key nobody has: a verifier needs an anchor, and the lists alone are to be looked at.
+fn nobody() -> rustls::RootCertStore {
+    rustls::RootCertStore {
+        roots: vec![rustls::pki_types::TrustAnchor {
+            subject: vec![].into(),
+            subject_public_key_info: vec![].into(),
+            name_constraints: None,
+        }],
+    }
+}
+
+/// Whether a list is signed with this key, by whatever algorithm: it is the verifier who insists on the one that is named.
+fn signed(crl: &CertificateRevocationList<'_>, key: &[u8], provider: &CryptoProvider) -> bool {
+    let (message, signature) = (crl.tbs_cert_list.as_ref(), &crl.signature_value.data);
+    let algorithms = provider.signature_verification_algorithms.all;
+    algorithms.iter().any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
+}
+
+/// Whether one of these names, which may be wildcards, is this one.
+fn covered(name: &str, own: &[String]) -> bool {
+    own.iter().any(|own| own == name)
+        || name.split_once('.').is_some_and(|(_, rest)| own.iter().any(|own| own.strip_prefix("*.") == Some(rest)))
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(dns) => Some((*dns).to_owned()),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(dns).collect()
 }
 
 fn parse<'a>(der: &'a [u8]) -> Result<X509Certificate<'a>, Flaw> {
@@ -350,6 +619,6 @@ fn key(certificate: &X509Certificate<'_>) -> (String, bool) {
     }
 }
 
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
 }

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, pki_ty
 use super::peer;
 
 /// Every word [`Failure::reason`] can be. A metric's label takes only these.
-pub const REASONS: [&str; 22] = [
+pub const REASONS: [&str; 23] = [
     "bad-certificate",
     "bad-name",
     "bad-signature",
@@ -28,6 +28,7 @@ pub const REASONS: [&str; 22] = [
     "socket",
     "timeout",
     "unknown-ca",
+    "unknown-name",
     "wrong-usage",
     "x509-v1",
 ];
@@ -118,11 +119,15 @@ fn certificate(error: &CertificateError, leaf: Option<&[u8]>) -> Failure {
             format!("the client's certificate becomes valid in {}", span(*time, *not_before)),
             Some("check both clocks"),
         ),
-        E::Revoked => Failure::new("revoked", "the client's certificate is on the revocation list", None),
+        E::Revoked => Failure::new(
+            "revoked",
+            "the client's certificate, or a CA's above it, is on a revocation list or in revoked_serials",
+            None,
+        ),
         E::UnknownRevocationStatus => Failure::new(
             "revocation-unknown",
             "no configured CRL speaks for the issuer of the client's certificate",
-            Some("configure a CRL for every CA in the chain, or none at all"),
+            Some("configure a CRL for every CA in the chain, or none at all, or say crl_missing = \"accept\""),
         ),
         E::ExpiredRevocationList => {
             Failure::new("crl-expired", "the CRL is past its next update", Some("fetch the CRL again"))
@@ -193,10 +198,21 @@ fn incompatible(error: &PeerIncompatible) -> Failure {
         P::NoCipherSuitesInCommon | P::NoKxGroupsInCommon | P::NoSignatureSchemesInCommon => Failure::new(
             "no-common-cipher",
             format!("client and server have no algorithm in common: {error:?}"),
-            Some("only modern suites are offered: ECDHE with AES-GCM or ChaCha20-Poly1305"),
+            Some(
+                "only modern suites are offered: ECDHE with AES-GCM or ChaCha20-Poly1305; suites and groups may exclude some",
+            ),
         ),
         other => Failure::new("protocol-error", format!("the client's TLS lacks what is needed: {other:?}"), None),
     }
+}
+
+/// A client asks for a name that no certificate has, where that is not put up with.
+pub(super) fn unknown_name() -> Failure {
+    Failure::new(
+        "unknown-name",
+        "the client asks for a name (SNI) that no certificate here has",
+        Some("connect by a name in one of the certificates, or say sni = \"default\""),
+    )
 }
 
 /// What the first byte on the wire tells of a peer that does not speak TLS.

@@ -1,5 +1,6 @@
 //! From an accepted, admitted socket to an open pipe and a verified identity, or to a reason.
 
+use rustls::server::Acceptor;
 use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
     failure::{self, Failure},
@@ -28,6 +30,10 @@ const LINGER_BYTES: u64 = 64 * 1024;
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 pub(super) const HANDSHAKE_RECORD: u8 = 22;
 
+/// The fatal alert `unrecognized_name` (RFC 6066, 3), in a record of its own before any key (RFC 8446, 6): rustls has no
+/// way to send it.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
 /// An open connection and who is at its other end.
 #[derive(Debug)]
 pub struct Accepted<S> {
@@ -35,6 +41,8 @@ pub struct Accepted<S> {
     pub pipe: TlsPipe<S>,
     /// What the verified certificate says; [`Identity::anonymous`] where none was shown and none need be.
     pub identity: Arc<Identity>,
+    /// The name that the client asked for, as [`shown_name`] shows it.
+    pub sni: Option<String>,
 }
 
 /// No connection, and why.
@@ -44,12 +52,14 @@ pub struct Refused {
     pub failure: Failure,
     /// The names in the certificate that was presented and not believed, where one was.
     pub unverified: Option<UnverifiedNames>,
+    /// The name that the client asked for, as [`shown_name`] shows it.
+    pub sni: Option<String>,
 }
 
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self { failure, unverified: None }
-    }
+/// What a record shows of the name that a client asked for: escaped and cut, though rustls hears nothing but letters,
+/// digits, `-`, `_` and `.`, at most 253 of them.
+fn shown_name(name: &str) -> String {
+    peer::cut(name)
 }
 
 /// Shakes hands on an admitted socket, as the server of `tls`. The deadline is the caller's: drop the future and write
@@ -62,7 +72,28 @@ impl From<Failure> for Refused {
 ///
 /// [`Refused`]; the peer was sent the alert, and the socket is closed.
 pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused> {
-    let mut handshake = pin!(tokio_rustls::TlsAcceptor::from(tls.config()).accept(Watched::new(io)).into_fallible());
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), Watched::new(io));
+    let mut start = match (&mut hello).await {
+        Ok(start) => start,
+        Err(error) => {
+            let Some(watched) = hello.take_io() else {
+                let failure = Failure::new("socket", format!("the socket failed: {}", error.kind()), None);
+                return Err(Refused { failure, unverified: None, sni: None });
+            };
+            let failure = watched.explain(&error, None);
+            part(watched).await;
+            return Err(Refused { failure, unverified: None, sni: None });
+        }
+    };
+    let name = start.client_hello().server_name().map(str::to_owned);
+    let sni = name.as_deref().map(shown_name);
+    if name.is_some_and(|name| !tls.serves(&name)) {
+        // A socket that does not take seven bytes is not waited for.
+        let _ = tokio::time::timeout(LINGER, start.io.write_all(&UNRECOGNIZED_NAME)).await;
+        part(start.io).await;
+        return Err(Refused { failure: failure::unknown_name(), unverified: None, sni });
+    }
+    let mut handshake = pin!(start.into_stream(tls.config()).into_fallible());
     // The verifier runs inside this poll, on this thread: what it saw in a poll that failed belongs to this connection.
     let done = std::future::poll_fn(|cx| {
         Witness::forget();
@@ -75,32 +106,37 @@ pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused>
             let pipe = TlsPipe::new(watched.io, session, watched.edge);
             let identity = identify(tls, &pipe);
             match identity {
-                Ok(identity) => Ok(Accepted { pipe, identity: Arc::new(identity) }),
+                Ok(identity) => Ok(Accepted { pipe, identity: Arc::new(identity), sni }),
                 Err(refused) => {
                     let mut pipe = pipe;
                     // The session itself is sound, so the peer gets an orderly end; why is for the record.
                     let _ = tokio::time::timeout(LINGER, std::future::poll_fn(|cx| pipe.poll_close(cx))).await;
-                    Err(*refused)
+                    Err(Refused { sni, ..*refused })
                 }
             }
         }
-        Err(((error, mut watched), leaf)) => {
+        Err(((error, watched), leaf)) => {
             let failure = watched.explain(&error, leaf.as_deref());
-            let _ = tokio::time::timeout(LINGER, async {
-                let _ = watched.io.shutdown().await;
-                let _ = tokio::io::copy(&mut watched.io.take(LINGER_BYTES), &mut tokio::io::sink()).await;
-            })
-            .await;
-            Err(Refused { failure, unverified: leaf.map(|leaf| peer::names_for_record(&leaf)) })
+            part(watched).await;
+            Err(Refused { failure, unverified: leaf.map(|leaf| peer::names_for_record(&leaf)), sni })
         }
     }
+}
+
+/// Ends a socket on which nothing was agreed, so that the alert arrives.
+async fn part<S: Socket>(mut watched: Watched<S>) {
+    let _ = tokio::time::timeout(LINGER, async {
+        let _ = watched.io.shutdown().await;
+        let _ = tokio::io::copy(&mut watched.io.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+    })
+    .await;
 }
 
 fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Refused>> {
     let chain = pipe.peer_chain();
     let refused = |failure| {
         let unverified = chain.first().map(|leaf| peer::names_for_record(leaf));
-        Box::new(Refused { failure, unverified })
+        Box::new(Refused { failure, unverified, sni: None })
     };
     if pipe.resumed() {
         tls.recheck(chain).map_err(|error| refused(failure::explain(&error, chain.first().map(AsRef::as_ref))))?;

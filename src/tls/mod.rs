@@ -2,6 +2,9 @@
 //!
 //! * [`pem`] reads certificate, key and revocation files;
 //! * [`server`] makes one listener's TLS out of them, or says what is wrong with them;
+//! * [`revocation`] says who is not let in any more, [`suites`] what can be agreed on, `shelf` which certificate is shown
+//!   to whom and `ocsp` what is stapled to it;
+//! * [`expiry`] knows what ends by itself, and when that is worth a word;
 //! * [`reload`] swaps it whole, or keeps what was;
 //! * [`handshake`] turns an accepted socket into a [`pipe::TlsPipe`] and a verified
 //!   [`Identity`](crate::policy::identity::Identity), or into a reason in plain words;
@@ -16,20 +19,29 @@
 
 pub mod client;
 mod describe;
+pub mod expiry;
 pub mod failure;
 pub mod handshake;
 mod name;
+mod ocsp;
 pub mod peer;
 pub mod pem;
 pub mod pin;
 pub mod pipe;
 pub mod refusal;
 pub mod reload;
+pub mod revocation;
 pub mod server;
+mod shelf;
 mod socket;
 pub mod stream;
+pub mod suites;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
-pub use describe::{CertificateInfo, CrlInfo, Description};
+pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
+pub use ocsp::OcspInfo;
+pub use shelf::normal as normal_name;
 pub use socket::{Socket, poll_recv, poll_send};

@@ -18,18 +18,23 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 ///
 /// When it cannot be read, is too large, or is no regular file (a FIFO would block for ever).
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Flaw> {
+    read_at_most(path, FILE_BYTES_MAX)
+}
+
+/// The same, with a bound of one's own.
+pub(super) fn read_at_most(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Flaw> {
     let unreadable = |error: std::io::Error| Flaw::new(format!("cannot be read: {error}"), None);
     // Looked at before opening: opening a FIFO is what blocks.
     let known = std::fs::metadata(path).map_err(unreadable)?;
     if !known.is_file() {
         return Err(Flaw::new("is not a regular file", None));
     }
-    let too_large = || Flaw::new(format!("is larger than {FILE_BYTES_MAX} bytes"), Some("split it"));
-    let size = usize::try_from(known.len().min(FILE_BYTES_MAX)).map_err(|_| too_large())?;
+    let too_large = || Flaw::new(format!("is larger than {max} bytes"), Some("split it"));
+    let size = usize::try_from(known.len().min(max)).map_err(|_| too_large())?;
     // Room for all of it at once: a buffer that grows leaves copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
-    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if u64::try_from(bytes.len()).map_or(true, |len| len > FILE_BYTES_MAX) {
+    File::open(path).and_then(|file| file.take(max.saturating_add(1)).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).map_or(true, |len| len > max) {
         return Err(too_large());
     }
     Ok(bytes)

@@ -42,6 +42,13 @@ impl Store {
         Tls::build(&material, now).map(Some)
     }
 
+    /// New ticket keys for what is in force, because something else has changed that a session rests on (a role, say): no
+    /// session of before is resumed, by any worker.
+    pub fn rekey(&self) {
+        let next = Arc::new(self.0.load().rekeyed());
+        self.0.store(next);
+    }
+
     /// Puts it in force.
     pub fn swap(&self, tls: Tls) {
         self.0.store(Arc::new(tls));

@@ -5,47 +5,58 @@
 //! * **Client certificates are mandatory** and checked against `client_ca` alone, never the system's roots. Where a listener
 //!   says otherwise ([`Files::anonymous`]), none need be shown; one that is shown is checked all the same, and a handshake
 //!   with one that does not hold fails.
-//! * **Revocation fails closed.** Once any CRL is configured, every certificate below the root must be spoken for by a CRL
-//!   of its issuer (`revocation-unknown` otherwise), and a CRL past its next update no longer counts (`crl-expired`): an
-//!   attacker who can stop the CRL from being fetched must not win. `check` warns a week ahead.
-//! * **An expired CA is left out**, though webpki would go on trusting it: a root's own dates mean nothing to webpki.
+//! * **Revocation fails closed** ([`super::revocation`]). Once any CRL is configured, every certificate below the root must
+//!   be spoken for by a CRL of its issuer (`revocation-unknown` otherwise), and a CRL past its next update no longer counts
+//!   (`crl-expired`): an attacker who can stop the CRL from being fetched must not win. The configuration can say otherwise.
+//! * **An expired CA is left out**, from the second on in which it expires, though webpki would go on trusting it: a root's
+//!   own dates mean nothing to webpki.
 //! * **A certificate that is no CA may not stand in `client_ca`**: webpki trusts whatever stands there to issue.
 //! * **Sessions resume from stateless tickets**, one per connection: the ticket carries the client's chain, so a resumed
 //!   connection has an identity, and a connection at rest keeps nothing. [`Tls::recheck`] verifies that chain again, and the
-//!   ticket keys are made anew with every load, so that no session outlives a reload.
+//!   ticket keys are made anew with every load ([`Tls::rekeyed`] where nothing else has changed), so that no session outlives
+//!   a reload. All workers share them.
+//! * **The server's order of suites counts** (RFC 9325, 4.2.1), not the client's.
 //! * **The provider is passed explicitly**; nothing depends on what else in the process installed a default.
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, InconsistentKeys, RootCertStore, ServerConfig, SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, InconsistentKeys, NamedGroup, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     client::verify_server_cert_signed_by_trust_anchor,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::{
-        NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier,
+        NoServerSessionStorage, ParsedCertificate, ProducesTickets, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
 use super::{
     describe::{Description, Found},
     failure::HINT_V1,
-    pem,
+    ocsp, pem,
+    revocation::{self, Doubt, Guard, Revocation, Serials, Stage},
+    shelf::Shelf,
+    suites,
 };
+
+/// Days before its end from which a certificate is warned of, unless the configuration says otherwise.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The largest unverified certificate kept for a record; rustls lets handshake messages of 64 KiB through.
 const WITNESS_BYTES_MAX: usize = 16 * 1024;
 
 /// Where a listener's TLS lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// Certificate chain of this server, its own first.
     pub cert: PathBuf,
@@ -53,12 +64,60 @@ pub struct Files {
     pub key: PathBuf,
     /// The CAs that issue client certificates.
     pub client_ca: PathBuf,
-    /// Their revocation lists, or none.
+    /// Their revocation lists, files or folders of files, or none.
     pub crl: Vec<PathBuf>,
     /// The oldest protocol spoken.
     pub min_version: MinVersion,
     /// A client may show no certificate; it then has no name.
     pub anonymous: bool,
+    /// Everything that has a default.
+    pub choice: Choice,
+}
+
+/// What can be chosen about a listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// An OCSP response for the server's certificate, DER.
+    pub ocsp: Option<PathBuf>,
+    /// Further certificates, for clients that ask for their names.
+    pub certificates: Vec<Pair>,
+    /// Whoever asks for a name that no certificate has is refused, instead of shown the first one.
+    pub strict_names: bool,
+    /// Who is not let in any more.
+    pub revocation: Revocation,
+    /// The cipher suites, best first; empty for rustls' own.
+    pub suites: Vec<CipherSuite>,
+    /// The groups of the key exchange, of which the client's first counts; empty for rustls' own.
+    pub groups: Vec<NamedGroup>,
+    /// How long before its end something is warned of.
+    pub expiry_warning: Duration,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self {
+            ocsp: None,
+            certificates: Vec::new(),
+            strict_names: false,
+            revocation: Revocation::default(),
+            suites: Vec::new(),
+            groups: Vec::new(),
+            expiry_warning: EXPIRY_WARNING,
+        }
+    }
+}
+
+/// A further certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    /// Its chain, its own first.
+    pub cert: PathBuf,
+    /// Its private key; may be the same file.
+    pub key: PathBuf,
+    /// An OCSP response for it, DER.
+    pub ocsp: Option<PathBuf>,
+    /// The names it is shown for, as [`super::shelf::normal`] makes them; empty for those that are in it.
+    pub names: Vec<String>,
 }
 
 /// The oldest protocol spoken.
@@ -85,7 +144,7 @@ impl Flaw {
         Self { what: what.into(), hint: hint.into() }
     }
 
-    fn at(self, file: &Path) -> FileError {
+    pub(super) fn at(self, file: &Path) -> FileError {
         FileError { file: file.to_owned(), flaw: self }
     }
 }
@@ -107,13 +166,27 @@ pub struct FileError {
     pub flaw: Flaw,
 }
 
+/// A certificate's files, as they were read.
+struct PairMaterial {
+    cert: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    ocsp: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl PairMaterial {
+    fn read(pair: &Pair) -> Result<Self, FileError> {
+        let read = |path: &PathBuf| pem::read(path).map_err(|flaw| flaw.at(path));
+        let response = |path: &PathBuf| pem::read_at_most(path, ocsp::RESPONSE_BYTES_MAX).map_err(|flaw| flaw.at(path));
+        Ok(Self { cert: read(&pair.cert)?, key: read(&pair.key)?, ocsp: pair.ocsp.as_ref().map(response).transpose()? })
+    }
+}
+
 /// The files' contents, read together.
 pub struct Material {
     files: Files,
-    cert: Zeroizing<Vec<u8>>,
-    key: Zeroizing<Vec<u8>>,
+    pairs: Vec<(Pair, PairMaterial)>,
     client_ca: Zeroizing<Vec<u8>>,
-    crl: Vec<Zeroizing<Vec<u8>>>,
+    crl: Vec<revocation::Source>,
 }
 
 impl Material {
@@ -123,35 +196,54 @@ impl Material {
     ///
     /// The first that cannot be read.
     pub fn read(files: &Files) -> Result<Self, FileError> {
-        let read = |path: &PathBuf| pem::read(path).map_err(|flaw| flaw.at(path));
+        let first = Pair {
+            cert: files.cert.clone(),
+            key: files.key.clone(),
+            ocsp: files.choice.ocsp.clone(),
+            names: Vec::new(),
+        };
+        let pairs = std::iter::once(&first).chain(&files.choice.certificates);
         Ok(Self {
-            cert: read(&files.cert)?,
-            key: read(&files.key)?,
-            client_ca: read(&files.client_ca)?,
-            crl: files.crl.iter().map(read).collect::<Result<_, _>>()?,
+            pairs: pairs.map(|pair| Ok((pair.clone(), PairMaterial::read(pair)?))).collect::<Result<_, _>>()?,
+            client_ca: pem::read(&files.client_ca).map_err(|flaw| flaw.at(&files.client_ca))?,
+            crl: revocation::read(&files.crl)?,
             files: files.clone(),
         })
     }
 
-    /// Tells unchanged material from changed; says nothing about the key.
+    /// Tells unchanged material from changed; says nothing about the key. Where a file lies does not count.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        let parts = [&self.cert, &self.key, &self.client_ca].into_iter().chain(&self.crl);
-        for part in parts {
+        let mut part = |bytes: &[u8]| {
             // Lengths, or bytes could wander from one file into the next unseen.
-            hash.update(part.len().to_be_bytes());
-            hash.update(part.as_slice());
+            hash.update(bytes.len().to_be_bytes());
+            hash.update(bytes);
+        };
+        for (pair, read) in &self.pairs {
+            part(&read.cert);
+            part(&read.key);
+            part(read.ocsp.as_ref().map_or(b"none", |ocsp| ocsp.as_slice()));
+            part(pair.names.join(",").as_bytes());
         }
-        hash.update([u8::from(self.files.min_version == MinVersion::Tls13), u8::from(self.files.anonymous)]);
+        part(&self.client_ca);
+        for list in &self.crl {
+            part(&list.bytes);
+        }
+        let Files { min_version, anonymous, choice, .. } = &self.files;
+        let Choice { strict_names, revocation, suites, groups, expiry_warning, ocsp: _, certificates: _ } = choice;
+        let rest = (min_version, anonymous, strict_names, revocation, suites, groups, expiry_warning);
+        part(format!("{rest:?}").as_bytes());
         hash.finalize().into()
     }
 }
 
 /// One listener's TLS, ready to shake hands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tls {
     config: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
+    shelf: Arc<Shelf>,
+    strict_names: bool,
     description: Description,
     digest: [u8; 32],
 }
@@ -167,33 +259,79 @@ impl Tls {
     }
 
     pub(super) fn build(material: &Material, now: UnixTime) -> Result<Self, FileError> {
-        let Material { files, cert, key, client_ca, crl } = material;
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut found = Found::new(now);
+        let Material { files, pairs, client_ca, crl } = material;
+        let choice = &files.choice;
+        let provider = Arc::new(suites::provider(&choice.suites, &choice.groups));
+        let mut found = Found::new(now, choice);
 
         let authorities = pem::certificates(client_ca).map_err(|flaw| flaw.at(&files.client_ca))?;
-        let roots = trusted(&authorities, &mut found).map_err(|flaw| flaw.at(&files.client_ca))?;
-        let chain = pem::certificates(cert).map_err(|flaw| flaw.at(&files.cert))?;
-        check_chain(&chain, &provider, now, &mut found).map_err(|flaw| flaw.at(&files.cert))?;
-        let own = own_key(chain, key, files, &provider)?;
-
-        let mut lists = Vec::new();
-        for (file, bytes) in files.crl.iter().zip(crl) {
-            let read = pem::revocation_lists(bytes).map_err(|flaw| flaw.at(file))?;
-            for list in &read {
-                found.crl(list).map_err(|flaw| flaw.at(file))?;
-            }
-            lists.extend(read);
+        let serials = Serials::new(&choice.revocation.serials);
+        let trusted = trusted(&authorities, &serials, &mut found).map_err(|flaw| flaw.at(&files.client_ca))?;
+        let mut shelf = Shelf::default();
+        for (pair, read) in pairs {
+            let chain = pem::certificates(&read.cert).map_err(|flaw| flaw.at(&pair.cert))?;
+            let names = found.pair(&chain, &pair.names).map_err(|flaw| flaw.at(&pair.cert))?;
+            check_chain(&chain, &provider, now).map_err(|flaw| flaw.at(&pair.cert))?;
+            let staple = match (&read.ocsp, &pair.ocsp) {
+                (Some(response), Some(file)) => found.staple(&chain, response).map_err(|flaw| flaw.at(file))?,
+                _ => {
+                    found.unstapled(&chain);
+                    None
+                }
+            };
+            shelf.put(own_key(chain, &read.key, pair, &provider)?, staple, &names);
         }
-        found.uncovered_authorities();
+        let lists = lists(crl, &provider, &mut found)?;
 
-        let verifier = verifier(roots, lists, files.anonymous, &provider).map_err(|error| {
-            let file = files.crl.first().unwrap_or(&files.client_ca);
+        let stages = stages(&trusted, &lists, files, &provider).map_err(|error| {
+            let file = crl.first().map_or(&files.client_ca, |source| &source.file);
             Flaw::new(format!("cannot be used: {error}"), None).at(file)
         })?;
-        let config = config(&provider, files.min_version, own, Arc::clone(&verifier))
+        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials) {
+            Some(guard) => Arc::new(guard),
+            None => return Err(Flaw::new("holds no CA that can be trusted", None).at(&files.client_ca)),
+        };
+        let shelf = Arc::new(shelf);
+        let config = config(&provider, files.min_version, Arc::clone(&shelf), Arc::clone(&verifier))
             .map_err(|error| Flaw::new(format!("cannot be used: {error}"), None).at(&files.cert))?;
-        Ok(Self { config: Arc::new(config), verifier, description: found.description(), digest: material.digest() })
+        found.agreed(&suites::versions(files.min_version, &provider), &provider);
+        Ok(Self {
+            config: Arc::new(config),
+            verifier,
+            shelf,
+            strict_names: choice.strict_names,
+            description: found.description(),
+            digest: material.digest(),
+        })
+    }
+
+    /// The same with new ticket keys: every session of before is over, and its client shakes hands anew. All workers share
+    /// them, as before. Where no keys can be made, no tickets are given out at all.
+    pub(super) fn rekeyed(&self) -> Self {
+        let ticketer = aws_lc_rs::Ticketer::new().unwrap_or_else(|error| {
+            tracing::error!(%error, "no ticket keys can be made: clients cannot resume sessions");
+            Arc::new(NoTickets)
+        });
+        self.with_ticketer(ticketer)
+    }
+
+    pub(super) fn with_ticketer(&self, ticketer: Arc<dyn ProducesTickets>) -> Self {
+        let mut config = ServerConfig::clone(&self.config);
+        config.ticketer = ticketer;
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// The same at another time.
+    #[cfg(test)]
+    pub(super) fn at(&self, clock: Arc<dyn rustls::time_provider::TimeProvider>) -> Self {
+        let mut config = ServerConfig::clone(&self.config);
+        config.time_provider = clock;
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// Whether a client that asks for this name (in lower case) is served.
+    pub(super) fn serves(&self, name: &str) -> bool {
+        !self.strict_names || self.shelf.knows(name)
     }
 
     /// rustls' view.
@@ -237,31 +375,77 @@ impl Tls {
     }
 }
 
-/// The CAs that may issue client certificates.
-fn trusted(authorities: &[CertificateDer<'static>], found: &mut Found) -> Result<RootCertStore, Flaw> {
-    let mut roots = RootCertStore::empty();
+/// No ticket for anybody, and none is taken.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// The CAs that may issue client certificates. One that is revoked by its number is none: as an anchor it would stand in
+/// no chain that is looked through for numbers.
+///
+/// With each, its last second, since 1970.
+fn trusted(
+    authorities: &[CertificateDer<'static>],
+    serials: &Serials,
+    found: &mut Found,
+) -> Result<Vec<(u64, CertificateDer<'static>)>, Flaw> {
+    let mut trusted = Vec::new();
     for authority in authorities {
-        if !found.authority(authority)? {
-            continue;
+        if let Some(until) = found.authority(authority, serials.revoke(authority))? {
+            trusted.push((until, authority.clone()));
         }
+    }
+    let mut roots = RootCertStore::empty();
+    for (_, authority) in &trusted {
         roots
             .add(authority.clone())
             .map_err(|error| Flaw::new(format!("holds a certificate that cannot be trusted: {error}"), None))?;
     }
-    if roots.is_empty() {
-        return Err(Flaw::new("holds only expired CA certificates", "put the CA in force there"));
+    if trusted.is_empty() {
+        return Err(Flaw::new("holds only expired CA certificates, or revoked ones", "put the CA in force there"));
     }
-    Ok(roots)
+    Ok(trusted)
 }
 
-/// The server's own chain: version 3, for servers, each issued by the next, and nothing left out that clients need.
-fn check_chain(
-    chain: &[CertificateDer<'static>],
-    provider: &CryptoProvider,
-    now: UnixTime,
-    found: &mut Found,
-) -> Result<(), Flaw> {
-    found.chain(chain)?;
+/// A verifier for each span of time between two ends of CAs, with the CAs that are in force then.
+fn stages(
+    trusted: &[(u64, CertificateDer<'static>)],
+    lists: &[CertificateRevocationListDer<'static>],
+    files: &Files,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Vec<Stage>, rustls::server::VerifierBuilderError> {
+    let mut ends: Vec<u64> = trusted.iter().map(|(until, _)| *until).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let stage = |end: u64| {
+        let mut roots = RootCertStore::empty();
+        // All of them have been added once, without an error.
+        let _ = roots
+            .add_parsable_certificates(trusted.iter().filter(|(until, _)| *until >= end).map(|(_, der)| der.clone()));
+        Ok((end, verifier(roots, lists.to_vec(), files, provider)?))
+    };
+    ends.into_iter().map(stage).collect()
+}
+
+/// The server's own chain: each is issued by the next.
+fn check_chain(chain: &[CertificateDer<'static>], provider: &CryptoProvider, now: UnixTime) -> Result<(), Flaw> {
     let ([leaf, .., last], Some((_, above))) = (chain, chain.split_first()) else {
         return Ok(());
     };
@@ -292,14 +476,14 @@ fn check_chain(
 fn own_key(
     chain: Vec<CertificateDer<'static>>,
     pem: &[u8],
-    files: &Files,
+    pair: &Pair,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, FileError> {
-    let key = pem::private_key(pem).map_err(|flaw| flaw.at(&files.key))?;
+    let key = pem::private_key(pem).map_err(|flaw| flaw.at(&pair.key))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::new(
-                format!("is not the key of the certificate in {}", files.cert.display()),
+                format!("is not the key of the certificate in {}", pair.cert.display()),
                 "install certificate and key of the same issue; the server's own certificate comes first in its file",
             ),
             error => Flaw::new(
@@ -307,37 +491,62 @@ fn own_key(
                 "use ECDSA P-256/P-384, Ed25519 or RSA of 2048 bits or more",
             ),
         }
-        .at(&files.key)
+        .at(&pair.key)
     })
+}
+
+/// The revocation lists that count. Each is tried by itself, so that an error names its file.
+fn lists(
+    sources: &[revocation::Source],
+    provider: &Arc<CryptoProvider>,
+    found: &mut Found,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
+    let mut all = Vec::new();
+    for source in sources {
+        for list in revocation::lists(source).map_err(|flaw| flaw.at(&source.file))? {
+            found.crl(&list, provider).map_err(|flaw| flaw.at(&source.file))?;
+            all.push((&source.file, list));
+        }
+    }
+    let ders: Vec<_> = all.iter().map(|(_, list)| list.clone()).collect();
+    let older = revocation::superseded(&ders);
+    for file in older.iter().filter_map(|at| all.get(*at)).map(|(file, _)| file) {
+        found.superseded(file);
+    }
+    found.uncovered_authorities(&older);
+    Ok(ders.into_iter().enumerate().filter(|(at, _)| !older.contains(at)).map(|(_, list)| list).collect())
 }
 
 fn verifier(
     roots: RootCertStore,
     lists: Vec<CertificateRevocationListDer<'static>>,
-    anonymous: bool,
+    files: &Files,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, rustls::server::VerifierBuilderError> {
-    // Whole chain, unknown status denied: webpki's defaults, relied on and tested.
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .with_crls(lists)
-        .enforce_revocation_expiration();
-    if anonymous { builder.allow_unauthenticated().build() } else { builder.build() }
+    // The whole chain: webpki's default, relied on and tested.
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).with_crls(lists);
+    let Revocation { expired, missing, .. } = files.choice.revocation;
+    if expired == Doubt::Refuse {
+        builder = builder.enforce_revocation_expiration();
+    }
+    if missing == Doubt::Accept {
+        builder = builder.allow_unknown_revocation_status();
+    }
+    if files.anonymous { builder.allow_unauthenticated().build() } else { builder.build() }
 }
 
 fn config(
     provider: &Arc<CryptoProvider>,
     min_version: MinVersion,
-    own: CertifiedKey,
+    shelf: Arc<Shelf>,
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
-        MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        MinVersion::Tls13 => &[&rustls::version::TLS13],
-    };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(&suites::versions(min_version, provider))?
         .with_client_cert_verifier(Arc::new(Witness(verifier)))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
+        .with_cert_resolver(shelf);
+    config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.send_tls13_tickets = 1;

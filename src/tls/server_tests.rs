@@ -1,9 +1,10 @@
 use super::*;
-use crate::tls::{reload::Store, testing::Bench};
+use crate::tls::{reload::Store, revocation::RevokedSerial, testing::Bench};
 use certs_dev::{KeyKind, Leaf, Usage, Wicked};
 
 fn warnings(bench: &Bench) -> String {
-    bench.load().description().warnings.join("\n")
+    let tls = bench.load();
+    [&tls.description().warnings[..], &tls.description().expired].concat().join("\n")
 }
 
 #[test]
@@ -18,7 +19,7 @@ fn sound_files_load_without_a_warning_and_are_described() {
     // Thirty days, less the moment since.
     assert!((29..=30).contains(&own.days_left));
     let said = description.to_string();
-    assert!(said.contains("server certificate  CN=localhost") && said.contains("client CA"), "{said}");
+    assert!(said.contains("certificate         CN=localhost") && said.contains("client CA"), "{said}");
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn ends_that_are_near_or_past_are_warnings() {
 #[test]
 fn revocation_lists_are_described_and_their_troubles_foreseen() {
     let mut bench = Bench::new();
-    let list = |days| bench.pki.ca.crl(&[&[1], &[2]], days).unwrap();
+    let list = |days| bench.pki.ca.crl_numbered(1, &[&[1], &[2]], (-20, days)).unwrap();
     let cases = [(30, ""), (3, "counts until"), (-1, "every client of that CA is refused")];
     for (days, said) in cases {
         bench.files.crl = vec![bench.file("ca.crl", &list(days))];
@@ -155,6 +156,118 @@ fn revocation_lists_are_described_and_their_troubles_foreseen() {
 }
 
 #[test]
+fn a_list_that_its_ca_has_not_signed_is_foreseen() {
+    let mut bench = Bench::new();
+    // The same name and another key, as after a CA was made anew.
+    let stranger = certs_dev::Authority::load(&bench.pki.ca.cert, &bench.pki.other.key()).unwrap();
+    bench.files.crl = vec![bench.file("ca.crl", &stranger.crl(&[], 30).unwrap())];
+    assert!(warnings(&bench).contains("is not signed by the client CA of that name"), "{}", warnings(&bench));
+}
+
+#[test]
+fn an_older_list_beside_a_newer_one_is_named_and_left_out() {
+    let mut bench = Bench::new();
+    bench.files.crl = vec![
+        bench.file("new.crl", &bench.pki.ca.crl_numbered(2, &[&[1], &[2]], (0, 30)).unwrap()),
+        bench.file("old.crl", &bench.pki.ca.crl_numbered(1, &[&[1]], (-60, -1)).unwrap()),
+    ];
+    let tls = bench.load();
+    assert_eq!(tls.description().crl.len(), 1);
+    assert_eq!((tls.description().crl[0].revoked, &tls.description().expired[..]), (2, &[][..]));
+    assert!(warnings(&bench).contains("old.crl holds a revocation list that a newer one here replaces"));
+}
+
+#[test]
+fn what_is_expired_is_told_apart_from_what_will_be() {
+    let mut bench = Bench::new();
+    bench.files.crl = vec![bench.file("ca.crl", &bench.pki.ca.crl(&[], -2).unwrap())];
+    let found = bench.load().description().clone();
+    assert!(found.expired[0].contains("was due to be renewed") && found.warnings.is_empty(), "{found:?}");
+    bench.files.choice.revocation.expired = Doubt::Accept;
+    let found = bench.load().description().clone();
+    assert!(found.warnings[0].contains("crl_expired = \"accept\"") && found.expired.is_empty(), "{found:?}");
+}
+
+#[test]
+fn the_period_of_the_warning_is_ones_own() {
+    let mut bench = Bench::new();
+    assert_eq!(warnings(&bench), "");
+    bench.files.choice.expiry_warning = std::time::Duration::from_secs(40 * 86_400);
+    let said = warnings(&bench);
+    assert!(said.contains("the certificate CN=localhost expires in "), "{said}");
+    assert!(said.contains("the client CA CN=Ravelin development CA"), "{said}");
+}
+
+#[test]
+fn a_ca_that_is_revoked_by_its_number_is_not_trusted() {
+    let mut bench = Bench::new();
+    let number = bench.load().description().client_ca[0].serial.clone();
+    bench.files.choice.revocation.serials = vec![RevokedSerial::new(&number, None).unwrap()];
+    assert!(bench.flaw().contains("only expired CA"), "{}", bench.flaw());
+    bench.files.client_ca = bench.file("ca.crt", &format!("{}{}", bench.pki.ca.cert, bench.pki.other.cert));
+    assert!(warnings(&bench).contains("is in revoked_serials and not trusted"), "{}", warnings(&bench));
+}
+
+#[test]
+fn certificates_by_name_are_described_and_their_doubts_said() {
+    let mut bench = Bench::new();
+    let pair = |bench: &Bench, file: &str, leaf: Leaf, names: &[&str]| {
+        let issued = bench.pki.issue(&leaf).unwrap();
+        let both = bench.file(file, &format!("{}{}", issued.chain, issued.key));
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Pair { cert: both.clone(), key: both, ocsp: None, names }
+    };
+    let leaf = Leaf::server(&["a.example", "*.b.example", "f*.example", "10.0.0.1"]);
+    bench.files.choice.certificates = vec![pair(&bench, "a.pem", leaf, &[])];
+    let tls = bench.load();
+    assert_eq!(tls.description().by_name[0].names, ["a.example", "*.b.example"]);
+    assert!(warnings(&bench).contains("f*.example, which no client is matched to"), "{}", warnings(&bench));
+    assert!(tls.description().to_string().contains("for the name        a.example, *.b.example"));
+    let ends: Vec<&str> = tls.description().ends.iter().map(|end| end.certificate.as_str()).collect();
+    assert_eq!(ends, ["client_ca", "server", "server:a.example"]);
+
+    let certificates = vec![
+        pair(&bench, "b.pem", Leaf::server(&["b.example"]), &["other.example", "b.example"]),
+        pair(&bench, "c.pem", Leaf::server(&["b.example"]), &[]),
+        pair(&bench, "d.pem", Leaf::server(&["b.example"]).key(KeyKind::Rsa), &[]),
+    ];
+    bench.files.choice.certificates = certificates;
+    let said = warnings(&bench);
+    assert!(said.contains("is shown for other.example, and does not have that name"), "{said}");
+    assert_eq!(said.matches("two ECDSA certificates are for b.example").count(), 1, "{said}");
+    assert!(!said.contains("two RSA"), "{said}");
+
+    bench.files.choice.certificates = vec![pair(&bench, "e.pem", Leaf::server(&["10.0.0.1"]), &[])];
+    assert!(bench.flaw().contains("has no DNS name"), "{}", bench.flaw());
+    bench.files.choice.certificates =
+        vec![Pair { key: bench.files.key.clone(), ..pair(&bench, "f.pem", Leaf::server(&["f.example"]), &[]) }];
+    assert!(
+        bench.flaw().contains("is not the key of the certificate in") && bench.flaw().contains("f.pem"),
+        "{}",
+        bench.flaw()
+    );
+}
+
+#[test]
+fn what_is_agreed_on_is_described_by_ianas_names() {
+    let mut bench = Bench::new();
+    let found = bench.load().description().clone();
+    assert_eq!(found.versions, ["1.3", "1.2"]);
+    assert_eq!((found.suites[0].as_str(), found.suites.len()), ("TLS_AES_256_GCM_SHA384", 9));
+    assert_eq!(found.groups, ["X25519MLKEM768", "x25519", "secp256r1", "secp384r1"]);
+    bench.files.min_version = MinVersion::Tls13;
+    bench.files.choice.suites = vec![
+        suites::suite("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384").unwrap(),
+        suites::suite("TLS_CHACHA20_POLY1305_SHA256").unwrap(),
+    ];
+    let found = bench.load().description().clone();
+    assert_eq!(
+        (&found.versions[..], &found.suites[..]),
+        (&["1.3"][..], &["TLS_CHACHA20_POLY1305_SHA256".to_owned()][..])
+    );
+}
+
+#[test]
 fn unreadable_and_empty_files_are_named() {
     let mut bench = Bench::new();
     bench.files.key = PathBuf::from("/nonexistent/tls.key");
@@ -174,6 +287,22 @@ fn unchanged_files_are_not_reloaded_and_changed_ones_are() {
     assert!(store.prepare(&bench.files, now).unwrap().is_none(), "the same content elsewhere is the same");
     bench.files.min_version = MinVersion::Tls13;
     assert!(store.prepare(&bench.files, now).unwrap().is_some());
+    bench.files.min_version = MinVersion::Tls12;
+    assert!(store.prepare(&bench.files, now).unwrap().is_none());
+    // Each thing that can be chosen counts.
+    let changes: [fn(&mut Choice); 6] = [
+        |choice| choice.strict_names = true,
+        |choice| choice.revocation.serials = vec![RevokedSerial::new("1", None).unwrap()],
+        |choice| choice.revocation.expired = Doubt::Accept,
+        |choice| choice.revocation.missing = Doubt::Accept,
+        |choice| choice.suites = vec![suites::suite("TLS_AES_128_GCM_SHA256").unwrap()],
+        |choice| choice.groups = vec![NamedGroup::X25519],
+    ];
+    for change in changes {
+        let mut files = bench.files.clone();
+        change(&mut files.choice);
+        assert!(store.prepare(&files, now).unwrap().is_some(), "{:?}", files.choice);
+    }
 }
 
 #[test]

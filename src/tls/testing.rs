@@ -43,6 +43,7 @@ impl Bench {
                 crl: Vec::new(),
                 min_version: MinVersion::Tls12,
                 anonymous: false,
+                ..Files::default()
             },
             dir,
             pki,

@@ -16,7 +16,7 @@ seconds=${2:-60}
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$here/../../target}/fuzz
 FUZZ_DIR=${FUZZ_DIR:-$build/runs}
-targets=(request inline reply lane session acl)
+targets=(request inline reply lane proxy session acl)
 if [ "$which" != all ]; then
     targets=("$which")
 fi

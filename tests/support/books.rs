@@ -51,6 +51,20 @@ struct Seen {
     closed: bool,
 }
 
+/// The lines of each start, of a stream to which several processes wrote one after the other. What the last moment of a
+/// killed one has torn is no line, and checkpoints are no pen's.
+pub fn lives(text: &str) -> Vec<String> {
+    let mut lives: Vec<String> = Vec::new();
+    let is_of_a_pen = |line: &&str| line.ends_with("}\n") && !line.contains("\"event\":\"checkpoint\"");
+    for line in text.split_inclusive('\n').filter(is_of_a_pen) {
+        if lives.is_empty() || line.contains("\"event\":\"start\"") {
+            lives.push(String::new());
+        }
+        lives.last_mut().unwrap().push_str(line);
+    }
+    lives
+}
+
 /// Checks a stream; `whole` from its first line on, `ended` up to its last.
 ///
 /// # Panics

@@ -9,7 +9,7 @@ use super::{
     setup::{Setup, write_secret},
 };
 use certs_dev::Pki;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use std::{
     env,
@@ -18,7 +18,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixDatagram,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -45,6 +45,8 @@ pub struct Proxy {
     pub admin: SocketAddr,
     pub pki: Pki,
     setup: Setup,
+    /// How often it was started; the stream holds them all.
+    starts: usize,
     // Last: removed after the process is gone.
     dir: TempDir,
 }
@@ -70,35 +72,73 @@ impl Proxy {
         if setup.disk_full {
             std::os::unix::fs::symlink("/dev/full", at("audit.jsonl")).unwrap();
         }
-        let config = setup.write(dir.path());
-        let notify = at("notify");
+        setup.write(dir.path());
+        let child = Self::launch(setup, dir.path());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let setup = setup.clone();
+        let mut proxy = Self { child, addresses: Vec::new(), admin: nowhere, pki, setup, starts: 1, dir };
+        proxy.addresses = proxy.told("listening on ");
+        proxy.admin = proxy.told("admin endpoint on ").pop().expect("an admin endpoint");
+        assert_eq!(proxy.addresses.len(), proxy.setup.services.len());
+        proxy
+    }
+
+    /// Runs the program on what stands in this directory, and waits until it says that it is ready.
+    fn launch(setup: &Setup, dir: &Path) -> Child {
+        let notify = dir.join("notify");
+        // That of an earlier start.
+        let _ = fs::remove_file(&notify);
         let manager = UnixDatagram::bind(&notify).unwrap();
         manager.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let mut command = Command::new("sh");
-        let ulimit = setup.files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));
-        command.arg("-c").arg(format!("{ulimit}exec \"$0\" run --config \"$1\""));
-        let child = command
+        let mut limits = setup.files.map_or_else(String::new, |files| format!("ulimit -n {files}; "));
+        if setup.file_kib.is_some() {
+            // Or the signal ends the process; ignored, the write fails.
+            limits.push_str("trap '' XFSZ; ");
+        }
+        let mut child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{limits}exec \"$0\" run --config \"$1\""))
             .arg(program())
-            .arg(config)
+            .arg(dir.join("ravelin.toml"))
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
-            .stdout(File::create(at("stdout")).unwrap())
-            .stderr(File::create(at("log")).unwrap())
+            .stdout(File::create(dir.join("stdout")).unwrap())
+            .stderr(File::create(dir.join("log")).unwrap())
             .spawn()
             .unwrap();
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy = Self { child, addresses: Vec::new(), admin: nowhere, pki, setup: setup.clone(), dir };
         let start = Instant::now();
         while manager.recv(&mut [0; 64]).is_err() {
-            if let Some(status) = proxy.child.try_wait().unwrap() {
-                panic!("ravelin ended at once: {status}");
+            if let Some(status) = child.try_wait().unwrap() {
+                let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+                panic!("ravelin ended at once: {status}\n{log}");
             }
             assert!(start.elapsed() < PATIENCE, "ravelin is not ready");
         }
-        proxy.addresses = proxy.told("listening on ");
-        proxy.admin = proxy.told("admin endpoint on ").pop().expect("an admin endpoint");
-        assert_eq!(proxy.addresses.len(), setup.services.len());
-        proxy
+        if let Some(kib) = setup.file_kib {
+            set_file_size(&child, Some(kib * 1024));
+        }
+        child
+    }
+
+    /// kill -9, and the same program again: on the same ports, with the same files.
+    pub fn kill_and_start_again(&mut self) {
+        self.signal(Signal::KILL);
+        assert!(!self.await_end().success());
+        let path = self.path("ravelin.toml");
+        let mut text = fs::read_to_string(&path).unwrap();
+        for address in &self.addresses {
+            text = text.replacen("{ address = \"127.0.0.1:0\"", &format!("{{ address = \"{address}\""), 1);
+        }
+        fs::write(path, text).unwrap();
+        self.starts += 1;
+        self.child = Self::launch(&self.setup, self.dir.path());
+        assert_eq!(self.told("listening on "), self.addresses);
+        self.admin = self.told("admin endpoint on ").pop().expect("an admin endpoint");
+    }
+
+    /// Makes room on its disk again.
+    pub fn make_room(&self) {
+        set_file_size(&self.child, None);
     }
 
     /// The addresses that the log, text or JSON, names behind these words.
@@ -247,6 +287,21 @@ impl Drop for Proxy {
         }
         // A file that was moved away took the first lines with it.
         let whole = !self.path("audit.old").exists();
-        books::check(&self.audit_text(), whole, whole && clean);
+        let text = self.audit_text();
+        if self.starts == 1 {
+            return books::check(&text, whole, whole && clean);
+        }
+        let lives = books::lives(&text);
+        assert_eq!(lives.len(), self.starts, "each start has its line");
+        for (number, life) in lives.iter().enumerate() {
+            books::check(life, true, clean && number + 1 == lives.len());
+        }
     }
+}
+
+/// Most bytes of a file that this process may write from now on.
+fn set_file_size(child: &Child, bytes: Option<u64>) {
+    let pid = Some(Pid::from_child(child));
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let _ = prlimit(pid, Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
 }

@@ -63,6 +63,8 @@ pub struct Setup {
     pub to_stdout: bool,
     /// The file of the records is on a full disk.
     pub disk_full: bool,
+    /// So many KiB a file of it may have before the system refuses to write more, as on a disk that is full.
+    pub file_kib: Option<u64>,
     /// Most open files of the process.
     pub files: Option<u32>,
     /// Where the services listen.
@@ -84,6 +86,7 @@ impl Setup {
             audit: "",
             to_stdout: false,
             disk_full: false,
+            file_kib: None,
             files: None,
             host: "127.0.0.1".to_owned(),
         }
@@ -120,11 +123,15 @@ impl Setup {
             .unwrap();
         }
         let Self { allow, roles, tls, limits, outputs, audit, log, more, .. } = self;
-        let crl = if dir.join("ca.crl").exists() { "\"ca.crl\"" } else { "" };
+        let crl = match (tls.contains("crl = ["), dir.join("ca.crl").exists()) {
+            (true, _) => "",
+            (false, true) => "crl = [\"ca.crl\"]",
+            (false, false) => "crl = []",
+        };
         let output = if self.to_stdout { "{ stdout = {} }" } else { "{ file = { path = \"audit.jsonl\" } }" };
         write!(
             text,
-            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\ncrl = [{crl}]\n{tls}\n\
+            "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\n{crl}\n{tls}\n\
              [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
              [audit]\noutput = [{output}{outputs}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
         )

@@ -64,6 +64,7 @@ impl Stub {
             audit: "",
             to_stdout: false,
             disk_full: false,
+            file_kib: None,
             files: None,
             host: "127.0.0.1".to_owned(),
         }

@@ -65,7 +65,7 @@ pub fn print(scenarios: &[Scenario], results: &Results, audit_place: &str) {
     }
 }
 
-fn heading(text: &str) {
+pub fn heading(text: &str) {
     println!("\n{text}\n");
 }
 
@@ -126,13 +126,19 @@ fn ratios(scenarios: &[&Scenario], results: &Results, metric: Metric) {
 /// What each way of auditing adds to a command, and how much it writes.
 fn audit(scenario: &Scenario, results: &Results) {
     heading(&format!("{}: what the audit stream adds to a command of the same round, µs", scenario.title()));
-    let mut table = Table::new(&["less ravelin-off", "µs", "quartiles", "B/record", "MB/s"]);
+    let mut table = Table::new(&["less ravelin-off", "proxy", "Redis", "sum", "quartiles", "B/record", "MB/s"]);
     for target in results.targets(&scenario.name) {
         let of = |metric| results.summary(&scenario.name, target, metric).map_or(0.0, |figure| figure.median);
+        let more = |metric| {
+            let more = results.difference(&scenario.name, target, "ravelin-off", metric);
+            more.map_or_else(|| "–".to_owned(), |more| format!("{:.2}", more.median))
+        };
         let Some(added) = results.difference(&scenario.name, target, "ravelin-off", Metric::Cpu) else { continue };
         if target != "ravelin-off" {
             table.row(vec![
                 target.to_owned(),
+                more(Metric::CpuProxy),
+                more(Metric::CpuRedis),
                 format!("{:.2}", added.median),
                 quartiles(added),
                 format!("{:.0}", of(Metric::AuditBytes)),

@@ -74,6 +74,7 @@ pub fn measure(rig: &Rig, target: &Target, window: Duration) -> Vec<(Metric, f64
             break;
         }
     }
+    assert!(!latencies.is_empty(), "no command of the window was answered in time");
     let mut metrics = percentiles(latencies);
     metrics.push((Metric::PerSecond, answers as f64 / window.as_secs_f64()));
     metrics

@@ -69,6 +69,7 @@ pub fn measure(rig: &Rig, target: &Target, clients: u32, per_second: u32, window
         }
         assert!(now < end + PATIENCE, "{}: replies are missing {PATIENCE:?} after the last command", target.name);
     }
+    assert!(!latencies.is_empty(), "no command of the window was answered in time");
     let mut metrics = percentiles(latencies);
     metrics.extend(snapshot.map(|begin| begin.until_now(rig, target).per_command()).unwrap_or_default());
     lanes.into_iter().for_each(|lane| lane.link.close());

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     command::catalog,
-    config::settings::{Admin, ClientAuth, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{Admin, ClientAuth, Listener, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
-    policy::identity::Role,
+    policy::{arrivals::Knocks, identity::Role, rates::Rates},
     tls::{
         Description,
         client::{ClientFiles, Trust},
@@ -32,7 +32,7 @@ pub(super) struct Facts {
     /// What fails, and what happens then.
     pub(super) failures: Vec<(&'static str, &'static str)>,
     pub(super) warnings: Vec<String>,
-    /// What keeps `run` from starting.
+    /// What keeps `run` from starting, or clients from getting in once it has.
     pub(super) errors: Vec<String>,
 }
 
@@ -43,6 +43,8 @@ pub(super) struct ServiceFacts {
     pub(super) upstream: String,
     /// What guards the socket, or why none is needed.
     pub(super) upstream_guard: String,
+    pub(super) upstream_alternatives: Vec<String>,
+    pub(super) upstream_health: String,
     pub(super) upstream_now: Option<String>,
     pub(super) credential: String,
     pub(super) client_auth: &'static str,
@@ -136,6 +138,9 @@ impl Facts {
         for warning in tls.iter().flat_map(|tls| &tls.warnings) {
             self.warnings.push(format!("service {name}: {warning}"));
         }
+        for expired in tls.iter().flat_map(|tls| &tls.expired) {
+            self.errors.push(format!("service {name}: {expired}"));
+        }
         let now = ask_redis.then(|| probe::redis(&service.upstream));
         match &now {
             Some(Finding::Answers { maxclients: Some(most) })
@@ -152,13 +157,15 @@ impl Facts {
         }
         ServiceFacts {
             name: name.to_string(),
-            listen: service
-                .listeners
-                .iter()
-                .map(|each| format!("{}{}", each.address, if each.inline { " (inline commands too)" } else { "" }))
-                .collect(),
-            upstream: service.upstream.address.to_string(),
+            listen: service.listeners.iter().map(listener).collect(),
+            upstream: if service.upstream.proxy_protocol {
+                format!("{}, told of each client by the PROXY protocol (version 2)", service.upstream.address)
+            } else {
+                service.upstream.address.to_string()
+            },
             upstream_guard: guard(&service.upstream),
+            upstream_alternatives: service.upstream.alternatives.iter().map(ToString::to_string).collect(),
+            upstream_health: health(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
             credential: credential(&service.upstream),
             client_auth: client_auth(service.upstream.client_auth),
@@ -181,6 +188,21 @@ impl Facts {
     }
 }
 
+/// A listener, in words.
+fn listener(each: &Listener) -> String {
+    use crate::config::show_duration as time;
+    let inline = if each.inline { " (inline commands too)" } else { "" };
+    let proxies = each.proxy_protocol.as_ref().map_or_else(String::new, |proxies| {
+        let trusted = proxies.trusted.allowed().map(|net| net.to_string()).collect::<Vec<_>>().join(", ");
+        format!(
+            "; from {trusted} with a header of the PROXY protocol, within {}, whose address then counts; without one that is \
+             refused, and from anybody else so is the header",
+            time(proxies.timeout)
+        )
+    });
+    format!("{}{inline}{proxies}", each.address)
+}
+
 /// What a role has of its own, and other than its service.
 fn own(role: &Role, service: &Service, settings: &Settings) -> Vec<(&'static str, String)> {
     use crate::config::{show_duration as time, show_size as size};
@@ -199,8 +221,21 @@ fn own(role: &Role, service: &Service, settings: &Settings) -> Vec<(&'static str
         own.push(("clients' AUTH", client_auth(terms.client_auth).to_owned()));
     }
     let (limits, common) = (&terms.limits, &settings.limits);
+    for limit in role.policy.rates().into_iter().flat_map(Rates::limits) {
+        own.push(("rate", limit.to_string()));
+    }
     let mut bounds = Vec::new();
     bounds.extend(limits.max_connections.map(|most| format!("at most {most} connections")));
+    if limits.max_connections_per_identity != common.max_connections_per_identity {
+        bounds.push(format!("{} connections of an identity", at_most(limits.max_connections_per_identity)));
+    }
+    let or_never = |time_out: Option<_>| time_out.map_or("never".to_owned(), time);
+    if limits.first_byte_timeout != common.first_byte_timeout {
+        bounds.push(format!("first byte {}", or_never(limits.first_byte_timeout)));
+    }
+    if limits.half_command_timeout != common.half_command_timeout {
+        bounds.push(format!("half a command {}", or_never(limits.half_command_timeout)));
+    }
     if limits.idle_timeout != common.idle_timeout {
         bounds.push(format!("idle {}", limits.idle_timeout.map_or("never".to_owned(), time)));
     }
@@ -271,6 +306,24 @@ fn guard(upstream: &Upstream) -> String {
     }
 }
 
+/// How Redis is looked at, and how many may be on their way to it.
+fn health(upstream: &Upstream) -> String {
+    use crate::config::show_duration as time;
+    let (tuning, storm) = (upstream.tuning, upstream.storm);
+    let looks = tuning.interval.map_or_else(
+        || "not looked at while it is up".to_owned(),
+        |interval| format!("looked at every {} (AUTH, PING; within {})", time(interval), time(tuning.timeout)),
+    );
+    let rate = if storm.per_second == 0 { String::new() } else { format!(", {} a second", storm.per_second) };
+    format!(
+        "{looks}; while it is not, every {} to {}; at most {} connecting at once{rate}, {} waiting",
+        time(tuning.backoff.initial),
+        time(tuning.backoff.max),
+        storm.at_once,
+        storm.waiting
+    )
+}
+
 /// How Redis is known that is reached by TLS.
 fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
     let trust = match &tls.trust {
@@ -325,11 +378,23 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
             ),
         ),
         (
+            "from an address",
+            format!(
+                "accepts {}; handshakes {}",
+                knocks(limits.accepts_per_address),
+                knocks(limits.handshakes_per_address)
+            ),
+        ),
+        ("of an identity", format!("{} connections in one role", at_most(limits.max_connections_per_identity))),
+        ("handshakes", format!("at most {} at once, and {} that wait", limits.handshakes, limits.handshake_queue)),
+        (
             "timeouts",
             format!(
-                "handshake {}, login {}, idle {}, Redis {}, flush {}, drain {}",
+                "handshake {}, login {}, first byte {}, half a command {}, idle {}, Redis {}, flush {}, drain {}",
                 time(limits.handshake_timeout),
                 time(limits.login_timeout),
+                never(limits.first_byte_timeout),
+                never(limits.half_command_timeout),
                 never(limits.idle_timeout),
                 time(limits.upstream_connect_timeout),
                 time(limits.flush_timeout),
@@ -361,6 +426,16 @@ fn process(settings: &Settings) -> Vec<(&'static str, String)> {
         ("admin", settings.admin.as_ref().map_or("none".to_owned(), admin)),
         ("log", format!("{:?}, {}, to standard error", settings.log.format, settings.log.level.name()).to_lowercase()),
     ]
+}
+
+fn at_most(cap: Option<std::num::NonZeroU32>) -> String {
+    cap.map_or("any number of".to_owned(), |most| format!("at most {most}"))
+}
+
+fn knocks(knocks: Option<Knocks>) -> String {
+    knocks.map_or("however often it likes".to_owned(), |knocks| {
+        format!("{} a second, {} at once", knocks.per_second, knocks.burst)
+    })
 }
 
 /// The admin endpoint, in words.

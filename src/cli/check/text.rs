@@ -52,6 +52,10 @@ fn service_lines(page: &mut Page, service: &ServiceFacts, verbose: bool) {
     page.list("listens on", &service.listen, "nothing");
     page.line("Redis", &service.upstream);
     page.line("", &service.upstream_guard);
+    for alternative in &service.upstream_alternatives {
+        page.line("", &format!("or, while those before are down, {alternative}"));
+    }
+    page.line("", &service.upstream_health);
     if let Some(now) = &service.upstream_now {
         page.line("", now);
     }
@@ -60,16 +64,8 @@ fn service_lines(page: &mut Page, service: &ServiceFacts, verbose: bool) {
     page.line("CLIENT LIST", if service.connection_name { "shows whose each connection is" } else { "shows no names" });
     page.line("TLS", &format!("{} or later, client certificate {}", service.min_tls, service.certificates));
     if let Some(tls) = &service.tls {
-        for (at, certificate) in tls.chain.iter().enumerate() {
-            page.line(if at == 0 { "certificate" } else { "" }, &certificate.to_string());
-        }
-        for (at, certificate) in tls.client_ca.iter().enumerate() {
-            page.line(if at == 0 { "client CA" } else { "" }, &certificate.to_string());
-        }
-        for (at, crl) in tls.crl.iter().enumerate() {
-            let due = crl.next_update.as_deref().unwrap_or("not said");
-            let said = format!("{}, {} revoked, next update {due}", crl.issuer, crl.revoked);
-            page.line(if at == 0 { "revocation list" } else { "" }, &said);
+        for (name, value) in tls.lines() {
+            page.line(name, &value);
         }
     }
     page.list("admits", &service.allow, "nobody");

@@ -230,7 +230,7 @@ fn values(raw: &RawValues, services: &[Service], report: &mut Report) -> Values 
 
 fn hash_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<Arc<HashKey>> {
     let path = paths.resolve(item, report);
-    let secret = super::service::read_password(item, &path, report)?;
+    let secret = super::service::read_secret(item, &path, "file of a key", report)?;
     let key = HashKey::new(secret.expose());
     if key.is_none() {
         report

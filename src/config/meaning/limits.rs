@@ -3,10 +3,11 @@
 use crate::config::{
     decode::{Item, NumberOrText},
     error::Report,
-    raw::{RawKeepalive, RawLimits},
+    raw::{RawKeepalive, RawKnocks, RawLimits},
     settings::{Keepalive, Limits, Workers},
     units::{duration, show_duration, show_size, size},
 };
+use crate::policy::arrivals::Knocks;
 use std::{
     fmt::Display,
     num::{NonZeroU16, NonZeroU32},
@@ -26,6 +27,8 @@ pub(super) const BULK: RangeInclusive<u64> = KIB..=GIB;
 pub(super) const UNANSWERED: RangeInclusive<u64> = 64 * KIB..=4 * GIB;
 /// Bounds of `audit.queue`.
 pub(super) const QUEUE: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// Bounds of `first_byte_timeout` and `half_command_timeout`.
+pub(super) const FIRST_OR_HALF: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(3600);
 /// Bounds of the time for connecting to Redis.
 pub(super) const CONNECT: RangeInclusive<Duration> = Duration::from_millis(10)..=seconds(300);
 
@@ -44,12 +47,34 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
             defaults.max_connections_per_address,
             report,
         ),
+        max_connections_per_identity: connections_or_none(
+            raw.max_connections_per_identity.as_ref(),
+            defaults.max_connections_per_identity,
+            report,
+        ),
+        accepts_per_address: knocks(raw.accepts_per_address, report),
+        handshakes_per_address: knocks(raw.handshakes_per_address, report),
+        handshakes: count(raw.handshakes.as_ref(), 1..=100_000, defaults.handshakes, report),
+        handshake_queue: number(raw.handshake_queue.as_ref(), 0..=CONNECTIONS_MAX, report)
+            .unwrap_or(defaults.handshake_queue),
         handshake_timeout: time(raw.handshake_timeout.as_ref(), short.clone(), defaults.handshake_timeout, report),
         login_timeout: time(raw.login_timeout.as_ref(), seconds(1)..=seconds(3600), defaults.login_timeout, report),
         idle_timeout: time_or_never(
             raw.idle_timeout.as_ref(),
             seconds(1)..=seconds(30 * 86_400),
             defaults.idle_timeout,
+            report,
+        ),
+        first_byte_timeout: time_or_never(
+            raw.first_byte_timeout.as_ref(),
+            FIRST_OR_HALF,
+            defaults.first_byte_timeout,
+            report,
+        ),
+        half_command_timeout: time_or_never(
+            raw.half_command_timeout.as_ref(),
+            FIRST_OR_HALF,
+            defaults.half_command_timeout,
             report,
         ),
         upstream_connect_timeout: time(
@@ -96,6 +121,17 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
         ));
     }
     limits
+}
+
+/// How often an address may come, if that is limited.
+fn knocks(item: Option<Item<RawKnocks>>, report: &mut Report) -> Option<Knocks> {
+    let Item { at, value: raw } = item?;
+    if raw.rate.is_none() {
+        report.missing(&at, "rate", "how many a second: { rate = 50, burst = 200 }");
+    }
+    let per_second = count(raw.rate.as_ref(), 1..=100_000, NonZeroU32::MIN, report);
+    let burst = count(raw.burst.as_ref(), 1..=1_000_000, per_second, report);
+    Some(Knocks { per_second, burst })
 }
 
 fn keepalive(item: Option<Item<RawKeepalive>>, defaults: Keepalive, report: &mut Report) -> Keepalive {

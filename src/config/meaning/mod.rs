@@ -12,14 +12,15 @@ mod places;
 mod roles;
 mod service;
 mod terms;
+mod tls;
 mod tunnel;
 mod upstream;
 
 use super::{
     decode::{Item, nearest},
     error::{At, Report},
-    raw::{RawAdmission, RawConfig, RawLog, RawPolicy, RawTls},
-    settings::{Log, LogFormat, LogLevel, RulePlace, Settings, Tls, TlsVersion},
+    raw::{RawAdmission, RawConfig, RawLog, RawPolicy},
+    settings::{Log, LogFormat, LogLevel, RulePlace, Settings},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -29,6 +30,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tls::{TlsTable, tls};
 
 /// What stands where a required value is missing; never used, because then there is an error.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -157,35 +159,6 @@ fn socket_address(item: &Item<String>, report: &mut Report) -> Option<SocketAddr
         error.hint("names are not looked up; write \"127.0.0.1:6380\" or \"[::1]:6380\"");
     }
     None
-}
-
-/// TLS of a service, and where it says that no certificate need be shown.
-#[derive(Clone)]
-struct TlsTable {
-    tls: Tls,
-    anonymous_at: Option<At>,
-}
-
-fn tls(item: Item<RawTls>, paths: &Paths, report: &mut Report) -> TlsTable {
-    let Item { at, value: raw } = item;
-    let hint = "`ravelin certs` makes a CA, server and client certificates to begin with";
-    let instead = "\"none\" lets a client in without a certificate, and checks one that is shown";
-    let given = planned(raw.client_auth, &["optional"], instead, report);
-    let anonymous = choice(given.as_ref(), &[("required", false), ("none", true)], false, report);
-    let tls = Tls {
-        cert: paths.required(raw.cert.as_ref(), &at, "cert", hint, report),
-        key: paths.required(raw.key.as_ref(), &at, "key", hint, report),
-        client_ca: paths.required(raw.client_ca.as_ref(), &at, "client_ca", hint, report),
-        crl: raw.crl.iter().flat_map(|list| &list.value).map(|path| paths.resolve(path, report)).collect(),
-        min_version: choice(
-            raw.min_version.as_ref(),
-            &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)],
-            TlsVersion::default(),
-            report,
-        ),
-        anonymous,
-    };
-    TlsTable { tls, anonymous_at: given.filter(|_| anonymous).map(|item| item.at) }
 }
 
 /// Which addresses may connect, and how often each.

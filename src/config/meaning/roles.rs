@@ -105,6 +105,7 @@ pub(super) fn assign(
                 rules_in_shadow: in_shadow,
                 databases: own.databases.as_ref(),
                 guards: Some(&guards),
+                rates: &own.rates,
             };
             let policy = match Policy::build(&spec) {
                 Ok(policy) => Arc::new(policy),
@@ -121,6 +122,7 @@ pub(super) fn assign(
             let of_guards = [
                 ("config", raw.config.as_ref().map(|item| &item.at)),
                 ("client_kill", raw.client_kill.as_ref().map(|item| &item.at)),
+                ("rate", raw.limits.as_ref().and_then(|item| item.value.rate.as_ref()).map(|item| &item.at)),
             ];
             let of_guards =
                 of_guards.into_iter().filter_map(|(kind, at)| Some(places::of_kind(kind, at?, &policy, report)));

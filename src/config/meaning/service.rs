@@ -2,28 +2,35 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    socket_address, terms::CLIENT_AUTH, tls, upstream as way,
+    network, socket_address, terms::CLIENT_AUTH, tls, upstream as way,
 };
 use crate::{
     config::{
         decode::Item,
         error::{At, Report},
         password,
-        raw::{RawListen, RawService, RawUpstream},
-        settings::{ClientAuth, Limits, Listener, Service, SocketPolicy, Tls, TlsVersion, Upstream, UpstreamAddress},
+        raw::{RawListen, RawProxyProtocol, RawService, RawUpstream},
+        settings::{
+            ClientAuth, Limits, Listener, ProxyProtocol, Service, SocketPolicy, Tls, TlsVersion, Upstream,
+            UpstreamAddress,
+        },
     },
     lane::greeting::{Credential, Greeting},
     net::upkeep::{Storm, Tuning},
     policy::network::Admission,
     secret::Secret,
-    tls::client::ClientFiles,
+    tls::{client::ClientFiles, server::Choice},
 };
+use ipnet::IpNet;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+/// Bounds of `proxy_protocol.timeout`.
+const HEADER_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// Longest path of a Unix socket: `sun_path` is 108 bytes, the last a NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -89,7 +96,15 @@ fn service(
             report.missing(&at, "tls", "add a [tls] table with cert, key and client_ca, here or at the top level");
             let nothing = PathBuf::new;
             let (cert, key, client_ca) = (nothing(), nothing(), nothing());
-            let tls = Tls { cert, key, client_ca, crl: Vec::new(), min_version: TlsVersion::V12, anonymous: false };
+            let tls = Tls {
+                cert,
+                key,
+                client_ca,
+                crl: Vec::new(),
+                min_version: TlsVersion::V12,
+                anonymous: false,
+                choice: Choice::default(),
+            };
             TlsTable { tls, anonymous_at: None }
         });
     let door = raw.admission.map(|item| admission(item, report)).or_else(|| shared.admission.clone());
@@ -173,9 +188,33 @@ fn listeners(
             address,
             inline: raw.inline.is_some_and(|item| item.value),
             reuse_port: raw.reuse_port.is_some_and(|item| item.value),
+            proxy_protocol: raw.proxy_protocol.and_then(|item| proxy_protocol(item, report)),
         });
     }
     listeners
+}
+
+/// The proxies that a listener believes.
+fn proxy_protocol(item: Item<RawProxyProtocol>, report: &mut Report) -> Option<ProxyProtocol> {
+    let Item { at, value: raw } = item;
+    let Some(list) = &raw.trusted else {
+        report.missing(&at, "trusted", "whose headers are believed: { trusted = [\"10.0.9.0/24\"] }");
+        return None;
+    };
+    if list.value.is_empty() {
+        report.error(&list.at, "no proxy is trusted").hint("leave `proxy_protocol` out where there is none");
+    }
+    let trusted: Vec<IpNet> = list.value.iter().filter_map(|net| network(net, report)).collect();
+    for net in trusted.iter().filter(|net| net.prefix_len() == 0) {
+        report.warn(format!(
+            "{}: {net} is everybody: whoever connects may say to come from wherever he likes",
+            list.at.key
+        ));
+    }
+    Some(ProxyProtocol {
+        trusted: Arc::new(Admission::new(&trusted, &[])),
+        timeout: bounds::time(raw.timeout.as_ref(), HEADER_TIMEOUT, Duration::from_secs(2), report),
+    })
 }
 
 /// Whether two sockets cannot both be bound: the same port on the same address, or on every address of its family.
@@ -194,6 +233,7 @@ fn absent_upstream(limits: &Limits) -> Upstream {
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
+        proxy_protocol: false,
         tls: None,
         alternatives: Vec::new(),
         tuning: Tuning::default(),
@@ -227,6 +267,7 @@ pub(super) fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, 
         password_file,
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
+        proxy_protocol: choice(raw.proxy_protocol.as_ref(), &[("none", false), ("v2", true)], false, report),
         socket,
         alternatives,
         tuning: way::tuning(raw.health.take(), raw.backoff.take(), report),
@@ -338,10 +379,15 @@ pub(super) fn named_user(item: Option<&Item<String>>, report: &mut Report) -> Op
 
 /// The password in a file that is named here.
 pub(super) fn read_password(item: &Item<String>, path: &Path, report: &mut Report) -> Option<Secret> {
+    read_secret(item, path, "password file", report)
+}
+
+/// What only its owner may read, in a file that is named here; `kind` says in errors what file it should be.
+pub(super) fn read_secret(item: &Item<String>, path: &Path, kind: &str, report: &mut Report) -> Option<Secret> {
     match password::read(path) {
-        Ok(password) => Some(password),
+        Ok(secret) => Some(secret),
         Err(error) => {
-            let fault = report.error(&item.at, format!("{} is no password file: {error}", path.display()));
+            let fault = report.error(&item.at, format!("{} is no {kind}: {error}", path.display()));
             if matches!(error, password::PasswordError::Open(_)) {
                 fault.hint(format!("chmod o-rw {} (0400, 0440 and 0640 are fine)", path.display()));
             }

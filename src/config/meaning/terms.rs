@@ -2,20 +2,28 @@
 
 use super::{
     Paths, choice,
-    limits::{bytes, count, number, time_or_never},
+    limits::{FIRST_OR_HALF, bytes, connections_or_none, count, number, time, time_or_never},
     service::{named_user, read_password},
 };
 use crate::{
     config::{
         decode::Item,
         error::{At, Report},
-        raw::{RawRole, RawRoleLimits, RawRoleUpstream},
+        raw::{RawRate, RawRole, RawRoleLimits, RawRoleUpstream},
         settings::{ClientAuth, Limits, RoleLimits},
     },
     lane::greeting::Credential,
-    policy::databases::{DATABASES_MAX, Databases},
+    policy::{
+        databases::{DATABASES_MAX, Databases},
+        rates::{LIMITS_MAX, Limit, Measure, Over, Per},
+    },
 };
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+/// Bounds of a rate's `commands`, `bytes` and `burst`.
+const COMMANDS: RangeInclusive<u64> = 1..=10_000_000;
+const BYTES: RangeInclusive<u64> = 1024..=64 * 1024 * 1024 * 1024;
+const BURST: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 
 /// The words for [`ClientAuth`].
 pub(super) const CLIENT_AUTH: [(&str, ClientAuth); 4] = [
@@ -36,6 +44,8 @@ pub(super) struct Own {
     pub(super) client_auth: Option<(ClientAuth, At)>,
     pub(super) databases: Option<Databases>,
     pub(super) limits: RoleLimits,
+    /// Limits in time.
+    pub(super) rates: Vec<Limit>,
 }
 
 pub(super) fn own(raw: &RawRole, limits: &Limits, paths: &Paths, report: &mut Report) -> Own {
@@ -47,6 +57,7 @@ pub(super) fn own(raw: &RawRole, limits: &Limits, paths: &Paths, report: &mut Re
             .map(|item| (choice(Some(item), &CLIENT_AUTH, ClientAuth::Refuse, report), item.at.clone())),
         databases: databases(raw.databases.as_ref(), report),
         limits: raw.limits.as_ref().map_or_else(|| limits.into(), |item| bounds(item, limits, report)),
+        rates: raw.limits.as_ref().map_or_else(Vec::new, |item| rates(item.value.rate.as_ref(), report)),
     }
 }
 
@@ -92,9 +103,62 @@ fn bounds(item: &Item<RawRoleLimits>, limits: &Limits, report: &mut Report) -> R
             defaults.idle_timeout,
             report,
         ),
+        max_connections_per_identity: connections_or_none(
+            raw.max_connections_per_identity.as_ref(),
+            defaults.max_connections_per_identity,
+            report,
+        ),
+        first_byte_timeout: time_or_never(
+            raw.first_byte_timeout.as_ref(),
+            FIRST_OR_HALF,
+            defaults.first_byte_timeout,
+            report,
+        ),
+        half_command_timeout: time_or_never(
+            raw.half_command_timeout.as_ref(),
+            FIRST_OR_HALF,
+            defaults.half_command_timeout,
+            report,
+        ),
         max_bulk: bytes(raw.max_bulk.as_ref(), super::limits::BULK, defaults.max_bulk, report),
         max_words: count(raw.max_words.as_ref(), 16..=1 << 24, defaults.max_words, report),
         held_command: held,
         unanswered: bytes(raw.unanswered.as_ref(), super::limits::UNANSWERED, defaults.unanswered, report),
     }
+}
+
+/// The limits in time of a role.
+fn rates(list: Option<&Item<Vec<Item<RawRate>>>>, report: &mut Report) -> Vec<Limit> {
+    let Some(list) = list else { return Vec::new() };
+    if list.value.len() > LIMITS_MAX {
+        report.error(&list.at, format!("expected at most {LIMITS_MAX} limits, found {}", list.value.len()));
+    }
+    list.value.iter().filter_map(|item| rate(item, report)).collect()
+}
+
+fn rate(item: &Item<RawRate>, report: &mut Report) -> Option<Limit> {
+    let raw = &item.value;
+    let (measure, per_second) = match (&raw.commands, &raw.bytes) {
+        (Some(commands), None) => (Measure::Commands, number(Some(commands), COMMANDS, report)?),
+        (None, Some(size)) => (Measure::Bytes, bytes(Some(size), BYTES, 0_u64, report)),
+        (None, None) | (Some(_), Some(_)) => {
+            report
+                .error(&item.at, "expected one of `commands` and `bytes`")
+                .hint("a limit counts one of them: write two, [{ commands = 1000 }, { bytes = \"10MiB\" }]");
+            return None;
+        }
+    };
+    let of = super::deny_rules(raw.of.as_ref(), report).list;
+    if let Some(list) = raw.of.as_ref().filter(|list| list.value.is_empty()) {
+        report.error(&list.at, "no command is in the list").hint("leave `of` out for all of them");
+    }
+    let burst = time(raw.burst.as_ref(), BURST, Duration::from_secs(1), report);
+    Some(Limit {
+        measure,
+        per_second: NonZeroU64::new(per_second)?,
+        burst_us: crate::net::clock::micros(burst),
+        of,
+        over: choice(raw.over.as_ref(), &[("delay", Over::Delay), ("error", Over::Refuse)], Over::Delay, report),
+        per: choice(raw.per.as_ref(), &[("role", Per::Role), ("connection", Per::Connection)], Per::Role, report),
+    })
 }

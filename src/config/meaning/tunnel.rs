@@ -5,6 +5,7 @@
 //! everything may be said), recorded, and answered in order.
 
 use super::{Paths, floor, name, service, socket_address};
+use crate::tls::server::Choice;
 use crate::{
     config::{
         decode::Item,
@@ -133,7 +134,7 @@ fn tunnel(
         [IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))];
     Some(Service {
         name: Arc::from(title),
-        listeners: vec![Listener { address: address?, inline: true, reuse_port: false }],
+        listeners: vec![Listener { address: address?, inline: true, reuse_port: false, proxy_protocol: None }],
         upstream,
         tls: Tls {
             cert: nothing(),
@@ -142,6 +143,7 @@ fn tunnel(
             crl: Vec::new(),
             min_version: TlsVersion::default(),
             anonymous: true,
+            choice: Choice::default(),
         },
         plain: true,
         max_connections_per_address: None,

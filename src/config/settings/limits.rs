@@ -1,5 +1,6 @@
 //! Bounds on everything, with their defaults.
 
+use crate::policy::arrivals::Knocks;
 use std::{
     num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     time::Duration,
@@ -12,12 +13,27 @@ pub struct Limits {
     pub max_connections: NonZeroU32,
     /// Connections from one address to one service (default for [`super::Service::max_connections_per_address`]).
     pub max_connections_per_address: Option<NonZeroU32>,
+    /// Connections of one identity in one role (default for [`super::RoleLimits::max_connections_per_identity`]).
+    pub max_connections_per_identity: Option<NonZeroU32>,
+    /// How often one address may connect; however often it likes without.
+    pub accepts_per_address: Option<Knocks>,
+    /// How often one address may begin a handshake.
+    pub handshakes_per_address: Option<Knocks>,
+    /// Handshakes that may be under way at once.
+    pub handshakes: NonZeroU32,
+    /// Connections that may wait for a place among them.
+    pub handshake_queue: u32,
     /// From accept to an authenticated peer.
     pub handshake_timeout: Duration,
     /// From the handshake to the first right password of a client that must give one.
     pub login_timeout: Duration,
     /// Without a byte from the client; never applies while a command blocks or a subscription or stream is live.
     pub idle_timeout: Option<Duration>,
+    /// From the greeting to the client's first byte.
+    pub first_byte_timeout: Option<Duration>,
+    /// From the first byte of a command to its last, or to 64 KiB more of it; never applies while a command blocks or a
+    /// subscription or stream is live.
+    pub half_command_timeout: Option<Duration>,
     /// Time for connecting to Redis and for its answer to AUTH (default for [`super::Upstream::connect_timeout`]).
     pub upstream_connect_timeout: Duration,
     /// Time that bytes for a side that is being closed may take.
@@ -50,9 +66,16 @@ impl Default for Limits {
         Self {
             max_connections: NonZeroU32::new(10_000).unwrap_or(NonZeroU32::MIN),
             max_connections_per_address: NonZeroU32::new(1024),
+            max_connections_per_identity: None,
+            accepts_per_address: None,
+            handshakes_per_address: None,
+            handshakes: NonZeroU32::new(512).unwrap_or(NonZeroU32::MIN),
+            handshake_queue: 4096,
             handshake_timeout: Duration::from_secs(5),
             login_timeout: Duration::from_secs(60),
             idle_timeout: None,
+            first_byte_timeout: None,
+            half_command_timeout: Some(Duration::from_secs(60)),
             upstream_connect_timeout: Duration::from_secs(5),
             flush_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(25),

@@ -25,8 +25,14 @@ pub struct Terms {
 pub struct RoleLimits {
     /// Most connections of the role to the service.
     pub max_connections: Option<NonZeroU32>,
+    /// Most connections of one identity in the role to the service.
+    pub max_connections_per_identity: Option<NonZeroU32>,
     /// Without a byte from the client.
     pub idle_timeout: Option<Duration>,
+    /// From the greeting to the client's first byte.
+    pub first_byte_timeout: Option<Duration>,
+    /// From the first byte of a command to its last, or to 64 KiB more of it.
+    pub half_command_timeout: Option<Duration>,
     /// Longest word of a command, in bytes.
     pub max_bulk: u64,
     /// Most words of a command.
@@ -41,7 +47,10 @@ impl From<&super::Limits> for RoleLimits {
     fn from(limits: &super::Limits) -> Self {
         Self {
             max_connections: None,
+            max_connections_per_identity: limits.max_connections_per_identity,
             idle_timeout: limits.idle_timeout,
+            first_byte_timeout: limits.first_byte_timeout,
+            half_command_timeout: limits.half_command_timeout,
             max_bulk: limits.max_bulk,
             max_words: limits.max_words,
             held_command: limits.held_command,

@@ -30,6 +30,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// What the socket file must look like, for [`UpstreamAddress::Unix`].
     pub socket: SocketPolicy,
+    /// Whether each connection begins with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
     /// TLS on the way to it; none on this host alone.
     pub tls: Option<ClientFiles>,
     /// Where else it may be, in the order in which they are tried.

@@ -343,6 +343,11 @@ fn every_fault_names_its_place_and_what_was_expected() {
         (with("[audit]\narguments = \"values\""), "ravelin.toml:19:1", &["audit.values: is missing"]),
         (with("[audit]\narguments = \"hashed\""), "ravelin.toml:19:1", &["audit.hash_key_file: is missing"]),
         (
+            with("[audit]\narguments = \"hashed\"\nhash_key_file = \"absent\""),
+            "ravelin.toml:21:17",
+            &["audit.hash_key_file", "absent is no file of a key", "No such file"],
+        ),
+        (
             with("[audit]\narguments = \"values\"\nvalues = { commands = [] }"),
             "ravelin.toml:21:",
             &["audit.values.commands: no command is named"],

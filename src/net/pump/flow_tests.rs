@@ -230,7 +230,8 @@ fn session(desk: &Desk) -> (Session, Vec<u8>) {
     config.held_command_max = HELD;
     desk.record(|tools| {
         let now = tools.clock.now();
-        let mut turn = Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0 };
+        let mut turn =
+            Turn { now, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
         let mut session = Session::new(Arc::new(config), peer(&["FLUSHALL"]), facts, &turn);
         let (mut up, mut down) = (Gather::new(&[], Vec::new()), Gather::new(&[], Vec::new()));

@@ -7,6 +7,7 @@
 pub mod acl;
 pub mod inline;
 pub mod lane;
+pub mod proxy;
 pub mod reply;
 pub mod request;
 pub mod session;

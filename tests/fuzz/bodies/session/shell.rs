@@ -66,8 +66,13 @@ pub(super) type Act<'a> =
 impl Run {
     pub(super) fn tell(&mut self, input: &[u8], act: Act<'_>) -> usize {
         let (mut up, mut down) = (Gather::new(input, Vec::new()), Gather::new(input, Vec::new()));
-        let mut turn =
-            Turn { now: self.now, recorder: &mut self.recorder, memory: &mut self.memory, down_pending: self.unread };
+        let mut turn = Turn {
+            now: self.now,
+            recorder: &mut self.recorder,
+            memory: &mut self.memory,
+            down_pending: self.unread,
+            up_pending: 0,
+        };
         let consumed = act(&mut self.session, input, &mut turn, &mut up, &mut down);
         assert!(consumed <= input.len());
         let (first, second) = up.slices();
@@ -261,6 +266,8 @@ pub(super) fn start(setting: Setting, mode: u8, connects: bool) -> Run {
             database: None,
             set_name: false,
         },
+        first_byte_timeout_us: 0,
+        half_command_timeout_us: 0,
         greeting_timeout_us: 10_000_000,
     };
     let room = if mode & 32 == 0 { 1 << 20 } else { MAX_LINE + 600 };
@@ -268,7 +275,7 @@ pub(super) fn start(setting: Setting, mode: u8, connects: bool) -> Run {
     let mut memory = MemoryBudget::new(if mode & 64 == 0 { 1 << 20 } else { 900 });
     let now = Moment { mono_us: 1_000_000, wall_us: 1_763_672_400_000_000 };
     let facts = ConnectionFacts::new("t-1", "cache", "127.0.0.1:4711".parse().unwrap(), "app", "app", None);
-    let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0 };
+    let turn = Turn { now, recorder: &mut recorder, memory: &mut memory, down_pending: 0, up_pending: 0 };
     let config = Arc::new(config);
     let session = Session::new(Arc::clone(&config), setting.peer(false, false), facts, &turn);
     let mut run = Run {
