@@ -205,6 +205,7 @@ pub fn setup(address: &str, upstream: &str) -> Setup {
         audit: "",
         to_stdout: false,
         disk_full: false,
+        file_kib: None,
         files: None,
         host: "127.0.0.1".to_owned(),
     }
