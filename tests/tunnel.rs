@@ -106,7 +106,9 @@ impl Near {
     /// A client that is told that nobody is there.
     fn is_refused(&self) {
         let mut client = self.client();
-        assert_eq!(client.rest(), b"-ERR the Redis behind this proxy is unavailable\r\n");
+        let told = client.rest();
+        let whole = told == b"-ERR the Redis behind this proxy is unavailable\r\n";
+        assert!(whole, "{}\n{:?}\n{}", told.escape_ascii(), self.records("connection_close"), self.log());
     }
 
     fn records(&self, event: &str) -> Vec<serde_json::Value> {

@@ -236,7 +236,8 @@ async fn establish(
     let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
     let welcome = async {
         let guest = lobby.identify(&socket, arrival.origin, local).await?;
-        let place = lobby.place(&socket, &guest).await?;
+        // In plain text nothing need come before it is served, and no handshake is paid for.
+        let place = if tls.is_some() { lobby.place(&socket, &guest).await? } else { None };
         Ok::<_, Refusal>((guest, place))
     };
     let (guest, place) = within(deadline, seat.control(), welcome).await?;
