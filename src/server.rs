@@ -12,6 +12,7 @@
 
 mod reload;
 mod start;
+pub mod supervisor;
 
 pub use start::StartError;
 
@@ -31,7 +32,10 @@ use crate::{
         service::House,
         worker::Phase,
     },
-    tls::expiry::{Reminder, Say},
+    tls::{
+        expiry::{Reminder, Say},
+        reload::Store,
+    },
 };
 use start::{Prepared, Threads, prepare, start_admin, start_threads};
 use std::{
@@ -43,6 +47,7 @@ use std::{
     },
     time::Duration,
 };
+use supervisor::{Inherited, Supervisor};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -57,15 +62,20 @@ const SWITCHES: usize = 16;
 /// What the process' own pen may hold.
 const PEN_BYTES: usize = 1024 * 1024;
 
-/// Runs until a signal ends it. `ready` is called once, when connections are accepted.
+/// Runs until a signal ends it, on the sockets that were handed down and on those it binds.
 ///
 /// # Errors
 ///
 /// [`StartError`]; nothing was served.
-pub fn serve(source: &Source, settings: Settings, ready: impl FnOnce()) -> Result<ExitCode, StartError> {
-    let prepared = prepare(settings)?;
+pub fn serve(
+    source: &Source,
+    settings: Settings,
+    supervisor: Supervisor,
+    inherited: Inherited,
+) -> Result<ExitCode, StartError> {
+    let prepared = prepare(settings, inherited)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(source, prepared, ready))
+    runtime.block_on(run(source, prepared, supervisor))
 }
 
 /// The process' own pen, for what happens to the process.
@@ -89,7 +99,7 @@ impl Scribe {
     }
 }
 
-async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Result<ExitCode, StartError> {
+async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Result<ExitCode, StartError> {
     let Prepared { settings, house, doors, admin, sinks, mut ports } = prepared;
     let mut requests = listen_to_signals()?;
     let clock = house.clock;
@@ -145,7 +155,9 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
     for index in 0..house.services.len() {
         tokio::spawn(health::keep(Arc::clone(&house), index, tell.clone()));
     }
-    ready();
+    // To the end of the drain: who is stopped takes as long as it takes, but is alive.
+    tokio::spawn(supervisor.clone().watch(stats.iter().take(stats.len().saturating_sub(1)).cloned().collect()));
+    supervisor.ready();
 
     let mut tick = tokio::time::interval(TICK);
     let mut failed = false;
@@ -160,6 +172,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                     }
                 },
                 Request::Reload => {
+                    supervisor.reloading();
                     let outcome = in_force.reload(source, &house);
                     metrics.count_reload("config", outcome.is_ok());
                     let failure = outcome.as_ref().err().map(ToString::to_string);
@@ -177,6 +190,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
                         }
                         Some(reason) => tracing::error!("not reloaded, the old configuration is kept: {reason}"),
                     }
+                    supervisor.ready();
                 }
             },
             ended = threads.ended.recv() => {
@@ -206,6 +220,7 @@ async fn run(source: &Source, prepared: Prepared, ready: impl FnOnce()) -> Resul
 
     draining.store(true, Ordering::Relaxed);
     metrics.set_draining();
+    supervisor.stopping(u64::from(house.permits.open()));
     let within = in_force.settings().limits.drain_timeout;
     let (drained, aborted) = wind_down(threads, &house, within, &mut requests, &mut scribe).await;
     let fine = drained.in_time && drained.complete && !failed;
@@ -276,7 +291,7 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
-        let tls = service.tls.current();
+        let Some(tls) = service.tls.as_ref().map(Store::current) else { continue };
         let ends = tls.description().ends.iter().map(|end| (end.certificate.as_str(), end.at));
         metrics.set_certificates(&service.name, ends);
     }
@@ -285,12 +300,13 @@ fn publish_certificates(house: &House, metrics: &Metrics) {
 /// What there is to say now of certificates and lists that end by themselves.
 fn due(reminder: &mut Reminder, house: &House) -> Vec<(String, Say)> {
     let now = house.clock.now();
-    let found: Vec<_> = house.services.iter().map(|service| (&*service.name, service.tls.current())).collect();
+    let found: Vec<_> =
+        house.services.iter().filter_map(|service| Some((&*service.name, service.tls.as_ref()?.current()))).collect();
     let ends = found.iter().flat_map(|(name, tls)| tls.description().ends.iter().map(|end| (*name, end)));
     reminder.due(ends, i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX), now.mono_us)
 }
 
-/// Steps 2 to 5 of [`drain`], with their records; how many connections had to be aborted.
+/// Steps 2 to 6 of [`drain`], with their records; how many connections had to be aborted.
 async fn wind_down(
     mut threads: Threads,
     house: &House,

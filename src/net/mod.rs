@@ -30,6 +30,7 @@ pub mod listener;
 mod lobby;
 mod outbox;
 pub mod permits;
+mod plain;
 mod preface;
 pub mod proxy_protocol;
 pub mod pump;

@@ -146,6 +146,25 @@ impl Seats {
         }
     }
 
+    /// Tells the log who is still here: some of them, for there may be thousands; the records have all.
+    pub(super) fn name_who_stays(&self) {
+        const NAMED_MAX: usize = 20;
+        let taken = self.taken.borrow();
+        for sitter in taken.values().take(NAMED_MAX) {
+            if let Some(standing) = &*sitter.standing.borrow() {
+                let (conn, peer) = (&*standing.name, &standing.peer);
+                let (src, identity) = (peer.src(), peer.identity().display_name());
+                tracing::warn!(conn, %src, identity, "still open at the end of the drain, and cut off");
+            }
+        }
+        if taken.len() > NAMED_MAX {
+            tracing::warn!(
+                "and {} more, which their connection_close records name",
+                taken.len().saturating_sub(NAMED_MAX)
+            );
+        }
+    }
+
     /// The same order to everybody.
     pub(super) fn order(&self, order: Order) {
         for sitter in self.taken.borrow().values() {
@@ -173,7 +192,9 @@ impl Seats {
                 }
                 Ok(peer) => peer,
             };
-            if let Err(error) = service.tls.current().recheck_at(&standing.chain, unix) {
+            if let Some(tls) = &service.tls
+                && let Err(error) = tls.current().recheck_at(&standing.chain, unix)
+            {
                 return Some(error.to_string());
             }
             if standing.grant.as_ref().is_some_and(|grant| !live.upholds(grant)) {

@@ -61,8 +61,8 @@ pub struct Service {
     pub name: Arc<str>,
     /// `max_connections_per_address`.
     pub per_address_max: Option<NonZeroU32>,
-    /// Certificates, CA and CRLs in force.
-    pub tls: Store,
+    /// Certificates, CA and CRLs in force; none where clients come in plain text.
+    pub tls: Option<Store>,
     /// Everything else that a reload swaps.
     pub live: ArcSwap<Live>,
 }

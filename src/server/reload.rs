@@ -63,10 +63,12 @@ impl InForce {
         let now = unix(house.clock);
         let mut prepared = Vec::new();
         for (service, settings) in house.services.iter().zip(&next.services) {
-            let tls = service
-                .tls
-                .prepare(&files(settings), now)
-                .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
+            let tls = match &service.tls {
+                Some(store) => store
+                    .prepare(&files(settings), now)
+                    .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?,
+                None => None,
+            };
             let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
             live.go_on_from(&service.live.load());
@@ -76,15 +78,17 @@ impl InForce {
         house.permits.configure(&next.limits);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, live, tls) in prepared {
-            match tls {
-                Some(tls) => {
-                    tell_of_tls(&service.name, tls.description(), None);
-                    service.tls.swap(tls);
-                }
-                None => {
-                    // A session of before may rest on a role or an address that has gone.
-                    service.tls.rekey();
-                    tell_of_tls(&service.name, service.tls.current().description(), Some(now));
+            if let Some(store) = &service.tls {
+                match tls {
+                    Some(tls) => {
+                        tell_of_tls(&service.name, tls.description(), None);
+                        store.swap(tls);
+                    }
+                    None => {
+                        // A session of before may rest on a role or an address that has gone.
+                        store.rekey();
+                        tell_of_tls(&service.name, store.current().description(), Some(now));
+                    }
                 }
             }
             service.live.store(Arc::new(live));
@@ -113,6 +117,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
     }
     for (before, after) in old.services.iter().zip(&new.services) {
         let fixed = [
+            ("plain text or TLS", before.plain != after.plain),
             ("listen", before.listeners != after.listeners),
             ("max_connections_per_address", before.max_connections_per_address != after.max_connections_per_address),
         ];

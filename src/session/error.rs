@@ -49,6 +49,8 @@ pub enum CloseReason {
     HalfCommand,
     /// The process is draining.
     Drain,
+    /// It was still open when the drain's deadline came, or a second signal.
+    DrainDeadline,
     /// A reload took the peer's admission or role away, or its certificate expired.
     Revoked,
     /// Too many passwords were wrong.
@@ -78,6 +80,7 @@ impl CloseReason {
             Self::FirstByte => "first-byte-timeout",
             Self::HalfCommand => "half-command-timeout",
             Self::Drain => "drain",
+            Self::DrainDeadline => "drain-deadline",
             Self::Revoked => "revoked",
             Self::Banned => "banned",
             Self::Operator(_) => "operator",
