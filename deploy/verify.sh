@@ -53,11 +53,12 @@ echo "$said"
 # It only warns of a kind it does not know.
 if [[ $said == *WARN* ]]; then exit 1; fi
 
-echo "systemd-analyze: deploy/ravelin.service"
+echo "systemd-analyze: deploy/ravelin.service, deploy/ravelin.socket"
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 # It insists that the program is there.
 sed "s|/usr/bin/ravelin|$(command -v true)|" deploy/ravelin.service > "$work/ravelin.service"
-systemd-analyze verify --man=no "$work/ravelin.service"
+cp deploy/ravelin.socket "$work/ravelin.socket"
+systemd-analyze verify --man=no "$work/ravelin.service" "$work/ravelin.socket"
 # Exposure from 0 to 100; 100 is a unit without any hardening.
 systemd-analyze security --offline=yes --threshold=20 "$work/ravelin.service" | tail -n 1

@@ -2,18 +2,22 @@
 //!
 //! On SIGTERM or SIGINT, in this order:
 //!
-//! 1. `/readyz` answers 503, so that no new client is sent here.
-//! 2. The acceptor closes every listener: a connection attempt is refused from here on.
-//! 3. Every session is told to drain: what was promised is answered, nothing more is accepted, the connection closes.
-//!    Handshakes that are not finished are broken off. A client that only waits for an event (BLPOP, SUBSCRIBE) is
-//!    closed at once: nothing was promised to it for any time.
-//! 4. The process waits until every connection is gone, or `limits.drain_timeout` has passed, or a second signal came.
-//! 5. What is still open then is aborted: its unanswered commands are recorded as such, and it is closed.
-//! 6. `drain_end` and `stop` are recorded, and the audit sink writes what it was given.
-//! 7. The exit code is 0 if every connection ended by itself and every line was written, else 1.
+//! 1. `/readyz` answers 503, so that no new client is sent here, and the service manager is told `STOPPING=1`.
+//! 2. The acceptor closes every listener: a connection attempt is refused from here on (or goes to whoever else listens
+//!    on the same socket or port). Handshakes that are not finished are broken off.
+//! 3. Who is owed nothing is closed. So is a client that only waits for an event (BLPOP, SUBSCRIBE): nothing was promised
+//!    to it for any time.
+//! 4. What was promised is answered, and a transaction that is open comes to its EXEC or DISCARD; nothing behind it is
+//!    accepted. Then that connection closes too.
+//! 5. The process waits until every connection is gone, or `limits.drain_timeout` has passed, or a second signal came.
+//! 6. What is still open then is cut off: the log names it, its unanswered commands are recorded as such, and its
+//!    `connection_close` says `drain-deadline`.
+//! 7. `drain_end` and `stop` are recorded, and the audit sink writes what it was given.
+//! 8. The exit code is 0 if every connection ended by itself and every line was written, else 1.
 //!
-//! SIGHUP during a drain does nothing and says so in the log. Keep the deadline below what the supervisor allows
-//! (Kubernetes: `terminationGracePeriodSeconds`, systemd: `TimeoutStopSec`), or step 6 is cut off.
+//! `deploy/docs/drain.md` says the same to operators, and `tests/handover.rs` goes through it. SIGHUP during a drain does
+//! nothing and says so in the log. Keep the deadline below what the supervisor allows (Kubernetes:
+//! `terminationGracePeriodSeconds`, systemd: `TimeoutStopSec`), or step 7 is cut off.
 
 use crate::net::worker::Phase;
 use std::time::Duration;
@@ -45,7 +49,7 @@ pub struct Drained {
     pub complete: bool,
 }
 
-/// Steps 2 to 5: `threads` yields one item for each of the `running` threads that ends.
+/// Steps 2 to 6: `threads` yields one item for each of the `running` threads that ends.
 pub async fn drain(
     phase: &watch::Sender<Phase>,
     threads: &mut mpsc::Receiver<&'static str>,

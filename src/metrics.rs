@@ -78,7 +78,7 @@ impl WorkerStats {
     }
 
     /// Waits until the worker has published, if it is there.
-    async fn ask(&self) {
+    pub(crate) async fn ask(&self) {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst).saturating_add(1);
         self.question.notify_one();
         loop {

@@ -14,6 +14,7 @@ mod reload;
 mod secrets;
 mod start;
 mod steward;
+pub mod supervisor;
 mod watch;
 
 pub use start::StartError;
@@ -38,7 +39,10 @@ use crate::{
         service::House,
         worker::Phase,
     },
-    tls::expiry::{Reminder, Say},
+    tls::{
+        expiry::{Reminder, Say},
+        reload::Store,
+    },
 };
 use reload::{By, InForce, SetLog};
 use secrets::Secrets;
@@ -54,6 +58,7 @@ use std::{
     time::Duration,
 };
 use steward::{LastFailure, Steward};
+use supervisor::{Inherited, Supervisor};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -70,8 +75,8 @@ const ORDERS_MAX: usize = 4;
 /// What the process' own pen may hold.
 const PEN_BYTES: usize = 1024 * 1024;
 
-/// Runs until a signal ends it. `ready` is called once, when connections are accepted; `set_log` whenever a reload has
-/// brought another log.
+/// Runs until a signal ends it, on the sockets that were handed down and on those it binds. `set_log` is called whenever a
+/// reload has brought another log.
 ///
 /// # Errors
 ///
@@ -79,7 +84,8 @@ const PEN_BYTES: usize = 1024 * 1024;
 pub fn serve(
     source: &Source,
     mut settings: Settings,
-    ready: impl FnOnce(),
+    supervisor: Supervisor,
+    inherited: Inherited,
     set_log: impl Fn(Log) + 'static,
 ) -> Result<ExitCode, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,8 +93,8 @@ pub fn serve(
     let printed = runtime.block_on(Secrets::run_all(&settings));
     runtime.block_on(async { secrets.keep(printed) }).map_err(StartError::Secret)?;
     secrets.fill(&mut settings, None);
-    let prepared = prepare(settings)?;
-    runtime.block_on(run(source, prepared, secrets, ready, Box::new(set_log)))
+    let prepared = prepare(settings, inherited)?;
+    runtime.block_on(run(source, prepared, secrets, supervisor, Box::new(set_log)))
 }
 
 /// Runs the programs that print passwords, for whoever only looks at a configuration.
@@ -137,7 +143,7 @@ async fn run(
     source: &Source,
     prepared: Prepared,
     secrets: Secrets,
-    ready: impl FnOnce(),
+    supervisor: Supervisor,
     set_log: SetLog,
 ) -> Result<ExitCode, StartError> {
     let Prepared { settings, house, doors, admin, sinks, mut ports } = prepared;
@@ -195,9 +201,12 @@ async fn run(
     for index in 0..house.services.len() {
         tokio::spawn(health::keep(Arc::clone(&house), index, tell.clone()));
     }
-    ready();
+    // To the end of the drain: who is stopped takes as long as it takes, but is alive.
+    tokio::spawn(supervisor.clone().watch(stats.iter().take(stats.len().saturating_sub(1)).cloned().collect()));
+    supervisor.ready();
 
-    let mut steward = Steward::new(source, Arc::clone(&house), Arc::clone(&metrics), in_force, failure);
+    let mut steward =
+        Steward::new(source, Arc::clone(&house), Arc::clone(&metrics), in_force, failure, supervisor.clone());
     let mut tick = tokio::time::interval(TICK);
     let mut failed = false;
     // Signals that came while something else was done.
@@ -268,6 +277,7 @@ async fn run(
 
     draining.store(true, Ordering::Relaxed);
     metrics.set_draining();
+    supervisor.stopping(u64::from(house.permits.open()));
     let within = steward.in_force.settings().limits.drain_timeout;
     let (drained, aborted) = wind_down(threads, &house, within, &mut requests, &mut scribe).await;
     let fine = drained.in_time && drained.complete && !failed;
@@ -338,7 +348,7 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
-        let tls = service.tls.current();
+        let Some(tls) = service.tls.as_ref().map(Store::current) else { continue };
         let ends = tls.description().ends.iter().map(|end| (end.certificate.as_str(), end.at));
         metrics.set_certificates(&service.name, ends);
     }
@@ -347,12 +357,13 @@ fn publish_certificates(house: &House, metrics: &Metrics) {
 /// What there is to say now of certificates and lists that end by themselves.
 fn due(reminder: &mut Reminder, house: &House) -> Vec<(String, Say)> {
     let now = house.clock.now();
-    let found: Vec<_> = house.services.iter().map(|service| (&*service.name, service.tls.current())).collect();
+    let found: Vec<_> =
+        house.services.iter().filter_map(|service| Some((&*service.name, service.tls.as_ref()?.current()))).collect();
     let ends = found.iter().flat_map(|(name, tls)| tls.description().ends.iter().map(|end| (*name, end)));
     reminder.due(ends, i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX), now.mono_us)
 }
 
-/// Steps 2 to 5 of [`drain`], with their records; how many connections had to be aborted.
+/// Steps 2 to 6 of [`drain`], with their records; how many connections had to be aborted.
 async fn wind_down(
     mut threads: Threads,
     house: &House,

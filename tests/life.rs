@@ -187,7 +187,7 @@ fn a_client_that_reads_nothing_is_aborted_at_the_drain_deadline_and_the_exit_cod
     assert_eq!(proxy.records("drain_end")[0]["aborted"], 1);
     assert_eq!(proxy.records("stop")[0]["reason"], "deadline");
     let close = &proxy.records("connection_close")[0];
-    assert_eq!(close["reason"], "drain", "{close}");
+    assert_eq!(close["reason"], "drain-deadline", "{close}");
     let get = proxy.records("command").into_iter().find(|record| record["cmd"] == "GET").unwrap();
     assert_eq!(get["outcome"], "unanswered", "{get}");
 }

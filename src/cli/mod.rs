@@ -4,6 +4,7 @@ mod audit;
 mod bans;
 pub mod certs;
 mod check;
+mod client;
 mod conns;
 mod explain;
 mod probe;
@@ -84,6 +85,8 @@ enum Command {
     /// Run the proxy, in the foreground.
     #[command(visible_alias = "serve")]
     Run(ConfigArgs),
+    /// Run the near end of a tunnel, in the foreground: plain text in from this host, mutual TLS out.
+    Client(client::ClientArgs),
     /// Say what a configuration means, or what is wrong with it.
     ///
     /// Reads the configuration, the password files and the TLS files as `run` does, looks whether Redis is there, and
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::main(&args.source()),
+        Command::Client(args) => client::main(&args),
         Command::Check(args) => check::main(&args, cli.color),
         Command::Explain(args) => explain::main(&args, cli.color),
         Command::Audit(args) => audit::main(&args, cli.color),

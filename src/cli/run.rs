@@ -6,18 +6,12 @@ use crate::{
         Source,
         settings::{Log, LogFormat},
     },
-    server,
-};
-use std::{
-    ffi::OsStr,
-    fmt,
-    io::IsTerminal,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{ffi::OsStrExt, net::UnixDatagram},
+    server::{
+        self,
+        supervisor::{Inherited, Supervisor},
     },
-    process::ExitCode,
 };
+use std::{fmt, io::IsTerminal, process::ExitCode};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     filter::EnvFilter,
@@ -28,6 +22,9 @@ use tracing_subscriber::{
 /// Serves what the configuration says until a signal ends it. The exit code is 0 after a clean drain, 1 if the system
 /// refused something or the drain was cut short, 3 if the configuration or a file it names cannot be used.
 pub(super) fn main(source: &Source) -> ExitCode {
+    let environment = |name: &str| std::env::var_os(name);
+    // Before anything else opens a descriptor; said once there is a log to say it in.
+    let inherited = Inherited::take(environment, std::process::id());
     let settings = match source.load() {
         Ok(settings) => settings,
         Err(errors) => {
@@ -40,16 +37,16 @@ pub(super) fn main(source: &Source) -> ExitCode {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    raise_file_limit(settings.limits.max_connections.get());
-    let ready = || {
-        // What systemd calls its socket; other service managers set none.
-        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
-            && let Err(error) = notify(&socket, b"READY=1")
-        {
-            tracing::warn!(%error, "the service manager cannot be told that the proxy is ready");
+    let inherited = match inherited {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
         }
     };
-    match server::serve(source, settings, ready, set_log) {
+    raise_file_limit(settings.limits.max_connections.get());
+    let supervisor = Supervisor::new(environment, std::process::id());
+    match server::serve(source, settings, supervisor, inherited, set_log) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error}");
@@ -144,22 +141,11 @@ fn raise_file_limit(connections: u32) {
     }
 }
 
-/// The service manager's protocol: one datagram of `KEY=VALUE` lines. A name that begins with `@` is abstract.
-fn notify(socket: &OsStr, state: &[u8]) -> std::io::Result<()> {
-    let sender = UnixDatagram::unbound()?;
-    let sent = match socket.as_bytes().strip_prefix(b"@") {
-        Some(name) => sender.send_to_addr(state, &std::os::unix::net::SocketAddr::from_abstract_name(name)?)?,
-        None => sender.send_to(state, socket)?,
-    };
-    if sent == state.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NotAudit, notify};
+    use super::NotAudit;
     use std::{
         io::Write,
-        os::unix::net::UnixDatagram,
         sync::{Arc, Mutex},
     };
     use tracing_subscriber::fmt::format;
@@ -193,16 +179,5 @@ mod tests {
         assert_eq!(value["stream"], "log");
         assert_eq!(value["message"], "hello");
         assert_eq!(value["answer"], 42);
-    }
-
-    #[test]
-    fn the_service_manager_is_told_in_one_datagram() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        notify(path.as_os_str(), b"READY=1").unwrap();
-        let mut got = [0; 64];
-        let length = manager.recv(&mut got).unwrap();
-        assert_eq!(&got[..length], b"READY=1");
     }
 }

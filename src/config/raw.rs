@@ -10,6 +10,9 @@ tables! {
     RawConfig {
         /// One or more: each its own door and its own Redis.
         service: List<RawService>,
+        /// Near ends of tunnels: plain text in from this host, TLS out to a Ravelin, a stunnel or any Redis with TLS (see
+        /// deploy/docs/tunnel.md). A file may have tunnels alone.
+        tunnel: List<RawTunnel>,
         /// Certificates, for every service without a table of its own.
         tls: RawTls,
         /// Which addresses may connect, for every service without a table of its own.
@@ -62,6 +65,28 @@ tables! {
     }
     planned []
 
+    /// The near end of a tunnel.
+    RawTunnel {
+        /// Its name in records and metrics, as a service's. Required, unique among both.
+        name: String,
+        /// Loopback address and port to listen on, in plain text: "127.0.0.1:6379". Whoever can connect to it is at the other
+        /// end of the tunnel; another address is refused. Required.
+        listen: String,
+        /// The other end, a name or address with port: "redis.example.com:6380". Required.
+        connect: String,
+        /// How the other end is known, and the certificate that is shown to it: the keys of `upstream.tls`. Required.
+        tls: RawUpstreamTls,
+        /// The user for AUTH at the other end, where that is a Redis that asks for a password.
+        username: String,
+        /// The file with that password. Left out: the other end asks for none.
+        password_file: String,
+        /// What becomes of a client's own AUTH: "refuse" (default) or "ignore".
+        client_auth: String,
+        /// What nobody may say here already. Default: everything may be said.
+        policy: RawPolicy,
+    }
+    planned []
+
     /// A listening socket.
     RawListen {
         /// IP address and port: `0.0.0.0:6380`, `[::]:6380`. Port 0 lets the kernel choose. Required.
@@ -69,6 +94,9 @@ tables! {
         /// Whether plain words on a line (`GET key`, without quotes) are commands too. Default false; the exact line
         /// `PING` is always answered.
         inline: bool,
+        /// Whether a second process of the same user may listen here too (`SO_REUSEPORT`), to take over while the first
+        /// drains; both must say so. Default false: an address in use is then an error.
+        reuse_port: bool,
         /// Proxies before this listener that say for whom they speak (PROXY protocol, versions 1 and 2): { trusted =
         /// ["10.0.9.0/24"] }. A connection from one of these must begin with such a header, and the address it names is
         /// what admission, bans, caps and records go by; from anybody else one is an error.

@@ -87,8 +87,11 @@ pub struct Service {
     pub listeners: Vec<Listener>,
     /// The Redis behind.
     pub upstream: Upstream,
-    /// Certificate, key, client CA, CRLs (the service's own table or the top-level one).
+    /// Certificate, key, client CA, CRLs (the service's own table or the top-level one). Nothing that may be read where
+    /// clients come in plain text.
     pub tls: Tls,
+    /// Clients come in plain text, from this host alone: it is the near end of a tunnel.
+    pub plain: bool,
     /// Which addresses may connect.
     pub admission: Arc<Admission>,
     /// The floor under every role of this service, as it was written (`preset:hardened`, `CONFIG|SET` …).
@@ -135,6 +138,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether inline commands (plain words on a line) are accepted, besides the exact line `PING`.
     pub inline: bool,
+    /// Whether another process may listen at the same address.
+    pub reuse_port: bool,
     /// Who must say for whom it speaks, if anybody may.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -393,9 +398,11 @@ impl Settings {
             if let Some(Credentials::Users { file, .. }) = &service.credentials {
                 name("credentials.users_file", file);
             }
-            name("tls.cert", &service.tls.cert);
-            name("tls.key", &service.tls.key);
-            name("tls.client_ca", &service.tls.client_ca);
+            if !service.plain {
+                name("tls.cert", &service.tls.cert);
+                name("tls.key", &service.tls.key);
+                name("tls.client_ca", &service.tls.client_ca);
+            }
             for path in &service.tls.crl {
                 name("tls.crl", path);
             }

@@ -4,6 +4,7 @@
 //! task of its own, so that a connection at rest keeps none of it.
 
 use super::{
+    chains::Chain,
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
@@ -11,25 +12,30 @@ use super::{
     keeper::Link,
     lobby::{Guest, Lobby},
     permits::{Full, Permit},
+    plain::PlainPipe,
     pump::Pump,
     seats::{Loaded, Seat, Standing, Way},
-    service::{House, Line, Terms},
+    service::{House, Line},
+    side::Downstream,
     upstream::ConnectError,
 };
 use crate::{
     audit::{
         encode::{ConnectionFacts, TlsFacts},
         event::ProcessEvent,
-        outlet::Plan,
     },
     moment::Moment,
-    policy::{identity::AuthenticatedPeer, network::Admitted},
+    policy::{
+        identity::{AuthenticatedPeer, Identity},
+        network::Admitted,
+    },
     session::{Turn, gather::Gather, machine::Session},
     tls::{
         failure::{self, Failure},
         handshake::{self, Accepted},
         peer::{self, UnverifiedNames},
         pipe::TlsPipe,
+        reload::Store,
         server::Tls,
     },
 };
@@ -171,7 +177,10 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
         record_refusal(&desk, whence.get(), name, &listener, refusal);
     };
     match contained(establish(&house, &desk, &seat, arrival, &whence)).await {
-        Some(Ok(pump)) => {
+        Some(Ok(Running::Tls(pump))) => {
+            tokio::task::spawn_local(Seated { pump, seat, house, service });
+        }
+        Some(Ok(Running::Plain(pump))) => {
             tokio::task::spawn_local(Seated { pump, seat, house, service });
         }
         Some(Err(refusal)) => refuse(&refusal),
@@ -191,7 +200,20 @@ pub(super) struct Arriving {
     pub(super) at: Moment,
 }
 
-type Running = Pump<TlsPipe<TcpStream>, Link, Session>;
+/// A pump of either kind: which one is decided once, and not for each command.
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, into the task that keeps what is in it")]
+enum Running {
+    Tls(Pump<TlsPipe<TcpStream>, Link, Session>),
+    Plain(Pump<PlainPipe, Link, Session>),
+}
+
+/// What is known of the client once its side can carry commands.
+struct Shaken<D> {
+    side: D,
+    identity: Arc<Identity>,
+    /// The verified chain; empty in plain text.
+    chain: Chain,
+}
 
 async fn establish(
     house: &Arc<House>,
@@ -207,14 +229,15 @@ async fn establish(
         .and_then(|socket| live.sockets.apply(&socket).map(|()| socket))
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
-    let tls = service.tls.current();
+    let tls = service.tls.as_ref().map(Store::current);
     let local = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
     let lobby = Lobby { house, desk, seat, live: &live, at: arrival.at, whence };
     let welcome = async {
         let guest = lobby.identify(&socket, arrival.origin, local).await?;
-        let place = lobby.place(&socket, &guest).await?;
+        // In plain text nothing need come before it is served, and no handshake is paid for.
+        let place = if tls.is_some() { lobby.place(&socket, &guest).await? } else { None };
         Ok::<_, Refusal>((guest, place))
     };
     let (guest, place) = within(deadline, seat.control(), welcome).await?;
@@ -234,30 +257,60 @@ struct Entrance<'e> {
     listener: usize,
     at: Moment,
     deadline: tokio::time::Instant,
-    /// The verifier in force when it came.
-    tls: Arc<Tls>,
+    /// The verifier in force when it came; none for clients in plain text.
+    tls: Option<Arc<Tls>>,
     socket: TcpStream,
     guest: Guest,
     place: Option<Place>,
 }
 
-/// Shakes hands, finds the role, and connects to Redis.
+/// Shakes hands, where there is TLS.
 async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
-    let Entrance { house, desk, seat, whence, service: index, listener, at, deadline, tls, socket, guest, place } =
-        entrance;
-    let internal = |what: &str| Refusal::new("internal", what);
-    let service = house.services.get(index).ok_or_else(|| internal("no such service"))?;
+    let Entrance { house, desk, seat, whence, service, listener, at, deadline, tls, socket, guest, place } = entrance;
+    let vetted = Vetted { house, desk, seat, whence, service, listener, at, guest };
+    let Some(tls) = tls else {
+        drop(place);
+        let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
+        let shaken = Shaken { side, identity, chain: Chain::default() };
+        return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
+    };
     let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
-    let Accepted { mut pipe, identity, sni } = within(deadline, seat.control(), accepted).await?;
+    let Accepted { pipe, identity, sni } = within(deadline, seat.control(), accepted).await?;
     drop(place);
-    let Guest { admitted, dst, words, .. } = guest;
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let current = service.tls.current();
-    if !Arc::ptr_eq(&current, &tls) {
-        let chain = pipe.peer_chain();
-        current.recheck(chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
+    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
+    let current = at.tls.as_ref().map(Store::current);
+    let chain = at.chains.share(pipe.peer_chain());
+    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
+        current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
+    let shaken = Shaken { side: pipe, identity, chain };
+    let complete = |facts, pipe: &_, identity: &_| with_tls(facts, pipe, sni.as_deref(), identity);
+    admit(vetted, shaken, complete).await.map(Running::Tls)
+}
+
+/// What is known of a connection besides its client's side.
+struct Vetted<'e> {
+    house: &'e Arc<House>,
+    desk: &'e Rc<Desk>,
+    seat: &'e Seat,
+    whence: &'e Cell<Whence>,
+    service: usize,
+    listener: usize,
+    at: Moment,
+    guest: Guest,
+}
+
+/// Finds the role, and connects to Redis.
+async fn admit<D: Downstream + Unpin>(
+    Vetted { house, desk, seat, whence, service: index, listener, at, guest }: Vetted<'_>,
+    Shaken { mut side, identity, chain }: Shaken<D>,
+    complete: impl FnOnce(ConnectionFacts, &D, &Identity) -> ConnectionFacts,
+) -> Result<Pump<D, Link, Session>, Refusal> {
+    let internal = |what: &str| Refusal::new("internal", what);
+    let service = house.services.get(index).ok_or_else(|| internal("no such service"))?;
+    let Guest { admitted, dst, words, .. } = guest;
     let live = service.live.load_full();
     let admitted = live.admission.admit(admitted.src()).map_err(|reason| Refusal::at_the_door(reason.word(), ""))?;
     let now = desk.now();
@@ -265,19 +318,19 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let peer = match peer {
         Ok(peer) => peer,
         Err(error) => {
-            say_goodbye(&mut pipe).await;
+            say_goodbye(&mut side).await;
             let mut refusal = Refusal::new(error.word(), error.to_string());
             // Whom nobody gave a role is what an operator looks for here.
-            if let Some(leaf) = pipe.peer_chain().first() {
+            if let Some(leaf) = chain.first() {
                 refusal.name(peer::names_for_record(leaf));
             }
             return Err(refusal);
         }
     };
     if house.bans.bans(&gate::origins(&peer), now) {
-        say_goodbye(&mut pipe).await;
+        say_goodbye(&mut side).await;
         let mut refusal = Refusal::new("banned", "too many wrong passwords came with this certificate or from there");
-        if let Some(leaf) = pipe.peer_chain().first() {
+        if let Some(leaf) = chain.first() {
             refusal.name(peer::names_for_record(leaf));
         }
         return Err(refusal);
@@ -287,23 +340,23 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let place = match house.permits.take_role(index, &peer.role().name, &identity_name, terms.caps) {
         Ok(place) => place,
         Err(full) => {
-            say_goodbye(&mut pipe).await;
+            say_goodbye(&mut side).await;
             let whose = if full == Full::Identity { "of this identity " } else { "" };
             let detail = format!("role {} has as many connections {whose}as it may have", peer.role().name);
             let mut refusal = Refusal::new(full.word(), detail);
-            if let Some(leaf) = pipe.peer_chain().first() {
+            if let Some(leaf) = chain.first() {
                 refusal.name(peer::names_for_record(leaf));
             }
             return Err(refusal);
         }
     };
     let name = house.connection_name();
-    let chain = service.chains.share(pipe.peer_chain());
     let standing = Standing::new(&name, peer.clone(), place, terms, &live, chain);
     seat.stand(standing);
 
     let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
-    let mut facts = facts(&name, terms, &peer, (&pipe, sni.as_deref()), &house.common.load().outlets);
+    let facts = terms.facts(&name, &peer, &house.common.load().outlets);
+    let mut facts = complete(facts, &side, peer.identity());
     if let Some(via) = whence.get().via {
         facts = facts.with_proxy(via, &words);
     }
@@ -320,7 +373,7 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     }
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
-        Pump::new(session, pipe, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
+        Pump::new(session, side, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
     pump.preload(&greeting, &words);
     Ok(pump)
 }
@@ -371,15 +424,13 @@ fn open(
     })
 }
 
-fn facts(
-    name: &str,
-    terms: &Terms,
-    peer: &AuthenticatedPeer,
-    (pipe, sni): (&TlsPipe<TcpStream>, Option<&str>),
-    outlets: &[Plan],
+fn with_tls(
+    facts: ConnectionFacts,
+    pipe: &TlsPipe<TcpStream>,
+    sni: Option<&str>,
+    identity: &Identity,
 ) -> ConnectionFacts {
-    let identity = peer.identity();
-    terms.facts(name, peer, outlets).with_tls(&TlsFacts {
+    facts.with_tls(&TlsFacts {
         version: pipe.protocol(),
         cipher: pipe.cipher(),
         resumed: pipe.resumed(),
@@ -402,7 +453,7 @@ fn record_refusal(desk: &Desk, whence: Whence, service: &str, listener: &str, re
 }
 
 /// An orderly end for a peer that is known and not wanted.
-async fn say_goodbye(pipe: &mut TlsPipe<TcpStream>) {
+async fn say_goodbye(pipe: &mut impl Downstream) {
     let _ = tokio::time::timeout(GOODBYE, std::future::poll_fn(|cx| pipe.poll_close(cx))).await;
 }
 
@@ -429,14 +480,14 @@ async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A pump and its seat: the seat is free the moment the connection is over.
-struct Seated {
-    pump: Running,
+struct Seated<D> {
+    pump: Pump<D, Link, Session>,
     seat: Seat,
     house: Arc<House>,
     service: usize,
 }
 
-impl Future for Seated {
+impl<D: Downstream + Unpin> Future for Seated<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -34,6 +34,7 @@ pub mod listener;
 mod lobby;
 mod outbox;
 pub mod permits;
+mod plain;
 mod preface;
 pub mod process;
 pub mod proxy_protocol;

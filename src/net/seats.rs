@@ -236,6 +236,25 @@ impl Seats {
         }
     }
 
+    /// Tells the log who is still here: some of them, for there may be thousands; the records have all.
+    pub(super) fn name_who_stays(&self) {
+        const NAMED_MAX: usize = 20;
+        let taken = self.taken.borrow();
+        for sitter in taken.values().take(NAMED_MAX) {
+            if let Some(standing) = &*sitter.standing.borrow() {
+                let (conn, peer) = (&*standing.name, &standing.peer);
+                let (src, identity) = (peer.src(), peer.identity().display_name());
+                tracing::warn!(conn, %src, identity, "still open at the end of the drain, and cut off");
+            }
+        }
+        if taken.len() > NAMED_MAX {
+            tracing::warn!(
+                "and {} more, which their connection_close records name",
+                taken.len().saturating_sub(NAMED_MAX)
+            );
+        }
+    }
+
     /// The same order to everybody.
     pub(super) fn order(&self, order: Order) {
         for sitter in self.taken.borrow().values() {
@@ -280,8 +299,8 @@ impl Seats {
             }
             let live = service.live.load();
             let renewed = standing.renew(&live, sitter, house, now).and_then(|renewed| {
-                let recheck = service.tls.current().recheck_at(&standing.chain, unix);
-                recheck.map(|()| renewed).map_err(|error| error.to_string())
+                let recheck = service.tls.as_ref().map(|tls| tls.current().recheck_at(&standing.chain, unix));
+                recheck.transpose().map(|_| renewed).map_err(|error| error.to_string())
             });
             match renewed {
                 Ok((peer, config, terms)) => {

@@ -61,8 +61,8 @@ pub struct House {
 pub struct Service {
     /// Its name in records and metrics.
     pub name: Arc<str>,
-    /// Certificates, CA and CRLs in force.
-    pub tls: Store,
+    /// Certificates, CA and CRLs in force; none where clients come in plain text.
+    pub tls: Option<Store>,
     /// Everything else that a reload swaps.
     pub live: ArcSwap<Live>,
     /// What the certificates of its open connections were proven by.
@@ -160,7 +160,7 @@ impl Terms {
 impl Service {
     /// A service that has not been tried yet.
     #[must_use]
-    pub fn new(name: Arc<str>, tls: Store, live: Live) -> Self {
+    pub fn new(name: Arc<str>, tls: Option<Store>, live: Live) -> Self {
         Self { name, tls, live: ArcSwap::from_pointee(live), chains: Chains::default(), refused: Mutex::default() }
     }
 

@@ -45,14 +45,19 @@ impl SocketOptions {
 }
 
 /// Binds and listens. `SO_REUSEADDR` lets a restarted process have its port back while old connections linger; an IPv6
-/// address takes IPv6 alone, so that `0.0.0.0` and `[::]` can be bound side by side.
+/// address takes IPv6 alone, so that `0.0.0.0` and `[::]` can be bound side by side. With `reuse_port` another process
+/// of the same user that sets it too may listen at the same address (`SO_REUSEPORT`), and the kernel deals connections out
+/// to both.
 ///
 /// # Errors
 ///
 /// As the system says; the caller names the address.
-pub fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -70,7 +75,7 @@ mod tests {
 
     #[test]
     fn connections_get_no_nagle_keepalive_and_a_user_timeout() {
-        let listener = listen(([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let listener = listen(([127, 0, 0, 1], 0).into(), 16, false).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let limits = Limits { tcp_user_timeout: Some(Duration::from_secs(7)), ..Limits::default() };
         SocketOptions::from(&limits).apply(&client).unwrap();
@@ -85,8 +90,11 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error() {
-        let first = listen(([127, 0, 0, 1], 0).into(), 16).unwrap();
-        let second = listen(first.local_addr().unwrap(), 16);
-        assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        let first = listen(([127, 0, 0, 1], 0).into(), 16, false).unwrap();
+        let second = listen(first.local_addr().unwrap(), 16, true);
+        assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AddrInUse, "the first has not agreed");
+        let first = listen(([127, 0, 0, 1], 0).into(), 16, true).unwrap();
+        assert!(listen(first.local_addr().unwrap(), 16, false).is_err(), "nor has the second here");
+        listen(first.local_addr().unwrap(), 16, true).unwrap();
     }
 }

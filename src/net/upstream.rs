@@ -337,10 +337,13 @@ impl side::Upward for Upstream {
 impl AsyncRead for Plain {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-        }
+        let room = into.initialize_unfilled();
+        let taken = ready!(match self.get_mut() {
+            Self::Tcp(stream) => poll_recv(stream, cx, room),
+            Self::Unix(stream) => poll_recv(stream, cx, room),
+        })?;
+        into.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -348,8 +351,8 @@ impl AsyncWrite for Plain {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => poll_send(stream, cx, bytes),
+            Self::Unix(stream) => poll_send(stream, cx, bytes),
         }
     }
 

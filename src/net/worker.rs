@@ -159,7 +159,8 @@ async fn porter(
                     Phase::Drain => seats.order(Order::Drain(CloseReason::Drain)),
                     Phase::Abort => {
                         aborted = aborted.saturating_add(seats.len());
-                        seats.order(Order::Abort(CloseReason::Drain));
+                        seats.name_who_stays();
+                        seats.order(Order::Abort(CloseReason::DrainDeadline));
                     }
                 }
             }

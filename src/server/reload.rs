@@ -69,7 +69,7 @@ impl By {
     }
 
     /// Whether somebody has asked, and means all of it.
-    const fn is_asked(self) -> bool {
+    pub(super) const fn is_asked(self) -> bool {
         matches!(self, Self::Signal | Self::Operator)
     }
 }
@@ -125,10 +125,12 @@ impl InForce {
         let now = unix(house.clock);
         let (mut prepared, mut lives) = (Vec::new(), Vec::new());
         for (service, settings) in house.services.iter().zip(&next.services) {
-            let tls = service
-                .tls
-                .prepare(&files(settings), now)
-                .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
+            let tls = match &service.tls {
+                Some(store) => store
+                    .prepare(&files(settings), now)
+                    .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?,
+                None => None,
+            };
             let live = Live::load(settings, &next.limits, &next.audit, now, Some(&service.live.load()))
                 .map_err(|error| ReloadError::Tls { service: Arc::clone(&service.name), error })?;
             lives.push(live);
@@ -138,15 +140,17 @@ impl InForce {
         let changes = self.changes(&next, &files);
         // Nothing below can fail. Who shakes hands in between meets the new verifier or is asked again by `revalidate`.
         for (service, tls) in prepared {
-            match tls {
-                Some(tls) => {
-                    tell_of_tls(&service.name, tls.description(), None);
-                    service.tls.swap(tls);
-                }
-                None => {
-                    // A session of before may rest on a role or an address that has gone.
-                    service.tls.rekey();
-                    tell_of_tls(&service.name, service.tls.current().description(), Some(now));
+            if let Some(store) = &service.tls {
+                match tls {
+                    Some(tls) => {
+                        tell_of_tls(&service.name, tls.description(), None);
+                        store.swap(tls);
+                    }
+                    None => {
+                        // A session of before may rest on a role or an address that has gone.
+                        store.rekey();
+                        tell_of_tls(&service.name, store.current().description(), Some(now));
+                    }
                 }
             }
         }
@@ -250,8 +254,12 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         listeners.iter().map(|each| Listener { inline: false, ..each.clone() }).collect()
     };
     for (before, after) in old.services.iter().zip(&new.services) {
-        if sockets(&before.listeners) != sockets(&after.listeners) {
-            return Some(format!("listen of service {}", before.name));
+        let fixed = [
+            ("plain text or TLS", before.plain != after.plain),
+            ("listen", sockets(&before.listeners) != sockets(&after.listeners)),
+        ];
+        if let Some((key, _)) = fixed.into_iter().find(|(_, changed)| *changed) {
+            return Some(format!("{key} of service {}", before.name));
         }
     }
     // What an output takes and how it looks is asked anew for every record.

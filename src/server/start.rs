@@ -1,6 +1,9 @@
 //! The start: read and check, bind, start threads; in this order, so that whatever fails leaves nothing half done.
 
-use super::steward::LastFailure;
+use super::{
+    steward::LastFailure,
+    supervisor::{InheritError, Inherited},
+};
 use crate::{
     admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach, socket::SocketFile},
     audit::{
@@ -70,6 +73,9 @@ pub enum StartError {
         /// As the system says.
         error: io::Error,
     },
+    /// What the service manager handed down is not what the configuration asks for.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     /// The admin socket cannot be made.
     #[error("the admin socket {path} cannot be made: {error}")]
     AdminSocket {
@@ -97,6 +103,7 @@ impl StartError {
             Self::Tls { .. } => ExitCode::from(3),
             Self::Sink { .. }
             | Self::Bind { .. }
+            | Self::Inherited(_)
             | Self::AdminSocket { .. }
             | Self::Secret(_)
             | Self::System(_)
@@ -122,17 +129,22 @@ pub(super) struct AdminDoors {
     pub(super) socket: Option<(SocketFile, std::os::unix::net::UnixListener)>,
 }
 
-pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
+pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Prepared, StartError> {
     let clock = Clock::start();
     let mut services = Vec::new();
     for service in &settings.services {
         let name = Arc::clone(&service.name);
-        let tls = Tls::load(&files(service), unix(clock))
-            .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
-        tell_of_tls(&name, tls.description(), None);
+        let tls = if service.plain {
+            None
+        } else {
+            let tls = Tls::load(&files(service), unix(clock))
+                .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
+            tell_of_tls(&name, tls.description(), None);
+            Some(Store::new(tls))
+        };
         let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
             .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
-        services.push(Service::new(name, Store::new(tls), live));
+        services.push(Service::new(name, tls, live));
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
     let outputs =
@@ -142,15 +154,25 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
     let mut doors = Vec::new();
     for (index, service) in settings.services.iter().enumerate() {
         for (listener, each) in service.listeners.iter().enumerate() {
-            let socket = bind(each.address, settings.limits.backlog.get(), || format!("service {}", service.name))?;
+            let socket = match inherited.claim(&service.name, service.listeners.len() == 1, each.address) {
+                Some(socket) => socket,
+                None => {
+                    let backlog = settings.limits.backlog.get();
+                    bind(each.address, backlog, each.reuse_port, || format!("service {}", service.name))?
+                }
+            };
             let address = socket.local_addr()?;
             doors.push(Door { socket, address, service: index, listener, proxies: each.proxy_protocol.clone() });
         }
     }
     let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {
-        Some(address) => Some(bind(address, 128, || "the admin endpoint".to_owned())?),
+        Some(address) => Some(match inherited.claim("admin", true, address) {
+            Some(socket) => socket,
+            None => bind(address, 128, false, || "the admin endpoint".to_owned())?,
+        }),
         None => None,
     };
+    inherited.end()?;
     let socket = match settings.admin.as_ref().and_then(|admin| admin.socket.as_ref()) {
         Some(socket) => Some(SocketFile::listen(socket).map_err(|error| {
             let path = socket.path.display().to_string();
@@ -165,8 +187,17 @@ pub(super) fn prepare(settings: Settings) -> Result<Prepared, StartError> {
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
 
-fn bind(address: SocketAddr, backlog: u32, purpose: impl Fn() -> String) -> Result<std::net::TcpListener, StartError> {
-    socket::listen(address, backlog).map_err(|error| StartError::Bind { address, purpose: purpose(), error })
+fn bind(
+    address: SocketAddr,
+    backlog: u32,
+    reuse_port: bool,
+    purpose: impl Fn() -> String,
+) -> Result<std::net::TcpListener, StartError> {
+    socket::listen(address, backlog, reuse_port).map_err(|error| StartError::Bind {
+        address,
+        purpose: purpose(),
+        error,
+    })
 }
 
 fn describe(output: Option<&AuditOutput>) -> String {

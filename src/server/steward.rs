@@ -4,6 +4,7 @@
 use super::{
     Scribe,
     reload::{By, InForce},
+    supervisor::Supervisor,
     watch::{Digests, Sight, Watch},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub(super) struct Steward<'s> {
     ask_at: Option<Instant>,
     /// What was said of certificates that end.
     reminder: Reminder,
+    supervisor: Supervisor,
 }
 
 /// What is to be done next.
@@ -74,6 +76,7 @@ impl<'s> Steward<'s> {
         metrics: Arc<Metrics>,
         in_force: InForce,
         failure: LastFailure,
+        supervisor: Supervisor,
     ) -> Self {
         metrics.reloaded(true, house.clock.now().wall_us / 1_000_000);
         let mut steward = Self {
@@ -87,6 +90,7 @@ impl<'s> Steward<'s> {
             asking: JoinSet::new(),
             ask_at: None,
             reminder: Reminder::default(),
+            supervisor,
         };
         // That was said when they were loaded, and is said again in a day.
         drop(steward.reminders());
@@ -181,6 +185,24 @@ impl<'s> Steward<'s> {
 
     /// Reloads; nothing if the process is to end meanwhile.
     pub(super) async fn reload(
+        &mut self,
+        by: By,
+        scribe: &mut Scribe,
+        requests: &mut mpsc::Receiver<Request>,
+        later: &mut VecDeque<Request>,
+    ) -> Option<ReloadAnswer> {
+        // What is tried again at every look because a file is wrong is no reload to whoever waits for one.
+        if by.is_asked() {
+            self.supervisor.reloading();
+        }
+        let answer = self.try_reload(by, scribe, requests, later).await;
+        if by.is_asked() {
+            self.supervisor.ready();
+        }
+        answer
+    }
+
+    async fn try_reload(
         &mut self,
         by: By,
         scribe: &mut Scribe,

@@ -51,6 +51,8 @@ pub enum CloseReason {
     Age,
     /// The process is draining.
     Drain,
+    /// It was still open when the drain's deadline came, or a second signal.
+    DrainDeadline,
     /// A reload took the peer's admission or role away, or its certificate expired.
     Revoked,
     /// Too many passwords were wrong.
@@ -81,6 +83,7 @@ impl CloseReason {
             Self::HalfCommand => "half-command-timeout",
             Self::Age => "max-age",
             Self::Drain => "drain",
+            Self::DrainDeadline => "drain-deadline",
             Self::Revoked => "revoked",
             Self::Banned => "banned",
             Self::Operator(_) => "operator",

@@ -144,7 +144,12 @@ impl Session {
 
     /// Bytes from Redis, likewise. `down` gathers from `input`.
     pub fn upstream(&mut self, input: &[u8], turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) -> usize {
+        let waited = self.core.partial.is_some() && self.core.waits_upstream();
         let consumed = self.core.take_replies(input, turn, up, down).min(input.len());
+        if waited && !self.core.waits_upstream() {
+            // While the command before it waited, the half one had time without end.
+            self.core.restart_partial(turn.now.mono_us);
+        }
         self.core.settle(turn, down);
         consumed
     }

@@ -5,7 +5,7 @@ use super::{
     setup::write_secret,
     wire::Wire,
 };
-use certs_dev::Issued;
+use certs_dev::{Issued, Pki};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -41,8 +41,17 @@ impl Proxy {
 
     /// What a client needs to shake hands; sessions are resumed by clients that share one.
     pub fn tls(&self, issued: Option<&Issued>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        Self::trusting(&self.pki, issued, versions)
+    }
+
+    /// The same for whoever has a certificate of this PKI.
+    pub fn trusting(
+        pki: &Pki,
+        issued: Option<&Issued>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        for each in CertificateDer::pem_slice_iter(self.pki.ca.cert.as_bytes()) {
+        for each in CertificateDer::pem_slice_iter(pki.ca.cert.as_bytes()) {
             roots.add(each.unwrap()).unwrap();
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -64,6 +73,11 @@ impl Proxy {
 
     /// The same over a socket and with a TLS configuration of one's own.
     pub fn shake_with(&self, config: &Arc<ClientConfig>, socket: TcpStream) -> io::Result<Client> {
+        Self::shake_at(config, socket)
+    }
+
+    /// The same with whoever is at the other end.
+    pub fn shake_at(config: &Arc<ClientConfig>, socket: TcpStream) -> io::Result<Client> {
         let name = ServerName::try_from("localhost").unwrap();
         let tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(tls, socket);

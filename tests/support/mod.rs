@@ -21,6 +21,7 @@ pub mod schema;
 pub mod setup;
 pub mod stage;
 pub mod stub;
+pub mod succession;
 pub mod tap;
 pub mod tunnel;
 pub mod twins;

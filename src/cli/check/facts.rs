@@ -133,8 +133,8 @@ impl Facts {
 
     fn service(&mut self, service: &Service, settings: &Settings, ask_redis: bool) -> ServiceFacts {
         let name = &service.name;
-        let tls = match Tls::load(&service.tls.files(), UnixTime::now()) {
-            Ok(tls) => Some(tls.description().clone()),
+        let tls = match (!service.plain).then(|| Tls::load(&service.tls.files(), UnixTime::now())).transpose() {
+            Ok(tls) => tls.map(|tls| tls.description().clone()),
             Err(error) => {
                 self.errors.push(format!("service {name}: {error}"));
                 None
@@ -175,8 +175,10 @@ impl Facts {
             credential: credential(&service.upstream),
             client_auth: client_auth(service.upstream.client_auth),
             connection_name: service.upstream.greeting.set_name,
-            min_tls: service.tls.min_version.to_string(),
-            certificates: if service.tls.anonymous {
+            min_tls: if service.plain { "none".to_owned() } else { service.tls.min_version.to_string() },
+            certificates: if service.plain {
+                "none: plain text from this host"
+            } else if service.tls.anonymous {
                 "not required, and checked where one is shown"
             } else {
                 "required"

@@ -78,6 +78,12 @@ pub(super) fn find<'s>(settings: &'s Settings, service: Option<&str>, asked: &As
     let now = UnixTime::now();
     let moment = Moment { wall_us: now.as_secs().saturating_mul(1_000_000), ..Moment::default() };
     let (identity, roles, found) = match (asked.cert, asked.role) {
+        (Some(_), _) if service.plain => {
+            return Err(Trouble::Asked(format!(
+                "{} is a tunnel, whose clients show no certificate: --as {0}",
+                service.name
+            )));
+        }
         (Some(path), _) => {
             let chain = chain(path)?;
             let tls = Tls::load(&service.tls.files(), now).map_err(|error| Trouble::File(error.to_string()))?;

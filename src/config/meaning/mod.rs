@@ -14,6 +14,7 @@ mod secrets;
 mod service;
 mod terms;
 mod tls;
+mod tunnel;
 mod upstream;
 
 use super::{
@@ -51,14 +52,20 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
         credentials: raw.credentials.map(|item| credentials::credentials(item, &paths, report)),
         limits: &limits,
     };
-    let (mut services, doors) = service::services(raw.service, &shared, top, &paths, report);
-    roles::assign(
-        raw.role,
-        &mut services,
-        &roles::House { tables: &doors, limits: &limits, paths: &paths },
-        top,
-        report,
-    );
+    let tunnels_alone = raw.tunnel.is_some() && raw.service.is_none() && raw.role.is_none();
+    let mut services = Vec::new();
+    if !tunnels_alone {
+        let doors;
+        (services, doors) = service::services(raw.service, &shared, top, &paths, report);
+        roles::assign(
+            raw.role,
+            &mut services,
+            &roles::House { tables: &doors, limits: &limits, paths: &paths },
+            top,
+            report,
+        );
+    }
+    tunnel::tunnels(raw.tunnel, &mut services, &limits, &paths, report);
     let bans = credentials::bans(raw.bans, report);
     let admin = raw.admin.map(|item| admin::admin(&item, &services, &paths, report));
     let (audit, log) = (audit::audit(raw.audit, &services, &paths, report), log(raw.log, report));
@@ -235,6 +242,13 @@ struct Floor {
 impl Default for Floor {
     fn default() -> Self {
         Self { deny: vec![DEFAULT_FLOOR.to_owned()], shadow: Vec::new(), scripts: None, places: Vec::new() }
+    }
+}
+
+impl Floor {
+    /// Everything may be said.
+    const fn open() -> Self {
+        Self { deny: Vec::new(), shadow: Vec::new(), scripts: None, places: Vec::new() }
     }
 }
 

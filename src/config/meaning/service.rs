@@ -136,6 +136,7 @@ fn service(
         listeners,
         upstream,
         tls,
+        plain: false,
         max_connections_per_address: door.max_per_address.unwrap_or(shared.limits.max_connections_per_address),
         admission: door.admission,
         floor: floor.deny,
@@ -190,6 +191,7 @@ fn listeners(
         listeners.push(Listener {
             address,
             inline: raw.inline.is_some_and(|item| item.value),
+            reuse_port: raw.reuse_port.is_some_and(|item| item.value),
             proxy_protocol: raw.proxy_protocol.and_then(|item| proxy_protocol(item, report)),
         });
     }
@@ -243,7 +245,7 @@ fn absent_upstream(limits: &Limits) -> Upstream {
     }
 }
 
-fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
+pub(super) fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, report: &mut Report) -> Upstream {
     let Item { at, value: mut raw } = item;
     let absent = absent_upstream(limits);
     let tls = raw.tls.take().map(|item| way::tls(item, paths, report));

@@ -1,0 +1,162 @@
+//! Near ends of tunnels: services whose clients come in plain text from this host, and whose Redis is reached by TLS.
+//!
+//! A client proves nothing here, so it has the anonymous identity and the one role there is, named after the tunnel. What
+//! it says goes through the same session as everybody's: it is framed, judged by the tunnel's own policy (by default:
+//! everything may be said), recorded, and answered in order.
+
+use super::{Paths, floor, name, service, socket_address};
+use crate::tls::server::Choice;
+use crate::{
+    config::{
+        decode::Item,
+        error::Report,
+        raw::{RawTunnel, RawUpstream},
+        settings::{ClientAuth, Limits, Listener, RoleLimits, Service, Terms, Tls, TlsVersion},
+    },
+    policy::{
+        identity::{Match, Role},
+        network::Admission,
+        rules::{Policy, Spec},
+    },
+};
+use ipnet::IpNet;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+/// Appends them to the services.
+pub(super) fn tunnels(
+    list: Option<Item<Vec<Item<RawTunnel>>>>,
+    services: &mut Vec<Service>,
+    limits: &Limits,
+    paths: &Paths,
+    report: &mut Report,
+) {
+    for item in list.into_iter().flat_map(|list| list.value) {
+        if let Some(found) = tunnel(item, services, limits, paths, report) {
+            services.push(found);
+        }
+    }
+}
+
+fn tunnel(
+    item: Item<RawTunnel>,
+    others: &[Service],
+    limits: &Limits,
+    paths: &Paths,
+    report: &mut Report,
+) -> Option<Service> {
+    let Item { at, value: raw } = item;
+    let title = name(raw.name.as_ref(), &at, report);
+    if let Some(item) = raw.name.as_ref().filter(|_| others.iter().any(|other| *other.name == *title)) {
+        report.error(&item.at, format!("another service or tunnel is called {title:?} already"));
+    }
+    let address = match &raw.listen {
+        Some(item) => {
+            let address = socket_address(item, report);
+            if let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) {
+                report
+                    .error(
+                        &item.at,
+                        format!("{address} can be reached from other hosts, in plain text and without a certificate"),
+                    )
+                    .hint("listen on 127.0.0.1 or [::1]; for others on the network use a [[service]] with TLS");
+            }
+            let mut taken = others.iter().flat_map(|service| &service.listeners).map(|listener| listener.address);
+            if let Some(address) = address
+                && let Some(other) = taken.find(|other| service::overlap(*other, address))
+            {
+                report.error(&item.at, format!("{address} is taken by another listener ({other})"));
+            }
+            address
+        }
+        None => {
+            report.missing(&at, "listen", "write listen = \"127.0.0.1:6379\"");
+            None
+        }
+    };
+    if raw.connect.is_none() {
+        report.missing(&at, "connect", "write connect = \"redis.example.com:6380\"");
+    }
+    if raw.tls.is_none() {
+        report.missing(&at, "tls", "say how the other end is known: tls = { ca = \"ca.pem\" }");
+    }
+    let none = raw.password_file.is_none().then(|| Item { at: at.clone(), value: "none".to_owned() });
+    let way = RawUpstream {
+        address: raw.connect,
+        tls: raw.tls,
+        auth: none,
+        username: raw.username,
+        password_file: raw.password_file,
+        client_auth: raw.client_auth,
+        // The other end need not let clients be named, and a tunnel says nothing of its own accord.
+        set_name: Some(Item { at: at.clone(), value: false }),
+        ..RawUpstream::default()
+    };
+    let client_auth_at = way.client_auth.as_ref().map(|item| item.at.clone());
+    let missing = way.address.is_none() || way.tls.is_none();
+    let rules = raw.policy.map(|item| floor(item, paths, report)).unwrap_or_else(super::Floor::open);
+    if missing {
+        return None;
+    }
+    let upstream = service::upstream(Item { at: at.clone(), value: way }, limits, paths, report);
+    if let Some(at) = client_auth_at.filter(|_| matches!(upstream.client_auth, ClientAuth::Verify | ClientAuth::Select))
+    {
+        report
+            .error(&at, "a tunnel looks no passwords up")
+            .hint("\"refuse\" or \"ignore\"; the other end may look them up of its own clients");
+    }
+    let (deny, shadow): (Vec<&str>, Vec<&str>) =
+        (rules.deny.iter().map(String::as_str).collect(), rules.shadow.iter().map(String::as_str).collect());
+    let policy = match Policy::build(&Spec { deny: &deny, shadow: &shadow, ..Spec::default() }) {
+        Ok(policy) => Arc::new(policy),
+        Err(errors) => {
+            for error in errors.0 {
+                report.error(&at, error.to_string());
+            }
+            return None;
+        }
+    };
+    let anybody = Match { anonymous: true, ..Match::default() };
+    let role = Role { name: title.clone(), matches: vec![anybody], from: None, priority: 0, policy };
+    let terms = Terms {
+        role: title.as_str().into(),
+        credential: None,
+        password: None,
+        client_auth: upstream.client_auth,
+        database: None,
+        limits: RoleLimits::from(limits),
+    };
+    let nothing = PathBuf::new;
+    let loopback =
+        [IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))];
+    Some(Service {
+        name: Arc::from(title),
+        listeners: vec![Listener { address: address?, inline: true, reuse_port: false, proxy_protocol: None }],
+        upstream,
+        tls: Tls {
+            cert: nothing(),
+            key: nothing(),
+            client_ca: nothing(),
+            crl: Vec::new(),
+            min_version: TlsVersion::default(),
+            anonymous: true,
+            choice: Choice::default(),
+        },
+        plain: true,
+        max_connections_per_address: None,
+        admission: Arc::new(Admission::new(&loopback, &[])),
+        floor: rules.deny,
+        floor_shadow: rules.shadow,
+        pin_files: Vec::new(),
+        rename_files: Vec::new(),
+        scripts_place: None,
+        scripts: None,
+        rule_places: rules.places,
+        roles: vec![Arc::new(role)],
+        terms: vec![terms],
+        credentials: None,
+    })
+}
