@@ -80,6 +80,9 @@ impl Page<'_> {
 /// A condition's look at the process: `Err` says in a few words why it does not hold.
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// Something that readiness does not hang on.
+type Note = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What is to be done about bans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BanOrder<'o> {
@@ -116,13 +119,14 @@ pub struct AdminState {
     warden: Option<Warden>,
     reach: Option<Reach>,
     conditions: Vec<(&'static str, Check)>,
+    notes: Vec<(&'static str, Note)>,
 }
 
 impl AdminState {
     /// Ready from the start, until conditions are added.
     #[must_use]
     pub const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, warden: None, reach: None, conditions: Vec::new() }
+        Self { metrics, warden: None, reach: None, conditions: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds what answers about bans.
@@ -181,6 +185,13 @@ impl AdminState {
         self
     }
 
+    /// Adds something that `/readyz` tells where there is something to tell, and that makes nobody unready.
+    #[must_use]
+    pub fn note(mut self, name: &'static str, note: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.notes.push((name, Box::new(note)));
+        self
+    }
+
     fn readiness(&self) -> (StatusCode, String) {
         let mut status = StatusCode::OK;
         let mut text = String::new();
@@ -191,6 +202,11 @@ impl AdminState {
                     status = StatusCode::SERVICE_UNAVAILABLE;
                     text.extend(["failed ", name, ": ", &reason, "\n"]);
                 }
+            }
+        }
+        for (name, note) in &self.notes {
+            if let Some(said) = note() {
+                text.extend(["note ", name, ": ", &said, "\n"]);
             }
         }
         (status, text)
@@ -207,7 +223,7 @@ impl AdminState {
             return self.bans(warden, page, who);
         }
         if !matches!(path, "/metrics" | "/livez" | "/readyz") {
-            let more = if matches!(who, Who::Operator(_)) { ", /conns and /audit" } else { "" };
+            let more = if matches!(who, Who::Operator(_)) { ", /conns, /audit and /reload" } else { "" };
             let text = format!("not found; there are /metrics, /livez, /readyz and /bans{more}\n");
             return response(StatusCode::NOT_FOUND, text);
         }

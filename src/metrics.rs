@@ -180,6 +180,9 @@ pub struct Metrics {
     /// Which of its labels are there, by service.
     certificates: Mutex<BTreeMap<String, BTreeSet<String>>>,
     reloads: IntCounterVec,
+    reload_last_success: IntGauge,
+    reload_last_failed: IntGauge,
+    credential_refused: IntGaugeVec,
     draining: IntGauge,
     bans: IntGaugeVec,
 }
@@ -211,6 +214,19 @@ impl Metrics {
             &["service", "certificate"],
         )?;
         let reloads = IntCounterVec::new(Opts::new("reloads_total", "Reloads asked for."), &["what", "result"])?;
+        let reload_last_success = IntGauge::new(
+            "reload_last_success_seconds",
+            "When a configuration was last put in force, in seconds since the epoch; the start counts.",
+        )?;
+        let reload_last_failed =
+            IntGauge::new("reload_last_failed", "Whether the last reload has kept the old configuration.")?;
+        let credential_refused = IntGaugeVec::new(
+            Opts::new(
+                "upstream_credential_refused",
+                "Whether Redis refuses the service's password, or that of a role with one of its own.",
+            ),
+            &["service", "role"],
+        )?;
         let draining = IntGauge::new("draining", "Whether the process drains.")?;
         let bans = IntGaugeVec::new(
             Opts::new("bans", "Addresses (an IPv6 one for its /64) and certificates that are sent away now."),
@@ -220,11 +236,25 @@ impl Metrics {
         build.with_label_values(&[version]).set(1);
         registry.register(Box::new(certificate_not_after.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(reload_last_success.clone()))?;
+        registry.register(Box::new(reload_last_failed.clone()))?;
+        registry.register(Box::new(credential_refused.clone()))?;
         registry.register(Box::new(draining.clone()))?;
         registry.register(Box::new(bans.clone()))?;
         registry.register(Box::new(build))?;
-        let certificates = Mutex::default();
-        Ok(Self { registry, workers, upstream, certificate_not_after, certificates, reloads, draining, bans })
+        Ok(Self {
+            registry,
+            workers,
+            upstream,
+            certificate_not_after,
+            certificates: Mutex::default(),
+            reloads,
+            reload_last_success,
+            reload_last_failed,
+            credential_refused,
+            draining,
+            bans,
+        })
     }
 
     /// How a service's Redis is.
@@ -254,6 +284,19 @@ impl Metrics {
     /// A reload of `what` was asked for, and swapped in or not.
     pub fn count_reload(&self, what: &'static str, swapped: bool) {
         self.reloads.with_label_values(&[what, if swapped { "swapped" } else { "kept" }]).inc();
+    }
+
+    /// A configuration is in force since `now`, in seconds since the epoch; or was not put in force.
+    pub fn reloaded(&self, swapped: bool, now: u64) {
+        if swapped {
+            self.reload_last_success.set(i64::try_from(now).unwrap_or(i64::MAX));
+        }
+        self.reload_last_failed.set((!swapped).into());
+    }
+
+    /// Redis refuses the password of a service, or of a role with one of its own (else `role` is empty).
+    pub fn set_credential_refused(&self, service: &str, role: &str, refused: bool) {
+        self.credential_refused.with_label_values(&[service, role]).set(refused.into());
     }
 
     /// So many addresses and certificates are banned now. At most [`crate::policy::bans::ENTRIES_MAX`] of both.

@@ -4,25 +4,32 @@
 //! started → "listening" is logged. Whatever fails before the last step ends the process with nothing half done.
 //!
 //! ```text
-//!   main thread: signals, reload, drain, its own pen          admin thread: /livez /readyz /metrics
+//!   main thread: signals, reload, secrets, drain, its own pen    admin thread: /livez /readyz /metrics
 //!        │ phase (watch)                                             ▲ stats
 //!        ├──────────────► acceptor ──── sockets ────► worker × n ────┤
 //!        └── swaps `Live` and `Store` whole ──────► (read once per connection)
 //! ```
 
 mod reload;
+mod secrets;
 mod start;
+mod steward;
 pub mod supervisor;
+mod watch;
 
 pub use start::StartError;
 
 use crate::{
+    admin::operator::Reach,
     audit::{
         event::ProcessEvent,
         record::Recorder,
         sink::{Ports, SinkMonitor},
     },
-    config::{Source, settings::Settings},
+    config::{
+        Source,
+        settings::{Log, Settings},
+    },
     drain::{self, Drained, Request},
     metrics::{Metrics, WorkerStats},
     net::{
@@ -37,8 +44,11 @@ use crate::{
         reload::Store,
     },
 };
+use reload::{By, InForce, SetLog};
+use secrets::Secrets;
 use start::{Prepared, Threads, prepare, start_admin, start_threads};
 use std::{
+    collections::VecDeque,
     io,
     process::ExitCode,
     sync::{
@@ -47,6 +57,7 @@ use std::{
     },
     time::Duration,
 };
+use steward::{LastFailure, Steward};
 use supervisor::{Inherited, Supervisor};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -59,23 +70,46 @@ const SINK_WITHIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(2);
 /// Most switches of upstreams that wait for their record; whoever has one more waits.
 const SWITCHES: usize = 16;
+/// Reloads that operators have asked for and that are not begun.
+const ORDERS_MAX: usize = 4;
 /// What the process' own pen may hold.
 const PEN_BYTES: usize = 1024 * 1024;
 
-/// Runs until a signal ends it, on the sockets that were handed down and on those it binds.
+/// Runs until a signal ends it, on the sockets that were handed down and on those it binds. `set_log` is called whenever a
+/// reload has brought another log.
 ///
 /// # Errors
 ///
 /// [`StartError`]; nothing was served.
 pub fn serve(
     source: &Source,
-    settings: Settings,
+    mut settings: Settings,
     supervisor: Supervisor,
     inherited: Inherited,
+    set_log: impl Fn(Log) + 'static,
 ) -> Result<ExitCode, StartError> {
-    let prepared = prepare(settings, inherited)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(source, prepared, supervisor))
+    let mut secrets = Secrets::default();
+    let printed = runtime.block_on(Secrets::run_all(&settings));
+    runtime.block_on(async { secrets.keep(printed) }).map_err(StartError::Secret)?;
+    secrets.fill(&mut settings, None);
+    let prepared = prepare(settings, inherited)?;
+    runtime.block_on(run(source, prepared, secrets, supervisor, Box::new(set_log)))
+}
+
+/// Runs the programs that print passwords, for whoever only looks at a configuration.
+///
+/// # Errors
+///
+/// One of them prints none, and why.
+pub fn run_password_programs(settings: &mut Settings) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let mut secrets = Secrets::default();
+    let printed = runtime.block_on(Secrets::run_all(settings));
+    runtime.block_on(async { secrets.keep(printed) })?;
+    secrets.fill(settings, None);
+    Ok(())
 }
 
 /// The process' own pen, for what happens to the process.
@@ -94,12 +128,24 @@ impl Scribe {
         self.stats.publish(self.recorder.counters());
     }
 
+    /// As a reload has left what all pens are made with.
+    fn refit(&mut self, house: &House) {
+        let common = house.common.load();
+        self.recorder.refit(&common.outlets, PEN_BYTES, common.watches);
+    }
+
     fn age_us(&self) -> u64 {
         self.clock.now().mono_us.saturating_sub(self.started_us)
     }
 }
 
-async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Result<ExitCode, StartError> {
+async fn run(
+    source: &Source,
+    prepared: Prepared,
+    secrets: Secrets,
+    supervisor: Supervisor,
+    set_log: SetLog,
+) -> Result<ExitCode, StartError> {
     let Prepared { settings, house, doors, admin, sinks, mut ports } = prepared;
     let mut requests = listen_to_signals()?;
     let clock = house.clock;
@@ -120,7 +166,7 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
     let draining = Arc::new(AtomicBool::new(false));
 
     let services: Vec<String> = house.services.iter().map(|service| service.name.to_string()).collect();
-    let mut in_force = reload::InForce::new(settings);
+    let in_force = InForce::new(settings, secrets, set_log);
     scribe.write(&ProcessEvent::Start {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -129,7 +175,10 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
     });
     let (roster, questions) = Roster::of(stats.len().saturating_sub(2));
     // Removed when this returns, so that a drain can be watched to its end.
-    let _socket = start_admin(admin, Arc::clone(&metrics), &house, &monitors, &draining, roster)?;
+    let failure = LastFailure::default();
+    let (orders, mut ordered) = mpsc::channel(ORDERS_MAX);
+    let reach = Reach { roster, taps: monitors.iter().map(SinkMonitor::tap).collect(), reload: orders };
+    let _socket = start_admin(admin, Arc::clone(&metrics), &house, &monitors, &draining, &failure, reach)?;
     let lines: Vec<String> = doors
         .iter()
         .filter_map(|door| {
@@ -143,13 +192,10 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
         tracing::info!("{line}");
     }
     publish_certificates(&house, &metrics);
-    // What was said at the start is said again in a day.
-    let mut reminder = Reminder::default();
-    due(&mut reminder, &house);
     for service in &house.services {
         // Whether Redis is there is asked once before any client asks, so that `/readyz` does not guess; a Redis that
         // comes later is no reason not to start.
-        health::look(&house.clock, service, &service.live.load_full()).await;
+        health::look(&house, service, &service.live.load_full()).await;
     }
     let (tell, mut switches) = mpsc::channel(SWITCHES);
     for index in 0..house.services.len() {
@@ -159,69 +205,80 @@ async fn run(source: &Source, prepared: Prepared, supervisor: Supervisor) -> Res
     tokio::spawn(supervisor.clone().watch(stats.iter().take(stats.len().saturating_sub(1)).cloned().collect()));
     supervisor.ready();
 
+    let mut steward =
+        Steward::new(source, Arc::clone(&house), Arc::clone(&metrics), in_force, failure, supervisor.clone());
     let mut tick = tokio::time::interval(TICK);
     let mut failed = false;
+    // Signals that came while something else was done.
+    let mut later: VecDeque<Request> = VecDeque::new();
     loop {
-        tokio::select! {
-            Some(request) = requests.recv() => match request {
-                Request::Stop => break,
-                Request::Reopen => match sinks.reopen() {
-                    Ok(()) => tracing::info!("the audit files are opened anew"),
-                    Err((name, error)) => {
-                        tracing::error!(output = name, %error, "the audit file cannot be opened anew; the old one is kept");
-                    }
-                },
-                Request::Reload => {
-                    supervisor.reloading();
-                    let outcome = in_force.reload(source, &house);
-                    metrics.count_reload("config", outcome.is_ok());
-                    let failure = outcome.as_ref().err().map(ToString::to_string);
-                    scribe.write(&ProcessEvent::Reload {
-                        what: "config",
-                        failed: failure.as_deref(),
-                        config_sha256: in_force.digest(),
+        let mut renew = false;
+        let request = match later.pop_front() {
+            Some(request) => Some(request),
+            None => tokio::select! {
+                request = requests.recv() => request,
+                Some(order) = ordered.recv() => {
+                    renew = steward.obey(order, &mut scribe, &mut requests, &mut later).await;
+                    None
+                }
+                errand = steward.next() => {
+                    renew = steward.run(errand, &mut scribe, &mut requests, &mut later).await;
+                    None
+                }
+                ended = threads.ended.recv() => {
+                    let name = ended.unwrap_or("a thread");
+                    tracing::error!("{name} has ended unasked; this is a bug in ravelin: the process drains and ends");
+                    threads.running = threads.running.saturating_sub(1);
+                    failed = true;
+                    break;
+                }
+                Some(switch) = switches.recv() => {
+                    let service = house.services.get(switch.service).map_or("", |service| &service.name);
+                    scribe.write(&ProcessEvent::UpstreamSwitch {
+                        service,
+                        from: &switch.from,
+                        to: &switch.to,
+                        reason: switch.reason,
                     });
-                    match failure {
-                        None => {
-                            threads.phase.send_modify(|phase| if let Phase::Serve(n) = phase { *n = n.wrapping_add(1) });
-                            publish_certificates(&house, &metrics);
-                            due(&mut reminder, &house);
-                            tracing::info!("reloaded: the new configuration is in force");
-                        }
-                        Some(reason) => tracing::error!("not reloaded, the old configuration is kept: {reason}"),
+                    None
+                }
+                _ = tick.tick() => {
+                    look_around(&house, &metrics, &monitors, &mut scribe);
+                    for (service, say) in steward.reminders() {
+                        start::tell_of_end(&service, &say);
                     }
-                    supervisor.ready();
+                    None
                 }
             },
-            ended = threads.ended.recv() => {
-                let name = ended.unwrap_or("a thread");
-                tracing::error!("{name} has ended unasked; this is a bug in ravelin: the process drains and ends");
-                threads.running = threads.running.saturating_sub(1);
-                failed = true;
-                break;
-            }
-            Some(switch) = switches.recv() => {
-                let service = house.services.get(switch.service).map_or("", |service| &service.name);
-                scribe.write(&ProcessEvent::UpstreamSwitch {
-                    service,
-                    from: &switch.from,
-                    to: &switch.to,
-                    reason: switch.reason,
-                });
-            }
-            _ = tick.tick() => {
-                look_around(&house, &metrics, &monitors, &mut scribe);
-                for (service, say) in due(&mut reminder, &house) {
-                    start::tell_of_end(&service, &say);
+        };
+        match request {
+            Some(Request::Stop) => break,
+            Some(Request::Reopen) => match sinks.reopen() {
+                Ok(()) => tracing::info!("the audit files are opened anew"),
+                Err((name, error)) => {
+                    tracing::error!(output = name, %error, "the audit file cannot be opened anew; the old one is kept");
                 }
+            },
+            Some(Request::Reload) => {
+                let answer = steward.reload(By::Signal, &mut scribe, &mut requests, &mut later).await;
+                renew = answer.is_some_and(|answer| answer.failed.is_none());
             }
+            None => {}
+        }
+        if renew {
+            scribe.refit(&house);
+            threads.phase.send_modify(|phase| {
+                if let Phase::Serve(n) = phase {
+                    *n = n.wrapping_add(1)
+                }
+            });
         }
     }
 
     draining.store(true, Ordering::Relaxed);
     metrics.set_draining();
     supervisor.stopping(u64::from(house.permits.open()));
-    let within = in_force.settings().limits.drain_timeout;
+    let within = steward.in_force.settings().limits.drain_timeout;
     let (drained, aborted) = wind_down(threads, &house, within, &mut requests, &mut scribe).await;
     let fine = drained.in_time && drained.complete && !failed;
     let reason = if failed {

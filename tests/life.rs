@@ -126,10 +126,10 @@ fn a_configuration_that_is_wrong_is_said_whole_and_not_run_or_taken_over() {
 fn a_change_that_needs_a_restart_is_refused_by_name() {
     let redis = redis();
     let proxy = Proxy::start(&redis);
-    proxy.configure(&Setup { limits: "max_connections = 5", ..proxy.setup() });
+    proxy.configure(&Setup { limits: "backlog = 5", ..proxy.setup() });
     let record = proxy.reload();
     assert_eq!(record["result"], "kept");
-    assert!(record["detail"].as_str().unwrap().contains("limits.max_connections"), "{record}");
+    assert!(record["detail"].as_str().unwrap().contains("limits.backlog"), "{record}");
 }
 
 #[test]

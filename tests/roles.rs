@@ -156,7 +156,7 @@ fn a_role_is_found_by_key_by_issuer_and_serial_and_by_network() {
 }
 
 #[test]
-fn a_role_has_its_own_credential_and_a_reload_changes_it_for_new_connections() {
+fn a_role_has_its_own_credential_and_a_reload_that_names_another_user_ends_its_connections() {
     if !Release::of_server().since(6, 0) {
         return;
     }
@@ -195,9 +195,11 @@ fn a_role_has_its_own_credential_and_a_reload_changes_it_for_new_connections() {
     setup.roles = roles("two");
     proxy.configure(&setup);
     assert_eq!(proxy.reload()["result"], "swapped");
+    // It would go on as a user whose rights its role has no more.
+    assert!(old.rest().is_empty());
     let mut new = proxy.client_with(&own).unwrap();
-    assert_eq!(who(&redis), ["default", "one", "two"]);
-    for client in [&mut old, &mut app, &mut new] {
+    proxy.await_that("Redis to have let it go", |_| (who(&redis) == ["default", "two"]).then_some(()));
+    for client in [&mut app, &mut new] {
         client.call(&["SET", "k", "v"]).expect_ok();
     }
     for (role, user) in [("own", "one".into()), ("own", "two".into()), ("app", Value::Null)] {
@@ -205,6 +207,9 @@ fn a_role_has_its_own_credential_and_a_reload_changes_it_for_new_connections() {
     }
     // A password that is wrong is the role's trouble alone.
     write_secret(&secret, "pw-of-nobody\n");
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(proxy.client_with(&own).unwrap().call(&["PING"]).text(), "PONG", "the one before is tried too");
+    write_secret(&secret, "pw-of-nobody-else\n");
     assert_eq!(proxy.reload()["result"], "swapped");
     assert!(proxy.client_with(&own).is_err());
     as_app(&proxy).call(&["GET", "k"]);

@@ -103,7 +103,11 @@ impl Dialogue {
             half_command_timeout_us: 0,
             greeting_timeout_us: 5_000_000,
             greeting: Greeting {
-                credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+                credential: Some(Credential {
+                    username: None,
+                    password: Secret::new(b"s3cret".to_vec()),
+                    others: Vec::new(),
+                }),
                 database: None,
                 set_name: false,
             },

@@ -5,6 +5,7 @@
 //! | `GET /conns` | 200, one JSON object a line for each connection; see [`line()`] |
 //! | `DELETE /conns/ID` | closes one at once, and `?gently` once it has what it was promised; 404 if there is none |
 //! | `GET /audit?output=NAME` | 200 and the lines of that output as they are written, until either side ends; of the first output without a name |
+//! | `POST /reload` | reloads; 200 with what is different now, 409 with why the old configuration is kept; see [`ReloadAnswer`] |
 //! | `GET /bans`, `DELETE /bans`, `DELETE /bans/WHO` | as at the address, from anywhere |
 //!
 //! Who asked (user and process, as the kernel says) stands in the log, and in the record of a connection that was closed.
@@ -30,6 +31,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 /// What an operator may reach.
@@ -39,7 +45,32 @@ pub struct Reach {
     pub roster: Roster,
     /// The outputs of the audit stream.
     pub taps: Vec<Arc<Tap>>,
+    /// Whoever reloads.
+    pub reload: mpsc::Sender<ReloadOrder>,
 }
+
+/// A reload that is asked for.
+#[derive(Debug)]
+pub struct ReloadOrder {
+    /// Who asks.
+    pub operator: Operator,
+    /// Who is told.
+    pub answer: oneshot::Sender<ReloadAnswer>,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug)]
+pub struct ReloadAnswer {
+    /// Why the old configuration is kept; `None` when the new one is in force.
+    pub failed: Option<String>,
+    /// What is different now, a line each. No secret.
+    pub changes: Vec<String>,
+    /// SHA-256 of the configuration file in force.
+    pub config_sha256: String,
+}
+
+/// How long a reload may take: as long as the slowest program that prints a secret, and one before it.
+pub(super) const RELOAD_WITHIN: Duration = Duration::from_secs(150);
 
 impl Reach {
     /// The answer, if it is one of these pages.
@@ -50,10 +81,36 @@ impl Reach {
             ("/conns", _) => Some(not_allowed("GET, HEAD")),
             (_, Some(id)) if *page.method == Method::DELETE => Some(self.close(id, page.query, operator).await),
             (_, Some(_)) => Some(not_allowed("DELETE")),
+            ("/reload", _) if *page.method == Method::POST => Some(self.reload(operator).await),
+            ("/reload", _) => Some(not_allowed("POST")),
             ("/audit", _) if *page.method == Method::GET => Some(self.stream(page.query, operator)),
             ("/audit", _) => Some(not_allowed("GET")),
             _ => None,
         }
+    }
+
+    async fn reload(&self, operator: Operator) -> Answer {
+        let (tell, told) = oneshot::channel();
+        if self.reload.try_send(ReloadOrder { operator, answer: tell }).is_err() {
+            let text = "the process is ending, or has reloads to do that were asked for before\n";
+            return response(StatusCode::SERVICE_UNAVAILABLE, text.into());
+        }
+        let Ok(Ok(ReloadAnswer { failed, changes, config_sha256 })) = timeout(RELOAD_WITHIN, told).await else {
+            return response(StatusCode::SERVICE_UNAVAILABLE, "nobody said what became of it\n".into());
+        };
+        let (status, body) = match failed {
+            None => {
+                let body = json!({"result": "swapped", "config_sha256": config_sha256, "changes": changes});
+                (StatusCode::OK, body)
+            }
+            Some(reason) => {
+                let body = json!({"result": "kept", "config_sha256": config_sha256, "reason": reason});
+                (StatusCode::CONFLICT, body)
+            }
+        };
+        let mut answer = response(status, format!("{body}\n"));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
     }
 
     async fn list(&self) -> Answer {

@@ -94,8 +94,13 @@ async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, who: Who, state:
             let path = unescaped(request.uri().path());
             let query = request.uri().query().unwrap_or_default();
             let page = Page { method: request.method(), path: &path, query };
+            // A reload takes as long as what it reads.
+            lasts.store(page.path == "/reload" && matches!(who, Who::Operator(_)), Ordering::Relaxed);
             let answer: Answer = state.answer(&page, who).await;
-            lasts.store(page.path == "/audit" && answer.status().is_success(), Ordering::Relaxed);
+            lasts.store(
+                page.path == "/reload" || page.path == "/audit" && answer.status().is_success(),
+                Ordering::Relaxed,
+            );
             Ok::<_, Infallible>(answer)
         }
     });
@@ -108,7 +113,7 @@ async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, who: Who, state:
     let mut served = pin!(served);
     let served = match timeout(REQUEST_WITHIN, served.as_mut()).await {
         Ok(served) => served,
-        // The live stream lasts for as long as somebody reads it.
+        // The live stream lasts for as long as somebody reads it, and a reload has a time of its own.
         Err(_) if lasting.load(Ordering::Relaxed) => served.await,
         // Whoever is too slow is cut off; there is nothing to tell them.
         Err(_) => return,

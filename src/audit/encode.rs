@@ -145,6 +145,12 @@ impl ConnectionFacts {
         self
     }
 
+    /// The same connection as `before`, of which other things are said now: what its records and the watch remember stays.
+    #[must_use]
+    pub fn in_place_of(self, before: &Self) -> Self {
+        Self { traces: before.traces.clone(), opening: before.opening.clone(), ..self }
+    }
+
     /// Which of these outputs take the connection, by its role and where it comes from; all of them until this is said.
     #[must_use]
     pub fn for_outlets(mut self, plans: &[Plan], role: &str, src: SocketAddr) -> Self {
@@ -178,6 +184,11 @@ impl ConnectionFacts {
             Shape::Full => &self.fragment,
             Shape::Compact => self.fragment.get(..self.conn).unwrap_or(&self.fragment),
         }
+    }
+
+    /// The connection's opening is told, and what only that says need not be kept.
+    pub fn forget_opening(&mut self) {
+        self.opening = Box::default();
     }
 
     pub(super) fn opening(&self) -> &[u8] {

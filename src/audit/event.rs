@@ -37,6 +37,11 @@ pub enum ConnectionEvent<'a> {
         /// For how long, in microseconds.
         us: u64,
     },
+    /// A reload has given the connection another role, which the line names.
+    RoleChanged {
+        /// The role it had.
+        was: &'a str,
+    },
     /// A top-level `-NOAUTH` came from Redis: somebody changed its users under us.
     Alarm {
         /// Stable word.
@@ -121,12 +126,25 @@ pub enum ProcessEvent<'a> {
     },
     /// A reload was asked for.
     Reload {
-        /// What was looked at (`config`, `certificates`, `secrets` …).
+        /// What was looked at: `config` with everything it names, or `secrets`.
         what: &'static str,
+        /// Who asked: `signal`, `watch` (a file has changed), `operator`, `secret` (it was due, or Redis refused it).
+        by: &'static str,
+        /// What is different now, a line each; no secret.
+        changes: &'a [String],
         /// Why the old state was kept; `None` when the new one is in force.
         failed: Option<&'a str>,
         /// SHA-256 of the configuration now in force.
         config_sha256: &'a str,
+    },
+    /// Redis refuses the proxy's password, or takes it again.
+    UpstreamCredential {
+        /// Whose.
+        service: &'a str,
+        /// The role, of a password of its own.
+        role: Option<&'a str>,
+        /// What Redis said, in a few words; `None` when it takes it.
+        refused: Option<&'a str>,
     },
     /// Nothing new is accepted from here on.
     DrainBegin {
@@ -218,6 +236,7 @@ impl ConnectionEvent<'_> {
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::Authentication { .. } => "client_auth",
             Self::Ban { .. } => "ban",
+            Self::RoleChanged { .. } => "role_changed",
             Self::Alarm { .. } => "alarm",
             Self::Notice(_) => "notice",
             Self::Close { .. } => "connection_close",
@@ -227,7 +246,7 @@ impl ConnectionEvent<'_> {
     /// Whether the line says whose the connection is in every shape: what begins it, and what may change its role.
     pub(super) const fn says_whose(&self) -> bool {
         match self {
-            Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } => true,
+            Self::Open | Self::UpstreamFailed { .. } | Self::Authentication { .. } | Self::RoleChanged { .. } => true,
             Self::Ban { .. } | Self::Alarm { .. } | Self::Notice(_) | Self::Close { .. } => false,
         }
     }
@@ -244,6 +263,7 @@ impl ConnectionEvent<'_> {
                 text_field(out, "verdict", verdict.word(), LABEL_MAX);
             }
             Self::Ban { us } => number_field(out, "us", us),
+            Self::RoleChanged { was } => text_field(out, "was", was, LABEL_MAX),
             Self::Alarm { reason } => text_field(out, "reason", reason, LABEL_MAX),
             Self::Notice(Burst { notice, amount, us }) => {
                 text_field(out, "notice", notice.word(), LABEL_MAX);
@@ -271,6 +291,7 @@ impl ProcessEvent<'_> {
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
             Self::Reload { .. } => "reload",
+            Self::UpstreamCredential { .. } => "upstream_credential",
             Self::DrainBegin { .. } => "drain_begin",
             Self::DrainEnd { .. } => "drain_end",
             Self::Refused { .. } => "refused",
@@ -293,13 +314,25 @@ impl ProcessEvent<'_> {
                 text_field(out, "reason", reason, LABEL_MAX);
                 number_field(out, "us", us);
             }
-            Self::Reload { what, failed, config_sha256 } => {
+            Self::Reload { what, by, changes, failed, config_sha256 } => {
                 text_field(out, "what", what, LABEL_MAX);
+                text_field(out, "by", by, LABEL_MAX);
                 text_field(out, "result", if failed.is_some() { "kept" } else { "swapped" }, LABEL_MAX);
                 if let Some(detail) = failed {
                     text_field(out, "detail", detail, DETAIL_MAX);
                 }
                 text_field(out, "config_sha256", config_sha256, LABEL_MAX);
+                names(out, "changes", changes);
+            }
+            Self::UpstreamCredential { service, role, refused } => {
+                text_field(out, "service", service, LABEL_MAX);
+                if let Some(role) = role {
+                    text_field(out, "role", role, LABEL_MAX);
+                }
+                text_field(out, "result", if refused.is_some() { "refused" } else { "accepted" }, LABEL_MAX);
+                if let Some(detail) = refused {
+                    text_field(out, "detail", detail, DETAIL_MAX);
+                }
             }
             Self::DrainBegin { reason, connections, deadline_us } => {
                 text_field(out, "reason", reason, LABEL_MAX);

@@ -71,12 +71,14 @@
 //! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |
+//! | `role_changed` | a reload has given the connection another role, which the line names | `was` |
 //! | `ban` | after too many wrong passwords: the address and the certificate are sent away | `us` (for how long) |
 //! | `alarm` | somebody should look | `reason` |
 //! | `notice` | many denials, or much read ([`watch`]) | `notice` (`denial_burst`, `bulk_read`), `amount` (denials, or bytes), `us` (in how long) |
 //! | `start` | the process serves | `version`, `pid`, `config_sha256`, `services` |
 //! | `stop` | it ends | `reason`, `us` |
-//! | `reload` | a reload was asked for | `what`, `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256` |
+//! | `reload` | a reload was asked for | `what` (`config`, `secrets`), `by` (`signal`, `watch`, `operator`, `secret`), `result` (`swapped` or `kept`), *opt* `detail` (why kept), `config_sha256`, `changes` (a line each, at most 16) |
+//! | `upstream_credential` | Redis refuses the proxy's password, or takes it again | `service`, *opt* `role` (of a password of its own), `result` (`refused`, `accepted`), *opt* `detail` |
 //! | `drain_begin` | nothing new is accepted | `reason`, `connections`, `deadline_us` |
 //! | `drain_end` | all connections are gone | `drained`, `aborted`, `us` |
 //! | `refused` | no TLS byte was sent | `service`, `src`, *opt* `via`, `listener`, `reason`, *opt* `detail` |

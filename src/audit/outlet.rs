@@ -99,6 +99,13 @@ pub(super) struct Front<'a> {
     pub(super) event: &'static str,
 }
 
+/// What an output of this plan may have that is not written.
+fn room(plan: &Plan, capacity: usize) -> u64 {
+    // Where a gap is told, its line stands before the one that has room again.
+    let least = if plan.on_full == OnFull::Drop { 4 * MAX_LINE } else { MAX_LINE };
+    u64::try_from(capacity.max(least)).unwrap_or(u64::MAX)
+}
+
 /// One output at one pen.
 #[derive(Debug)]
 pub struct Outlet {
@@ -127,8 +134,7 @@ pub struct Outlet {
 
 impl Outlet {
     pub(super) fn new(plan: Plan, index: usize, worker: u16, capacity: usize) -> Self {
-        // Where a gap is told, its line stands before the one that has room again.
-        let least = if plan.on_full == OnFull::Drop { 4 * MAX_LINE } else { MAX_LINE };
+        let bytes = room(&plan, capacity);
         Self {
             plan,
             bit: 1 << (index % OUTLETS_MAX),
@@ -136,7 +142,7 @@ impl Outlet {
             spare: Vec::new(),
             rendered: 0,
             written: 0,
-            capacity: u64::try_from(capacity.max(least)).unwrap_or(u64::MAX),
+            capacity: bytes,
             blocks: VecDeque::new(),
             reached: 0,
             lost: None,
@@ -144,6 +150,12 @@ impl Outlet {
             counters: OutletCounters::default(),
             before_last: (0, 0),
         }
+    }
+
+    /// Another wish of the same output.
+    pub(super) fn refit(&mut self, plan: Plan, capacity: usize) {
+        self.capacity = room(&plan, capacity);
+        self.plan = plan;
     }
 
     /// Whether one more record of the greatest length fits. An output that drops always has room.

@@ -252,6 +252,15 @@ impl Recorder {
         self
     }
 
+    /// Other wishes of the same outputs, in the same order, from the next record on: a reload has brought them. What is
+    /// rendered stays as it is; numbers and counts go on.
+    pub fn refit(&mut self, plans: &[Plan], capacity: usize, watches: Watches) {
+        for (outlet, plan) in std::iter::once(&mut self.first).chain(&mut self.others).zip(plans) {
+            outlet.refit(plan.clone(), capacity);
+        }
+        self.watch.watches(watches);
+    }
+
     /// Whether one more record of the greatest length fits everywhere: asked before a command is accepted and before a
     /// reply is taken.
     #[must_use]
@@ -384,7 +393,7 @@ impl Recorder {
             ConnectionEvent::UpstreamFailed { reason, .. } => service.upstream_failure(reason),
             ConnectionEvent::Authentication { verdict, .. } => service.client_auth(verdict),
             // The gauge of bans is taken where they are kept.
-            ConnectionEvent::Ban { .. } => {}
+            ConnectionEvent::Ban { .. } | ConnectionEvent::RoleChanged { .. } => {}
             ConnectionEvent::Alarm { reason } => service.alarm(reason),
             ConnectionEvent::Notice(burst) => self.counters.notice(burst.notice),
             ConnectionEvent::Close { reason, bytes_in, bytes_out, .. } => service.close(reason, bytes_in, bytes_out),
@@ -403,6 +412,7 @@ impl Recorder {
             ProcessEvent::Start { .. }
             | ProcessEvent::Stop { .. }
             | ProcessEvent::Reload { .. }
+            | ProcessEvent::UpstreamCredential { .. }
             | ProcessEvent::DrainBegin { .. }
             | ProcessEvent::DrainEnd { .. }
             | ProcessEvent::SinkRecovered { .. }

@@ -264,6 +264,7 @@ pub const EVENTS: &[Event] = &[
             field("verdict", Word(&["allow", "deny", "ignore", "unavailable"])),
         ],
     },
+    Event { name: "role_changed", of: Of::ConnectionWhole, fields: &[field("was", Text)] },
     Event { name: "ban", of: Of::Connection, fields: &[field("us", Count)] },
     Event { name: "alarm", of: Of::Connection, fields: &[field("reason", Text)] },
     Event {
@@ -289,10 +290,25 @@ pub const EVENTS: &[Event] = &[
         of: Of::Process,
         fields: &[
             field("what", Text),
+            field("by", Word(&["signal", "watch", "operator", "secret"])),
             field("result", Word(&["swapped", "kept"])),
             opt("detail", Text),
             opt("detail_cut", True),
             field("config_sha256", Hex),
+            field("changes", Texts),
+            opt("changes_cut", True),
+            opt("changes_total", Count),
+        ],
+    },
+    Event {
+        name: "upstream_credential",
+        of: Of::Process,
+        fields: &[
+            field("service", Text),
+            opt("role", Text),
+            field("result", Word(&["refused", "accepted"])),
+            opt("detail", Text),
+            opt("detail_cut", True),
         ],
     },
     Event {

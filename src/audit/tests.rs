@@ -239,7 +239,7 @@ fn lists() -> ([String; 2], [String; 1]) {
     (["cache".to_owned(), "queue".to_owned()], ["CN=eve".to_owned()])
 }
 
-fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(ProcessEvent<'a>, &'static str); 12] {
+fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(ProcessEvent<'a>, &'static str); 14] {
     let src = "10.0.0.9:4000".parse().unwrap();
     [
         (
@@ -248,12 +248,26 @@ fn process_events<'a>(services: &'a [String], claimed: &'a [String]) -> [(Proces
         ),
         (ProcessEvent::Stop { reason: "drained", us: 9 }, r#""event":"stop","reason":"drained","us":9}"#),
         (
-            ProcessEvent::Reload { what: "config", failed: None, config_sha256: "cd" },
-            r#""event":"reload","what":"config","result":"swapped","config_sha256":"cd"}"#,
+            ProcessEvent::Reload { what: "config", by: "signal", changes: services, failed: None, config_sha256: "cd" },
+            r#""event":"reload","what":"config","by":"signal","result":"swapped","config_sha256":"cd","changes":["cache","queue"]}"#,
         ),
         (
-            ProcessEvent::Reload { what: "config", failed: Some("no such file"), config_sha256: "ab" },
-            r#""event":"reload","what":"config","result":"kept","detail":"no such file","config_sha256":"ab"}"#,
+            ProcessEvent::UpstreamCredential { service: "cache", role: None, refused: Some("WRONGPASS") },
+            r#""event":"upstream_credential","service":"cache","result":"refused","detail":"WRONGPASS"}"#,
+        ),
+        (
+            ProcessEvent::UpstreamCredential { service: "cache", role: Some("app"), refused: None },
+            r#""event":"upstream_credential","service":"cache","role":"app","result":"accepted"}"#,
+        ),
+        (
+            ProcessEvent::Reload {
+                what: "config",
+                by: "watch",
+                changes: &[],
+                failed: Some("no such file"),
+                config_sha256: "ab",
+            },
+            r#""event":"reload","what":"config","by":"watch","result":"kept","detail":"no such file","config_sha256":"ab","changes":[]}"#,
         ),
         (
             ProcessEvent::DrainBegin { reason: "signal", connections: 3, deadline_us: 25_000_000 },

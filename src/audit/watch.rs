@@ -200,6 +200,12 @@ impl Watch {
         self.watching
     }
 
+    /// Watches for these from now on, and remembers what it knows.
+    pub(super) fn watches(&mut self, watches: Watches) {
+        self.watches = watches;
+        self.watching = watches != Watches::default();
+    }
+
     /// Looks at the record of a command.
     pub(super) fn look(
         &mut self,

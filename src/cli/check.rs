@@ -46,7 +46,15 @@ pub(super) fn main(args: &CheckArgs, color: ColorChoice) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    let facts = facts::Facts::gather(&settings, !args.offline);
+    let mut settings = settings;
+    let mut faults = Vec::new();
+    if !args.offline
+        && let Err(fault) = crate::server::run_password_programs(&mut settings)
+    {
+        faults.push(fault);
+    }
+    let mut facts = facts::Facts::gather(&settings, !args.offline && faults.is_empty());
+    facts.errors.extend(faults);
     let rendered = if args.json {
         serde_json::to_string_pretty(&facts).map(|json| json + "\n").map_err(io::Error::other)
     } else {

@@ -8,6 +8,7 @@ mod client;
 mod conns;
 mod explain;
 mod probe;
+mod reload;
 mod run;
 mod schema;
 mod scripts;
@@ -62,7 +63,7 @@ To begin with:
 While it runs:
   ravelin audit tail -f /var/log/ravelin/audit.jsonl     who runs what; `audit stats` sums it up
   ravelin conns -c ravelin.toml                          who is connected, doing what
-  SIGHUP    reload certificates, CRLs, passwords, allowlists and policies: all of them, or none
+  ravelin reload -c ravelin.toml                         read everything anew (so does SIGHUP): all of it, or none
   SIGTERM   answer what was promised, close, exit 0
 
 Every key of the file can be overridden: by --set limits.max_connections=500, or by an environment
@@ -98,6 +99,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// List who is connected to the running proxy and what they are doing; close one.
     Conns(conns::ConnsArgs),
+    /// Have the running proxy read its configuration and files anew, and say what is different.
+    Reload(reload::ReloadArgs),
     /// List and lift bans of the running proxy.
     Bans(bans::BansArgs),
     /// List the scripts that were run, and pin those that may be (`scripts = { pinned = "FILE" }`).
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::main(&args, cli.color),
         Command::Audit(args) => audit::main(&args, cli.color),
         Command::Conns(args) => conns::main(&args, cli.color),
+        Command::Reload(args) => reload::main(&args, cli.color),
         Command::Bans(args) => bans::main(&args, cli.color),
         Command::Scripts(args) => scripts::main(&args),
         Command::Schema(args) => schema::main(&args),
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn help_names_every_command_and_how_to_begin() {
         let help = command().render_long_help().to_string();
-        for word in ["run", "check", "certs", "SIGHUP", "RAVELIN_LIMITS__MAX_CONNECTIONS", "Exit codes"] {
+        for word in ["run", "check", "certs", "reload", "SIGHUP", "RAVELIN_LIMITS__MAX_CONNECTIONS", "Exit codes"] {
             assert!(help.contains(word), "{word} is missing in\n{help}");
         }
     }

@@ -214,12 +214,15 @@ mod tests {
     }
 
     fn probe(password: Option<&str>, says: &str) -> (io::Result<Finding>, String) {
-        let credential =
-            password.map(|password| Credential { username: Some("u".into()), password: Secret::new(password.into()) });
+        let credential = password.map(|password| Credential {
+            username: Some("u".into()),
+            password: Secret::new(password.into()),
+            others: Vec::new(),
+        });
         let upstream = Upstream {
             address: UpstreamAddress::Unix("/r".into()),
             greeting: Greeting { credential, database: None, set_name: true },
-            password_file: None,
+            password: None,
             client_auth: ClientAuth::Refuse,
             connect_timeout: Duration::from_secs(1),
             socket: SocketPolicy::default(),

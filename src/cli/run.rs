@@ -32,7 +32,7 @@ pub(super) fn main(source: &Source) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    start_log(settings.log);
+    let set_log = start_log(settings.log);
     report_panics();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
@@ -45,7 +45,8 @@ pub(super) fn main(source: &Source) -> ExitCode {
         }
     };
     raise_file_limit(settings.limits.max_connections.get());
-    match server::serve(source, settings, Supervisor::new(environment, std::process::id()), inherited) {
+    let supervisor = Supervisor::new(environment, std::process::id());
+    match server::serve(source, settings, supervisor, inherited, set_log) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error}");
@@ -55,19 +56,33 @@ pub(super) fn main(source: &Source) -> ExitCode {
 }
 
 /// The operational log goes to standard error; standard output may be the audit stream. `RAVELIN_LOG`-like filters are
-/// deliberately absent: what is logged is in the configuration.
-fn start_log(log: Log) {
-    let filter = EnvFilter::new(format!("{},ravelin={}", quiet(log), log.level.name()));
+/// deliberately absent: what is logged is in the configuration. Returned is what puts another level in force.
+fn start_log(log: Log) -> Box<dyn Fn(Log)> {
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(log)).with_ansi(colours).with_writer(std::io::stderr);
     // A second subscriber is refused; that one is already there is all that matters.
-    let _ = match log.format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder
-            .event_format(NotAudit(format().json().flatten_event(true)))
-            .fmt_fields(format::JsonFields::new())
-            .try_init(),
-    };
+    match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_target(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |log| drop(handle.reload(filter(log))))
+        }
+        LogFormat::Json => {
+            let builder = builder
+                .event_format(NotAudit(format().json().flatten_event(true)))
+                .fmt_fields(format::JsonFields::new())
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Box::new(move |log| drop(handle.reload(filter(log))))
+        }
+    }
+}
+
+fn filter(log: Log) -> EnvFilter {
+    EnvFilter::new(format!("{},ravelin={}", quiet(log), log.level.name()))
 }
 
 /// Libraries are asked for warnings, and for more only where everything is.

@@ -5,7 +5,7 @@ use crate::config::Source;
 use bytes::{Buf as _, Bytes};
 use clap::Args;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Method, Request, body::Incoming, client::conn::http1, header::HOST};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use std::{
     io::{self, ErrorKind, Read},
@@ -17,6 +17,8 @@ use tokio::{net::UnixStream, runtime::Runtime, time::Instant};
 
 /// How long an answer may take to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of what is said of an order.
+const PAGE_MAX: usize = 1024 * 1024;
 /// Most bytes of a refusal that are shown.
 const REFUSAL_MAX: usize = 4096;
 
@@ -96,6 +98,39 @@ impl SocketArgs {
         Ok(Answer { body, runtime, piece: Bytes::new(), until: None })
     }
 
+    /// Asks for something to be done that may fail, and returns what is said either way: whether it was done, and a page.
+    ///
+    /// # Errors
+    /// Nobody answers within `patience`, or nobody does such things there.
+    pub(super) fn order(&self, target: &str, patience: Duration) -> Result<(bool, String), Fault> {
+        let path = self.path()?;
+        let failed = |error: String| (exit::FAILURE, format!("{}: {error}", path.display()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(error.to_string()))?;
+        let asked = runtime.block_on(async {
+            let asked = async {
+                let response = send(&path, Method::POST, target).await?;
+                let status = response.status();
+                let mut body = response.into_body();
+                let mut text = Vec::new();
+                while let Some(Ok(frame)) = body.frame().await
+                    && text.len() < PAGE_MAX
+                {
+                    text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                }
+                let text = String::from_utf8_lossy(&text).into_owned();
+                match status {
+                    StatusCode::OK => Ok((true, text)),
+                    StatusCode::CONFLICT => Ok((false, text)),
+                    _ => Err(text.trim().to_owned()),
+                }
+            };
+            let asked = tokio::time::timeout(patience, asked).await;
+            asked.unwrap_or_else(|_| Err("the process does not answer".to_owned()))
+        });
+        asked.map_err(failed)
+    }
+
     /// Asks for a page of text.
     pub(super) fn page(&self, method: Method, target: &str) -> Result<String, Fault> {
         let mut text = String::new();
@@ -109,13 +144,7 @@ impl SocketArgs {
 }
 
 async fn ask(path: &Path, method: Method, target: &str) -> Result<Incoming, String> {
-    let stream = UnixStream::connect(path).await.map_err(|error| unreachable(&error))?;
-    let broken = |error: hyper::Error| format!("the process does not answer as an admin socket does: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(target).header(HOST, "localhost").body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(broken)?;
+    let response = send(path, method, target).await?;
     let status = response.status();
     let mut body = response.into_body();
     if status.is_success() {
@@ -129,6 +158,16 @@ async fn ask(path: &Path, method: Method, target: &str) -> Result<Incoming, Stri
     }
     let text: String = String::from_utf8_lossy(&text).trim().chars().filter(|c| !c.is_control()).collect();
     Err(if text.is_empty() { status.to_string() } else { text })
+}
+
+async fn send(path: &Path, method: Method, target: &str) -> Result<Response<Incoming>, String> {
+    let stream = UnixStream::connect(path).await.map_err(|error| unreachable(&error))?;
+    let broken = |error: hyper::Error| format!("the process does not answer as an admin socket does: {error}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(target).header(HOST, "localhost").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| error.to_string())?;
+    sender.send_request(request).await.map_err(broken)
 }
 
 fn unreachable(error: &io::Error) -> String {

@@ -13,6 +13,7 @@
 mod decode;
 pub mod error;
 mod excerpt;
+pub mod given;
 mod meaning;
 mod overrides;
 mod password;
@@ -25,6 +26,7 @@ mod units;
 use self::{
     decode::Decode as _,
     error::{At, ConfigErrors, Report},
+    given::Given,
     raw::RawConfig,
     settings::Settings,
 };
@@ -95,7 +97,7 @@ impl Source {
     /// The file cannot be read, is no TOML, or its `[admin]` is wrong.
     pub fn admin_socket(&self) -> Result<Option<PathBuf>, ConfigErrors> {
         let mut report = Report::new(&self.file, self.text()?);
-        let Some(raw) = self.raw(&mut report).map(|(raw, _)| raw) else { return Err(report.into_errors()) };
+        let Some(raw) = self.raw(&mut report).map(|(raw, ..)| raw) else { return Err(report.into_errors()) };
         let path = meaning::admin_socket(raw, &self.file, &mut report);
         report.finish()?;
         Ok(path)
@@ -103,24 +105,25 @@ impl Source {
 
     fn interpret(&self, text: String) -> Result<Settings, ConfigErrors> {
         let mut report = Report::new(&self.file, text);
-        let Some((raw, top)) = self.raw(&mut report) else { return Err(report.into_errors()) };
+        let Some((raw, top, given)) = self.raw(&mut report) else { return Err(report.into_errors()) };
         let settings = meaning::settings(raw, &top, &self.file, &mut report);
         let mut warnings = self.warnings.clone();
         warnings.extend(report.finish()?);
-        Ok(Settings { warnings, ..settings })
+        Ok(Settings { warnings, given, ..settings })
     }
 
-    /// The tables as typed, with everything put over them.
-    fn raw(&self, report: &mut Report) -> Option<(RawConfig, At)> {
+    /// The tables as typed, with everything put over them; and what was given, for people.
+    fn raw(&self, report: &mut Report) -> Option<(RawConfig, At, Given)> {
         let mut tree = tree::parse(report)?;
         // Flags come last and win.
         let (flags, variables): (Vec<_>, Vec<_>) = self.overrides.iter().partition(|each| each.is_flag());
         for each in variables.into_iter().chain(flags) {
             each.apply(&mut tree, report);
         }
+        let given = Given::of(&tree);
         let top = At { origin: tree.origin, key: String::new() };
         let raw = RawConfig::decode(tree.value, &top, report).unwrap_or_default();
-        Some((raw, top))
+        Some((raw, top, given))
     }
 }
 

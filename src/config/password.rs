@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Longest password file. Redis takes longer ones; nobody has one.
-const BYTES_MAX: usize = 64 * 1024;
+pub(super) const BYTES_MAX: usize = 64 * 1024;
 
 /// Why a file is no password.
 #[derive(Debug, thiserror::Error)]

@@ -33,6 +33,16 @@ tables! {
         admin: RawAdmin,
         /// The operational log, on standard error.
         log: RawLog,
+        /// When what has changed in the configuration and in the files that it names is put in force.
+        reload: RawReload,
+    }
+    planned []
+
+    /// When changes are put in force.
+    RawReload {
+        /// How often the configuration and every file that it names are looked at, "250ms" to "1h"; "off": only SIGHUP and
+        /// `ravelin reload` ask. Contents are compared, and what is new is put in force once it was found twice. Default "5s".
+        watch: String,
     }
     planned []
 
@@ -118,8 +128,16 @@ tables! {
         /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
         username: String,
         /// The file with the password, read as bytes when the configuration is loaded; one newline at its end is not
-        /// part of it. 1 byte to 64 KiB, not readable by everybody. Required unless `auth = "none"`.
+        /// part of it. 1 byte to 64 KiB, not readable by everybody. This or another source is required unless `auth = "none"`.
         password_file: String,
+        /// In its place: the name of a systemd credential (`LoadCredential=`), a file in $CREDENTIALS_DIRECTORY.
+        password_credential: String,
+        /// In its place: the name of an environment variable. It is fixed for the life of the process, and others may read it.
+        password_env: String,
+        /// In its place: a program that prints the password, such as the client of a vault.
+        password_command: RawPasswordCommand,
+        /// The file of the password that will come next, tried where Redis refuses the other. It need not be there.
+        next_password_file: String,
         /// "none": Redis asks for no password. It must be said aloud, because behind a proxy on its own host Redis'
         /// protected mode protects nobody.
         auth: String,
@@ -205,6 +223,18 @@ tables! {
         key: String,
         /// "1.2" (default) or "1.3".
         min_version: String,
+    }
+    planned []
+
+    /// A program that prints a password.
+    RawPasswordCommand {
+        /// The program, an absolute path, and its arguments. It is told nothing, its environment is empty but for PATH, and it
+        /// prints the password, to which one newline at its end does not belong, and ends with status 0. Required.
+        run: List<String>,
+        /// How long what it printed is good for, "1s" to "30d". It is run again before that. Default "1h".
+        ttl: String,
+        /// Time for it, "100ms" to "1m". Default "10s".
+        timeout: String,
     }
     planned []
 
@@ -373,9 +403,17 @@ tables! {
     RawRoleUpstream {
         /// The user for AUTH (Redis 6 and later). Left out: AUTH with the password alone.
         username: String,
-        /// The file with the password, as in a service's `upstream`. Required. A reload puts another one in force for new
-        /// connections.
+        /// The file with the password, as in a service's `upstream`. This or another source is required. A reload puts another
+        /// one in force for new connections.
         password_file: String,
+        /// As in a service's `upstream`.
+        password_credential: String,
+        /// As in a service's `upstream`.
+        password_env: String,
+        /// As in a service's `upstream`.
+        password_command: RawPasswordCommand,
+        /// As in a service's `upstream`.
+        next_password_file: String,
     }
     planned []
 
@@ -394,6 +432,8 @@ tables! {
         /// How much may be said in a time, at most 16 limits: [{ commands = 1000 }, { bytes = "10MiB", of = ["@write"], over =
         /// "error" }]. A command is under each limit that is about it. Default: none.
         rate: List<RawRate>,
+        /// As `limits.max_connection_age`.
+        max_connection_age: String,
         /// As `limits.max_bulk`.
         max_bulk: NumberOrText,
         /// As `limits.max_words`.
@@ -524,6 +564,10 @@ tables! {
         /// anew. Time in which the client is not read does not count, nor does it apply where `idle_timeout` does not.
         /// Default "1m".
         half_command_timeout: String,
+        /// The age at which a connection is closed, "1s" to "365d", "0s" for never: up to a tenth earlier, so that those who came
+        /// together do not leave together; between two commands, not in a transaction, and up to a tenth later for that (at
+        /// least 5 seconds, at most a minute). Default "0s".
+        max_connection_age: String,
         /// For connecting to Redis, and again for its answer to AUTH, "10ms" to "5m". Default "5s".
         upstream_connect_timeout: String,
         /// How long bytes for a connection that is being closed may take, "100ms" to "5m". Default "10s".
@@ -582,6 +626,8 @@ tables! {
         arguments: String,
         /// A file with at least 32 random characters (openssl rand -hex 32) that nobody else can read: keys are hashed with them, HMAC-SHA-256 cut to 16 bytes.
         hash_key_file: String,
+        /// In its place: the name of a systemd credential.
+        hash_key_credential: String,
         /// Whose and which commands' words outputs with arguments = "values" show.
         values: RawValues,
         /// How lines look: "full" (default), or "compact": what is the same in a connection's records stands only in its connection_open, and what most commands have in common is left out.
@@ -611,6 +657,8 @@ tables! {
         /// What signs them: a private Ed25519 key, PEM (`openssl genpkey -algorithm ed25519`), not readable by everybody. Default:
         /// no signatures, and whoever can write the file can make the chain anew.
         sign_key: String,
+        /// In its place: the name of a systemd credential.
+        sign_key_credential: String,
     }
     planned []
 

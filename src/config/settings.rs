@@ -9,11 +9,13 @@
 //! [`Settings::files`] lists both kinds.
 
 mod limits;
+mod secrets;
 mod terms;
 mod upstream;
 
 pub use self::{
     limits::{Keepalive, Limits, Workers},
+    secrets::{Account, Password, SecretCommand, SecretSource, unfilled},
     terms::{Credentials, Helper, RoleLimits, Terms},
     upstream::{ClientAuth, Host, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
 };
@@ -25,6 +27,7 @@ use crate::{
         target::Target,
         watch::Watches,
     },
+    config::given::Given,
     policy::{bans::Schedule, identity::Role, network::Admission, scripts::Scripts},
     resp::{reply::ReplyLimits, request::RequestLimits},
     session::machine::SessionConfig,
@@ -67,6 +70,10 @@ pub struct Settings {
     pub admin: Option<Admin>,
     /// The operational log on standard error.
     pub log: Log,
+    /// When changes are put in force.
+    pub reload: Reload,
+    /// The keys as they were given, to tell what a reload changes.
+    pub given: Given,
     /// What is legal and unwise, in words for people; `check` prints them, `run` logs them.
     pub warnings: Vec<String>,
 }
@@ -216,6 +223,8 @@ pub struct Audit {
     pub values: Option<Arc<Values>>,
     /// What is worth a second look.
     pub watches: Watches,
+    /// The files of the keys that hash and sign, with the configuration's key for each.
+    pub key_files: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Audit {
@@ -231,6 +240,7 @@ impl Default for Audit {
             begin_writes: false,
             values: None,
             watches: Watches::default(),
+            key_files: Vec::new(),
         }
     }
 }
@@ -288,6 +298,19 @@ pub struct AdminSocket {
 impl AdminSocket {
     /// Nobody but the process' user.
     pub const MODE: u32 = 0o600;
+}
+
+/// When changes of the configuration and its files are put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// How often they are looked at; never without one.
+    pub watch: Option<Duration>,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: Some(Duration::from_secs(5)) }
+    }
 }
 
 /// The operational log.
@@ -352,7 +375,8 @@ pub struct NamedFile {
 
 impl Settings {
     /// Every file that is read at start and at a reload, in a fixed order: the configuration file, then per service
-    /// password, certificate, key, client CA, CRLs (files, or folders of files), OCSP responses and further certificates.
+    /// password, certificate, key, client CA, CRLs (files, or folders of files), OCSP responses and further certificates,
+    /// then the keys of the audit stream.
     #[must_use]
     pub fn files(&self) -> Vec<NamedFile> {
         let mut files = vec![NamedFile { service: None, key: "the configuration file", path: self.file.clone() }];
@@ -360,14 +384,16 @@ impl Settings {
             let mut name = |key: &'static str, path: &Path| {
                 files.push(NamedFile { service: Some(Arc::clone(&service.name)), key, path: path.to_path_buf() });
             };
-            if let Some(path) = &service.upstream.password_file {
-                name("upstream.password_file", path);
+            if let Some(password) = &service.upstream.password {
+                password.source.file().into_iter().for_each(|path| name("upstream.password_file", path));
+                password.next.iter().for_each(|path| name("upstream.next_password_file", path));
             }
             if let Some(tls) = &service.upstream.tls {
                 tls.named(&mut name);
             }
-            for path in service.terms.iter().filter_map(|terms| terms.password_file.as_ref()) {
-                name("role.upstream.password_file", path);
+            for password in service.terms.iter().filter_map(|terms| terms.password.as_ref()) {
+                password.source.file().into_iter().for_each(|path| name("role.upstream.password_file", path));
+                password.next.iter().for_each(|path| name("role.upstream.next_password_file", path));
             }
             if let Some(Credentials::Users { file, .. }) = &service.credentials {
                 name("credentials.users_file", file);
@@ -397,6 +423,8 @@ impl Settings {
                 name("rename_file", path);
             }
         }
+        let of_audit = self.audit.key_files.iter();
+        files.extend(of_audit.map(|(key, path)| NamedFile { service: None, key, path: path.clone() }));
         files
     }
 }

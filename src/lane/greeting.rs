@@ -22,9 +22,26 @@ pub struct Credential {
     pub username: Option<String>,
     /// The password.
     pub password: Secret,
+    /// What else may be tried where that is refused, each once: the one before it, the one behind it.
+    pub others: Vec<Secret>,
 }
 
 impl Greeting {
+    /// The same with another password in place: number 1 is the first of [`Credential::others`].
+    #[must_use]
+    pub fn trying(&self, number: usize) -> Option<Self> {
+        let credential = self.credential.as_ref()?;
+        let password = credential.others.get(number.checked_sub(1)?)?.clone();
+        let credential = Credential { username: credential.username.clone(), password, others: Vec::new() };
+        Some(Self { credential: Some(credential), ..self.clone() })
+    }
+
+    /// How many passwords may be tried.
+    #[must_use]
+    pub fn passwords(&self) -> usize {
+        self.credential.as_ref().map_or(0, |credential| credential.others.len().saturating_add(1))
+    }
+
     /// Encodes the greeting onto `out`, one ticket per command onto `tickets`.
     ///
     /// With a credential the first command is a PING that Redis must refuse (`-NOAUTH`, or `-NOPERM` where the default
@@ -81,7 +98,7 @@ mod tests {
     fn greet(username: Option<&str>, probe: bool, set_name: bool) -> (String, Vec<Own>) {
         let password = Secret::new(b"p w\"\\".to_vec());
         let greeting = Greeting {
-            credential: Some(Credential { username: username.map(str::to_owned), password }),
+            credential: Some(Credential { username: username.map(str::to_owned), password, others: Vec::new() }),
             database: std::num::NonZeroU32::new(7).filter(|_| probe),
             set_name,
         };

@@ -4,6 +4,7 @@
 //! task of its own, so that a connection at rest keeps none of it.
 
 use super::{
+    chains::Chain,
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
@@ -13,7 +14,7 @@ use super::{
     permits::{Full, Permit},
     plain::PlainPipe,
     pump::Pump,
-    seats::{Loaded, Seat, Standing},
+    seats::{Loaded, Seat, Standing, Way},
     service::{House, Line},
     side::Downstream,
     upstream::ConnectError,
@@ -38,7 +39,6 @@ use crate::{
         server::Tls,
     },
 };
-use rustls::pki_types::CertificateDer;
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -178,10 +178,10 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
     };
     match contained(establish(&house, &desk, &seat, arrival, &whence)).await {
         Some(Ok(Running::Tls(pump))) => {
-            tokio::task::spawn_local(Seated { pump, _seat: seat });
+            tokio::task::spawn_local(Seated { pump, seat, house, service });
         }
         Some(Ok(Running::Plain(pump))) => {
-            tokio::task::spawn_local(Seated { pump, _seat: seat });
+            tokio::task::spawn_local(Seated { pump, seat, house, service });
         }
         Some(Err(refusal)) => refuse(&refusal),
         None => {
@@ -212,7 +212,7 @@ struct Shaken<D> {
     side: D,
     identity: Arc<Identity>,
     /// The verified chain; empty in plain text.
-    chain: Vec<CertificateDer<'static>>,
+    chain: Chain,
 }
 
 async fn establish(
@@ -233,7 +233,7 @@ async fn establish(
     let local = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     // Counted from accept: time in the worker's queue is time too.
     let deadline = house.clock.instant(arrival.at.mono_us.saturating_add(micros(live.handshake_timeout)));
-    let lobby = Lobby { house, desk, seat, service, live: &live, at: arrival.at, whence };
+    let lobby = Lobby { house, desk, seat, live: &live, at: arrival.at, whence };
     let welcome = async {
         let guest = lobby.identify(&socket, arrival.origin, local).await?;
         // In plain text nothing need come before it is served, and no handshake is paid for.
@@ -271,7 +271,7 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let Some(tls) = tls else {
         drop(place);
         let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
-        let shaken = Shaken { side, identity, chain: Vec::new() };
+        let shaken = Shaken { side, identity, chain: Chain::default() };
         return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
     };
     let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
@@ -279,8 +279,9 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     drop(place);
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let current = house.services.get(service).and_then(|service| service.tls.as_ref()).map(Store::current);
-    let chain = pipe.peer_chain().to_vec();
+    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
+    let current = at.tls.as_ref().map(Store::current);
+    let chain = at.chains.share(pipe.peer_chain());
     if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
         current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
@@ -350,23 +351,26 @@ async fn admit<D: Downstream + Unpin>(
         }
     };
     let name = house.connection_name();
-    seat.stand(Standing { name: name.as_str().into(), peer: peer.clone(), place, grant: None, chain });
+    let standing = Standing::new(&name, peer.clone(), place, terms, &live, chain);
+    seat.stand(standing);
 
     let config = terms.sessions.get(listener).ok_or_else(|| internal("no such listener"))?;
-    let mut facts = complete(terms.facts(&name, &peer, &house.outlets), &side, peer.identity());
+    let facts = terms.facts(&name, &peer, &house.common.load().outlets);
+    let mut facts = complete(facts, &side, peer.identity());
     if let Some(via) = whence.get().via {
         facts = facts.with_proxy(via, &words);
     }
-    let line_name = name.clone();
-    let line = Line { src: peer.src(), dst, name: &line_name };
-    let door = gate::Door { service: index, listener, name, dst, chair: seat.chair() };
-    let gate = gate::gate(house, door);
+    let line = Line { src: peer.src(), dst, name: &name };
+    let gate = gate::gate(house, gate::Door { dst, chair: seat.chair() });
     let mut session = desk.record(|tools| {
         let turn =
             Turn { now: at, recorder: &mut tools.recorder, memory: &mut tools.memory, down_pending: 0, up_pending: 0 };
         Session::new(Arc::clone(config), peer, facts, &turn)
     });
     let connected = unless_ordered(seat.control(), service.connect(&house.clock, &live, Some(&line))).await;
+    if let Ok(Ok(link)) = &connected {
+        seat.chair().reach(Way::by(&live, link));
+    }
     let (up, greeting, words) = open(desk, &mut session, connected);
     let mut pump =
         Pump::new(session, side, up, Rc::clone(desk), Rc::clone(seat.control()), live.flush_timeout).with_gate(gate);
@@ -407,7 +411,7 @@ fn open(
                 session.connect_failed(error.word(), &error.to_string(), &mut turn, &mut down);
                 None
             }
-            Err(Order::Drain(reason)) => {
+            Err(Order::Drain(reason) | Order::Retire(reason)) => {
                 session.drain(reason, &mut turn, &mut up, &mut down);
                 None
             }
@@ -478,14 +482,25 @@ async fn contained<T>(future: impl Future<Output = T>) -> Option<T> {
 /// A pump and its seat: the seat is free the moment the connection is over.
 struct Seated<D> {
     pump: Pump<D, Link, Session>,
-    _seat: Seat,
+    seat: Seat,
+    house: Arc<House>,
+    service: usize,
 }
 
 impl<D: Downstream + Unpin> Future for Seated<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.get_mut().pump).poll(cx)
+        let this = self.get_mut();
+        let over = Pin::new(&mut this.pump).poll(cx);
+        if over.is_ready()
+            && this.pump.machine().was_refused()
+            && let (Some(service), Some(peer)) = (this.house.services.get(this.service), this.seat.chair().peer())
+        {
+            service.was_refused(&peer.role().name);
+            this.house.refusal.notify_one();
+        }
+        over
     }
 }
 

@@ -7,8 +7,7 @@ use crate::{
     audit::record::Recorder,
     moment::Moment,
     net::{clock::Clock, outbox::Spares},
-    policy::identity::AuthenticatedPeer,
-    session::{MemoryBudget, activity::Activity, error::CloseReason},
+    session::{MemoryBudget, activity::Activity, error::CloseReason, renewal::Renewal},
     tls::pipe::{READ_BYTES, Scratch},
 };
 use std::{
@@ -160,6 +159,8 @@ impl Desk {
 pub enum Order {
     /// Answer what was promised, then close.
     Drain(CloseReason),
+    /// The same, unless it is in the middle of something that only its client can end.
+    Retire(CloseReason),
     /// Close now, with records.
     Abort(CloseReason),
 }
@@ -168,7 +169,7 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Control {
     order: Cell<Option<Order>>,
-    renewed: RefCell<Option<AuthenticatedPeer>>,
+    renewed: RefCell<Option<Box<Renewal>>>,
     waiting: Cell<bool>,
     /// Somebody is there who answers: the connection is at work.
     answers: Cell<bool>,
@@ -203,21 +204,27 @@ impl Control {
         if self.asked.replace(false) { self.asker.borrow_mut().take() } else { None }
     }
 
-    /// Leaves an order and wakes the connection. An abort is never softened into a drain.
+    /// Leaves an order and wakes the connection. An abort is never softened into a drain, and none into a retirement.
     pub fn order(&self, order: Order) {
-        if !matches!(self.order.get(), Some(Order::Abort(_))) {
+        let gentle = matches!(order, Order::Retire(_));
+        let stands = match self.order.get() {
+            Some(Order::Abort(_)) => true,
+            Some(_) => gentle,
+            None => false,
+        };
+        if !stands {
             self.order.set(Some(order));
         }
         self.wake();
     }
 
-    /// Leaves the peer as a reload sees it now, and wakes the connection.
-    pub fn renew(&self, peer: AuthenticatedPeer) {
-        *self.renewed.borrow_mut() = Some(peer);
+    /// Leaves what a reload has changed for it, and wakes the connection.
+    pub fn renew(&self, renewal: Renewal) {
+        *self.renewed.borrow_mut() = Some(Box::new(renewal));
         self.wake();
     }
 
-    pub(super) fn take_renewed(&self) -> Option<AuthenticatedPeer> {
+    pub(super) fn take_renewed(&self) -> Option<Box<Renewal>> {
         self.renewed.borrow_mut().take()
     }
 

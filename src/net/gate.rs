@@ -9,8 +9,8 @@ use super::{
     helper::{Desk as Helpers, Finding},
     keeper::Link,
     pump::{Found, Gate},
-    seats::Chair,
-    service::{House, Line},
+    seats::{Chair, Voucher, Way},
+    service::{House, Line, Service},
 };
 use crate::{
     config::settings::Credentials,
@@ -24,7 +24,6 @@ use crate::{
 };
 use std::{
     net::SocketAddr,
-    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -115,14 +114,8 @@ pub fn origins(peer: &AuthenticatedPeer) -> Vec<Origin> {
 }
 
 /// The connection whose questions are answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Door {
-    /// Index into [`House::services`].
-    pub(super) service: usize,
-    /// Index into [`super::service::Terms::sessions`].
-    pub(super) listener: usize,
-    /// The connection's name in records.
-    pub(super) name: String,
     /// What the client connected to.
     pub(super) dst: SocketAddr,
     /// Whom it answers for.
@@ -131,21 +124,26 @@ pub(super) struct Door {
 
 /// What answers the questions of one connection.
 pub(super) fn gate(house: &Arc<House>, door: Door) -> Gate<Link> {
-    let (house, door) = (Arc::clone(house), Rc::new(door));
+    let house = Arc::clone(house);
+    // Every connection has one, for a reload may give it a role that looks passwords up: so it holds next to nothing.
     Box::new(move |ask| {
-        let (house, door) = (Arc::clone(&house), Rc::clone(&door));
+        let (house, door) = (Arc::clone(&house), door.clone());
         Box::pin(async move {
-            let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
-            let (granted, grant) = match look_up(&house, door.service, &peer, &ask).await {
+            let (Some(peer), Some(service)) = (door.chair.peer(), house.services.get(door.chair.service())) else {
+                return only(Answer::Unavailable);
+            };
+            // As of before: who is let in by what a reload has put out of force is asked again by the next one.
+            let vouching = service.live.load().vouching;
+            let (granted, grant) = match look_up(&house, service, &peer, &ask).await {
                 Ok(granted) => granted,
                 Err(answer) => return only(answer),
             };
             // A reload that came meanwhile asks again on this thread, and so after this.
-            door.chair.vouch(grant);
+            door.chair.vouch(grant.map_or(Voucher::Helper(vouching), Voucher::File));
             if ask.selects {
                 let user = std::str::from_utf8(ask.user.expose()).ok();
                 return match granted.as_deref().or(user) {
-                    Some(role) => select(&house, &door, role).await,
+                    Some(role) => select(&house, service, &door, role).await,
                     None => only(Answer::Denied),
                 };
             }
@@ -159,29 +157,36 @@ const fn only(answer: Answer) -> Found<Link> {
 }
 
 /// Gives the peer the role called `role`, and a connection to Redis of that role's own.
-async fn select(house: &House, door: &Door, role: &str) -> Found<Link> {
-    let Some(service) = house.services.get(door.service) else { return only(Answer::Unavailable) };
-    let Some(src) = door.chair.peer().map(|peer| peer.src()) else { return only(Answer::Unavailable) };
-    let line = Line { src, dst: door.dst, name: &door.name };
-    let upstream = match service.connect(&house.clock, &service.live.load_full(), Some(&line)).await {
-        Ok(upstream) => upstream,
-        Err(_) => return only(Answer::Unavailable),
+async fn select(house: &House, service: &Service, door: &Door, role: &str) -> Found<Link> {
+    let chair = &door.chair;
+    let (Some(src), Some(name)) = (chair.peer().map(|peer| peer.src()), chair.name()) else {
+        return only(Answer::Unavailable);
     };
+    let line = Line { src, dst: door.dst, name: &name };
+    let live = service.live.load_full();
+    let Ok(upstream) = service.connect(&house.clock, &live, Some(&line)).await else {
+        return only(Answer::Unavailable);
+    };
+    let way = Way::by(&live, &upstream);
     // As things are now: a reload may have come while Redis was connected to, and changed the chair.
     let live = service.live.load_full();
-    let Some(peer) = door.chair.peer() else { return only(Answer::Unavailable) };
+    let Some(peer) = chair.peer() else { return only(Answer::Unavailable) };
+    if way.leads_to(&live).is_err() {
+        return only(Answer::Unavailable);
+    }
     let selected = peer.select(&live.roles, role);
     let (Ok(peer), Some(terms)) = (selected, live.terms.get(role)) else {
         tracing::warn!(src = %peer.src(), role, "a password was right, and there is no such role for this client");
         return only(Answer::Denied);
     };
-    let Some(config) = terms.sessions.get(door.listener) else { return only(Answer::Unavailable) };
+    let Some(config) = terms.sessions.get(chair.listener()) else { return only(Answer::Unavailable) };
+    // The place of its role until now is still taken: it is given back when it has another.
     let identity = peer.identity().display_name();
-    let Ok(place) = house.permits.take_role(door.service, role, &identity, terms.caps) else {
+    let Ok(place) = house.permits.take_role(chair.service(), role, &identity, terms.caps) else {
         return only(Answer::Unavailable);
     };
-    door.chair.change(peer.clone(), place);
-    let facts = terms.facts(&door.name, &peer, &house.outlets);
+    chair.change(peer.clone(), place, terms, way);
+    let facts = terms.facts(&name, &peer, &house.common.load().outlets);
     let selected = Selected { peer, facts, config: Arc::clone(config) };
     Found { answer: Answer::Selected(Box::new(selected)), upstream: Some(upstream) }
 }
@@ -189,7 +194,7 @@ async fn select(house: &House, door: &Door, role: &str) -> Found<Link> {
 /// The role that a right password names, if it names one, and by what of the file it was right; or what is answered.
 async fn look_up(
     house: &House,
-    service: usize,
+    service: &Service,
     peer: &AuthenticatedPeer,
     ask: &Ask,
 ) -> Result<(Option<Arc<str>>, Option<Grant>), Answer> {
@@ -197,9 +202,7 @@ async fn look_up(
     if house.bans.bans(&origins, house.clock.now()) {
         return Err(Answer::Banned(0));
     }
-    let Some(live) = house.services.get(service).map(|service| service.live.load_full()) else {
-        return Err(Answer::Unavailable);
-    };
+    let live = service.live.load_full();
     let Some(lookup) = &live.lookup else { return Err(Answer::Unavailable) };
     let (finding, grant) = lookup.find(house, ask).await;
     let now = house.clock.now();

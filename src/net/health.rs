@@ -7,7 +7,6 @@
 //! One task for each service on the main thread, never on a worker's; all addresses that are due are looked at together.
 
 use super::{
-    clock::Clock,
     keeper::{Keeper, blame},
     proxy_protocol,
     service::{Live, Service},
@@ -48,7 +47,7 @@ pub async fn keep(house: Arc<House>, index: usize, tell: mpsc::Sender<Switched>)
     let Some(service) = house.services.get(index) else { return };
     loop {
         let live = service.live.load_full();
-        look(&house.clock, service, &live).await;
+        look(&house, service, &live).await;
         for switch in live.keeper.take_switches() {
             if tell.send(switched(index, &live.keeper, &switch)).await.is_err() {
                 return;
@@ -68,7 +67,8 @@ fn switched(service: usize, keeper: &Keeper, switch: &Switch) -> Switched {
 }
 
 /// Looks at all that is due now.
-pub async fn look(clock: &Clock, service: &Service, live: &Arc<Live>) {
+pub async fn look(house: &House, service: &Service, live: &Arc<Live>) {
+    let clock = &house.clock;
     let begun = clock.now().mono_us;
     let due = live.keeper.due(begun);
     let mut looks = JoinSet::new();
@@ -83,6 +83,12 @@ pub async fn look(clock: &Clock, service: &Service, live: &Arc<Live>) {
             continue;
         };
         live.keeper.looked(at, seen, &detail, begun, clock.now().mono_us);
+        // Only of the one that clients are connected to: of the others there is a record when one comes into use.
+        if seen == Seen::Refused && live.upstream.credential().is_some() && live.keeper.used() == at {
+            // The code alone: what follows it may be long, and is Redis' own.
+            service.look_was_refused(detail.split(' ').next().unwrap_or_default());
+            house.refusal.notify_one();
+        }
     }
 }
 
@@ -133,8 +139,22 @@ async fn visit(live: &Live, at: usize) -> (Seen, String) {
     }
 }
 
-/// Authenticates and asks PING on a connection that was just opened.
+/// Asks on a connection that was just opened; with the other passwords too, where one is refused, as a session does.
 async fn ask(link: &mut Upstream, greeting: &Greeting) -> io::Result<(Seen, String)> {
+    let count = greeting.passwords();
+    let mut found = ask_with(link, greeting, count > 1).await?;
+    for number in 1..count {
+        let Some(other) = greeting.trying(number).filter(|_| found.0 == Seen::Refused) else { break };
+        // It may have hung up, and that is not what is to be told.
+        let Ok(next) = ask_with(link, &other, number.saturating_add(1) < count).await else { break };
+        found = next;
+    }
+    Ok(found)
+}
+
+/// Authenticates and asks PING; the first of the answers that is not a good one, or the last. With `again` whoever is
+/// refused reads the others too, for they are not to be taken for answers to what is asked next.
+async fn ask_with(link: &mut Upstream, greeting: &Greeting, again: bool) -> io::Result<(Seen, String)> {
     let (mut words, mut tickets) = (Vec::new(), Vec::new());
     greeting.encode_check(NAME, &mut words, &mut tickets);
     // Wiped afterwards: it holds the password.
@@ -142,7 +162,7 @@ async fn ask(link: &mut Upstream, greeting: &Greeting) -> io::Result<(Seen, Stri
     link.write_all(&words).await?;
     link.flush().await?;
     let (mut answer, mut piece) = (Vec::new(), [0_u8; 512]);
-    let mut last = (Seen::Well, String::new());
+    let mut found = (Seen::Well, String::new());
     for _ in 0..tickets.len() {
         let line = loop {
             if let Some(end) = memchr::memmem::find(&answer, b"\r\n") {
@@ -152,18 +172,23 @@ async fn ask(link: &mut Upstream, greeting: &Greeting) -> io::Result<(Seen, Stri
             if answer.len() > ANSWER_MAX {
                 return Ok((Seen::Strange, "it does not answer as Redis does".to_owned()));
             }
-            let read = link.read(&mut piece).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match link.read(&mut piece).await {
+                // It said why before it hung up.
+                Ok(0) | Err(_) if found.0 != Seen::Well => return Ok(found),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => answer.extend_from_slice(piece.get(..read).unwrap_or_default()),
+                Err(error) => return Err(error),
             }
-            answer.extend_from_slice(piece.get(..read).unwrap_or_default());
         };
-        last = read(line.strip_suffix(b"\r\n").unwrap_or(&line));
-        if last.0 != Seen::Well {
-            return Ok(last);
+        let said = read(line.strip_suffix(b"\r\n").unwrap_or(&line));
+        if found.0 == Seen::Well {
+            found = said;
+        }
+        if !(found.0 == Seen::Well || again && found.0 == Seen::Refused) {
+            break;
         }
     }
-    Ok(last)
+    Ok(found)
 }
 
 /// What one line of its answer says.

@@ -11,22 +11,17 @@
 //! * A success is remembered under a salted hash of user and password, for a while and among at most [`CACHE_MAX`]; a
 //!   failure never is. A reload forgets all of them.
 
-use super::service::House;
+use super::{process, service::House};
 use crate::{config::settings::Helper, session::inquiry::Ask};
-use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
     io,
-    process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, Command},
-    sync::Semaphore,
-};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 /// Most successes remembered.
 pub const CACHE_MAX: usize = 1024;
@@ -34,8 +29,6 @@ pub const CACHE_MAX: usize = 1024;
 const ANSWER_MAX: u64 = 256;
 /// Longest user name and password that are passed on.
 const WORD_MAX: usize = crate::policy::credentials::WORD_MAX;
-/// Where a script finds its tools.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What was found out about a user and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,37 +99,8 @@ impl Desk {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, user: &[u8], password: &[u8]) -> io::Result<Vec<u8>> {
-        let mut command = Command::new(&self.helper.program);
-        command
-            .args(&self.helper.arguments)
-            .env_clear()
-            .env("PATH", PATH)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut running = Running::new(command.spawn()?);
-        if let Some(mut input) = running.child.stdin.take() {
-            // A helper that has seen enough closes its end; what it says then counts.
-            let told = async {
-                input.write_all(user).await?;
-                input.write_all(b"\n").await?;
-                input.write_all(password).await
-            };
-            let _ = told.await;
-        }
-        let mut said = Vec::new();
-        if let Some(output) = running.child.stdout.take() {
-            output.take(ANSWER_MAX).read_to_end(&mut said).await?;
-        }
-        let status = running.child.wait().await?;
-        if !status.success() {
-            return Err(io::Error::other(format!("it ended with {status}")));
-        }
-        Ok(said)
+    async fn run(&self, user: &[u8], password: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+        process::run(&self.helper.program, &self.helper.arguments, &[user, b"\n", password], ANSWER_MAX).await
     }
 }
 
@@ -157,28 +121,6 @@ fn read(said: &[u8]) -> Finding {
 fn is_role(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-/// A process that is killed with its children, however it is left.
-struct Running {
-    child: Child,
-    group: Option<Pid>,
-}
-
-impl Running {
-    fn new(child: Child) -> Self {
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Self { child, group }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its number is its own for as long as nobody has waited for it.
-        if let Some(group) = self.group.filter(|_| self.child.id().is_some()) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
 }
 
 type Key = [u8; 32];

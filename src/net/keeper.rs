@@ -263,7 +263,7 @@ impl Keeper {
                 Ok(io) => {
                     self.watch().connected(at);
                     // Where nothing is asked of Redis first, nothing tells when it has got round to this one.
-                    return Ok(Link { io, place: greeted.then_some(place) });
+                    return Ok(Link { io, at, place: greeted.then_some(place) });
                 }
                 Err(error) => {
                     if let Some(seen) = blame(&error) {
@@ -411,6 +411,7 @@ mod errno {
 #[derive(Debug)]
 pub struct Link {
     io: Upstream,
+    at: usize,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -419,6 +420,12 @@ impl Link {
     #[must_use]
     pub const fn io(&self) -> &Upstream {
         &self.io
+    }
+
+    /// The place of its Redis in the order.
+    #[must_use]
+    pub const fn at(&self) -> usize {
+        self.at
     }
 }
 

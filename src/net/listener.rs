@@ -14,7 +14,7 @@ use super::{
     permits::Permits,
     seats::Loaded,
     service::House,
-    worker::{Ending, Phase, answer_scrapes, flush, watch_sinks},
+    worker::{Ending, Phase, answer_scrapes, flush, refit, watch_sinks},
 };
 use crate::{
     audit::{event::ProcessEvent, sink::Ports},
@@ -113,7 +113,9 @@ fn run(plan: Plan) -> io::Result<()> {
             open.push(tokio::task::spawn_local(reception.serve(socket)));
         }
         // An error means that the server is gone; the listeners go with it.
-        let _ = phase.wait_for(|phase| !matches!(phase, Phase::Serve(_))).await;
+        while phase.changed().await.is_ok() && matches!(*phase.borrow_and_update(), Phase::Serve(_)) {
+            refit(&house, &desk);
+        }
         for task in open {
             task.abort();
             let _ = task.await;
@@ -177,16 +179,17 @@ impl Reception {
 
     async fn receive(&self, socket: tokio::net::TcpStream, src: SocketAddr) {
         let Some(service) = self.house.services.get(self.service) else { return };
+        let live = service.live.load();
         let permits: &Arc<Permits> = &self.house.permits;
         let proxy = self.proxies.as_ref().filter(|proxies| proxies.trusted.admit(src).is_ok());
         // Whom a proxy speaks for, its worker asks all of this when it has been told.
         let (origin, permit) = match proxy {
-            Some(proxy) => match permits.take(self.service, src.ip(), None) {
+            Some(proxy) => match permits.take_unnamed() {
                 Ok(permit) => (From::Behind { proxy: src, timeout: proxy.timeout }, permit),
                 Err(full) => return self.refuse(src, &service.name, full.word()),
             },
             None => {
-                let admitted = match service.live.load().admission.admit(src) {
+                let admitted = match live.admission.admit(src) {
                     Ok(admitted) => admitted,
                     Err(reason) => return self.refuse(src, &service.name, reason.word()),
                 };
@@ -198,12 +201,13 @@ impl Reception {
                 if !permits.may_accept(src.ip(), now) {
                     return self.refuse(src, &service.name, "accept-rate");
                 }
-                match permits.take(self.service, src.ip(), service.per_address_max) {
+                match permits.take(self.service, src.ip(), live.per_address_max) {
                     Ok(permit) => (From::Direct(admitted), permit),
                     Err(full) => return self.refuse(src, &service.name, full.word()),
                 }
             }
         };
+        drop(live);
         // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
         let Ok(socket) = socket.into_std() else { return };
         let fewest = self.workers.iter().min_by_key(|(_, stats)| stats.connections().load(Ordering::Relaxed));

@@ -7,7 +7,7 @@ use super::{
     preface::{self, Opening, Trouble},
     proxy_protocol::{Header, Whom},
     seats::Seat,
-    service::{House, Live, Service},
+    service::{House, Live},
 };
 use crate::{
     moment::Moment,
@@ -22,7 +22,6 @@ pub(super) struct Lobby<'l> {
     pub(super) house: &'l Arc<House>,
     pub(super) desk: &'l Desk,
     pub(super) seat: &'l Seat,
-    pub(super) service: &'l Service,
     pub(super) live: &'l Live,
     /// When it was accepted.
     pub(super) at: Moment,
@@ -88,7 +87,7 @@ impl Lobby<'_> {
         if !self.house.permits.may_accept(src.ip(), now) {
             return Err(refused("accept-rate"));
         }
-        self.seat.comes_from(src, self.service.per_address_max).map_err(|full| refused(full.word()))?;
+        self.seat.comes_from(src, self.live.per_address_max).map_err(|full| refused(full.word()))?;
         Ok(Guest { admitted, dst, words: tlvs.words().to_vec(), own })
     }
 

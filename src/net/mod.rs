@@ -13,13 +13,17 @@
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
+//! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
+//! * [`chains`]: the certificates of open connections, each chain once;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
 //! the sake of one command.
 
+pub mod chains;
 pub mod clock;
 pub mod connection;
+pub mod credential;
 pub mod desk;
 pub mod gate;
 pub mod handshakes;
@@ -32,6 +36,7 @@ mod outbox;
 pub mod permits;
 mod plain;
 mod preface;
+pub mod process;
 pub mod proxy_protocol;
 pub mod pump;
 pub mod resolve;

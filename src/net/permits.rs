@@ -59,12 +59,12 @@ impl Full {
 /// The counts of one process.
 #[derive(Debug)]
 pub struct Permits {
-    total_max: u32,
+    total_max: AtomicU32,
     total: AtomicU32,
     /// Entries are removed at zero, so the map is never larger than the number of open connections.
     origins: Mutex<HashMap<Origin, u32>>,
-    /// Connections of roles that have a cap, by service; and of identities in them; likewise.
-    roles: Mutex<HashMap<RoleKey, u32>>,
+    /// Connections of roles, and of identities in them, by service; likewise.
+    roles: Mutex<HashMap<Arc<RoleKey>, u32>>,
     accepts: Mutex<Arrivals>,
     handshake_rates: Mutex<Arrivals>,
     /// Handshakes that are under way.
@@ -72,10 +72,10 @@ pub struct Permits {
 }
 
 /// Whose connections are counted: a role's in a service, or one identity's in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct RoleKey {
     service: usize,
-    role: Arc<str>,
+    role: Box<str>,
     identity: Option<Box<str>>,
 }
 
@@ -93,7 +93,7 @@ impl Permits {
     #[must_use]
     pub fn new(total_max: NonZeroU32) -> Arc<Self> {
         Arc::new(Self {
-            total_max: total_max.get(),
+            total_max: AtomicU32::new(total_max.get()),
             total: AtomicU32::new(0),
             origins: Mutex::default(),
             roles: Mutex::default(),
@@ -111,8 +111,9 @@ impl Permits {
         permits
     }
 
-    /// Takes over what a reload may change: all but the total.
+    /// Takes over what a reload may change. Nobody is sent away who is in.
     pub fn configure(&self, limits: &Limits) {
+        self.total_max.store(limits.max_connections.get(), Ordering::Relaxed);
         lock(&self.accepts).configure(limits.accepts_per_address);
         lock(&self.handshake_rates).configure(limits.handshakes_per_address);
         self.handshakes.configure(limits.handshakes, limits.handshake_queue);
@@ -141,18 +142,28 @@ impl Permits {
         address: IpAddr,
         per_address_max: Option<NonZeroU32>,
     ) -> Result<Permit, Full> {
-        let raised = |held: u32| (held < self.total_max).then(|| held.saturating_add(1));
-        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_err() {
-            return Err(Full::Total);
-        }
-        // From here on the total is given back by the permit, whichever way this ends.
-        let mut permit = Permit { permits: Arc::clone(self), origin: None };
+        let mut permit = self.take_unnamed()?;
         permit.count(service, address, per_address_max)?;
         Ok(permit)
     }
 
-    /// A place for one connection of a role, and of an identity in it, as far as they have caps; given back when it is
-    /// dropped.
+    /// A place for one connection of which nobody has said yet where it comes from: [`Permit::count`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`Full::Total`], and nothing is counted.
+    pub fn take_unnamed(self: &Arc<Self>) -> Result<Permit, Full> {
+        let most = self.total_max.load(Ordering::Relaxed);
+        let raised = |held: u32| (held < most).then(|| held.saturating_add(1));
+        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_err() {
+            return Err(Full::Total);
+        }
+        // From here on the total is given back by the permit, whichever way this ends.
+        Ok(Permit { permits: Arc::clone(self), origin: None })
+    }
+
+    /// A place for one connection of a role, and of an identity in it, given back when it is dropped. Counted without a cap
+    /// too, as addresses are.
     ///
     /// # Errors
     ///
@@ -164,19 +175,21 @@ impl Permits {
         identity: &str,
         caps: RoleCaps,
     ) -> Result<RolePermit, Full> {
-        let key = |identity: Option<&str>| RoleKey { service, role: role.into(), identity: identity.map(Into::into) };
         let mut taken = RolePermit { permits: Arc::clone(self), keys: [None, None] };
         let wanted = [(caps.connections, None, Full::Role), (caps.per_identity, Some(identity), Full::Identity)];
         for ((max, identity, full), place) in wanted.into_iter().zip(&mut taken.keys) {
-            let Some(max) = max else { continue };
-            let key = key(identity);
+            let key = RoleKey { service, role: role.into(), identity: identity.map(Into::into) };
             let mut roles = lock(&self.roles);
-            let held = roles.get(&key).copied().unwrap_or(0);
-            if held >= max.get() {
+            // One key for all connections it counts.
+            let (key, held) = match roles.get_key_value(&key) {
+                Some((known, held)) => (Arc::clone(known), *held),
+                None => (Arc::new(key), 0),
+            };
+            if max.is_some_and(|max| held >= max.get()) {
                 drop(roles);
                 return Err(full);
             }
-            roles.insert(key.clone(), held.saturating_add(1));
+            roles.insert(Arc::clone(&key), held.saturating_add(1));
             *place = Some(key);
         }
         Ok(taken)
@@ -198,30 +211,29 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Counts the connection for the address it comes from: at once, or when a proxy has said which that is.
+    /// Counts the connection for the address it comes from: at once, or when a proxy has said which that is. Without a cap
+    /// too, for a reload may bring one.
     ///
     /// # Errors
     ///
     /// [`Full::Address`], and the connection is counted in the total alone.
     pub fn count(&mut self, service: usize, address: IpAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
-        let Some(max) = per_address_max else { return Ok(()) };
+        self.forget();
         let origin = Origin::new(service, address);
         let mut origins = lock(&self.permits.origins);
         let held = origins.get(&origin).copied().unwrap_or(0);
-        if held >= max.get() {
+        if per_address_max.is_some_and(|max| held >= max.get()) {
             return Err(Full::Address);
         }
         origins.insert(origin, held.saturating_add(1));
         self.origin = Some(origin);
         Ok(())
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.permits.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(origin) = self.origin {
-            let mut origins = self.permits.origins.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts it for no address any more.
+    fn forget(&mut self) {
+        if let Some(origin) = self.origin.take() {
+            let mut origins = lock(&self.permits.origins);
             if let Some(held) = origins.get_mut(&origin) {
                 *held = held.saturating_sub(1);
                 if *held == 0 {
@@ -232,11 +244,18 @@ impl Drop for Permit {
     }
 }
 
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.total.fetch_sub(1, Ordering::Relaxed);
+        self.forget();
+    }
+}
+
 /// The right to one open connection of a role, and of an identity in it.
 #[derive(Debug)]
 pub struct RolePermit {
     permits: Arc<Permits>,
-    keys: [Option<RoleKey>; 2],
+    keys: [Option<Arc<RoleKey>>; 2],
 }
 
 impl Drop for RolePermit {
@@ -335,8 +354,9 @@ mod tests {
     #[test]
     fn an_address_that_a_proxy_names_is_counted_when_it_is_known() {
         let permits = Permits::new(max(10));
-        let mut one = permits.take(0, ip("10.0.9.1"), None).unwrap();
-        let mut two = permits.take(0, ip("10.0.9.1"), None).unwrap();
+        let mut one = permits.take_unnamed().unwrap();
+        let mut two = permits.take_unnamed().unwrap();
+        assert!(permits.origins.lock().unwrap().is_empty(), "the proxy is nobody's address");
         one.count(0, ip("10.0.0.1"), Some(max(1))).unwrap();
         assert_eq!(two.count(0, ip("10.0.0.1"), Some(max(1))), Err(Full::Address));
         drop(two);

@@ -128,6 +128,7 @@ enum Event {
     /// What was found out, in `answer`.
     Answer,
     Drain(CloseReason),
+    Retire(CloseReason),
     Abort(CloseReason),
 }
 
@@ -185,6 +186,11 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         self
     }
 
+    /// What decides.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
     /// Hands over what the machine wrote before the pump began: the greeting, or the word that Redis cannot be had.
     /// Both are short, so they are kept and leave with the first poll.
     pub fn preload(&mut self, up: &[u8], down: &[u8]) {
@@ -227,14 +233,15 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     fn round(&mut self, cx: &mut Context<'_>, tools: &mut Tools) -> Step {
         self.now = None;
         let mut busy = false;
-        if let Some(peer) = self.control.take_renewed() {
-            self.machine.renew(peer);
-            self.wants = self.machine.wants();
+        if let Some(renewal) = self.control.take_renewed() {
+            self.machine.renew(*renewal);
+            self.tell(cx, tools, Event::Resume);
             busy = true;
         }
         if let Some(order) = self.control.take_order() {
             let event = match order {
                 Order::Drain(reason) => Event::Drain(reason),
+                Order::Retire(reason) => Event::Retire(reason),
                 Order::Abort(reason) => Event::Abort(reason),
             };
             self.tell(cx, tools, event);
@@ -450,6 +457,10 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             }
             Event::Drain(reason) => {
                 machine.drain(reason, &mut turn, &mut up, &mut down);
+                0
+            }
+            Event::Retire(reason) => {
+                machine.retire(reason, &mut turn, &mut up, &mut down);
                 0
             }
             Event::Abort(reason) => {

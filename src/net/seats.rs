@@ -1,19 +1,27 @@
 //! The connections of one worker, so that they can be drained, revalidated and counted.
 
 use super::{
+    chains::Chain,
+    clock::micros,
     connection::Arriving,
     desk::{Control, Order},
+    keeper::{Keeper, Link},
     permits::{Full, Permit, RolePermit},
     roster::Row,
-    service::House,
+    service::{House, Live, Terms},
 };
 use crate::{
     metrics::WorkerStats,
     moment::Moment,
     policy::{credentials::Grant, identity::AuthenticatedPeer},
-    session::{activity::Activity, error::CloseReason},
+    session::{
+        activity::Activity,
+        error::CloseReason,
+        machine::{ClientAuth, SessionConfig},
+        renewal::Renewal,
+    },
 };
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -56,6 +64,7 @@ pub(super) struct Seats {
 struct Sitter {
     control: Rc<Control>,
     service: usize,
+    listener: usize,
     /// Where it comes from, and since when.
     src: Cell<SocketAddr>,
     at: Moment,
@@ -70,12 +79,92 @@ pub(super) struct Standing {
     /// The connection's name in records.
     pub(super) name: Box<str>,
     pub(super) peer: AuthenticatedPeer,
-    /// Its place among the connections of its role and identity, as far as these have caps.
+    /// Its place among the connections of its role and identity.
     pub(super) place: RolePermit,
-    /// The stored password it gave last, if it gave one.
-    pub(super) grant: Option<Grant>,
+    /// What its last password was right by, if it gave one.
+    vouched: Option<Voucher>,
+    /// The user it is to Redis.
+    user: Option<String>,
+    /// The Redis it is connected to.
+    way: Way,
+    /// The age at which it is to go, in microseconds.
+    age_us: Option<u64>,
+    /// What becomes of its own AUTH.
+    client_auth: ClientAuth,
     /// Kept because a CRL that comes tomorrow may name any of its certificates.
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) chain: Chain,
+}
+
+/// How a connection reaches Redis.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// Which addresses there were.
+    keeper: Arc<Keeper>,
+    /// The one among them that it has reached.
+    at: Option<usize>,
+    /// Nobody on the way can read along.
+    encrypted: bool,
+}
+
+impl Way {
+    /// Not there yet.
+    pub(super) fn new(live: &Live) -> Self {
+        Self { keeper: Arc::clone(&live.keeper), at: None, encrypted: live.tls.is_some() }
+    }
+
+    /// There.
+    pub(super) fn by(live: &Live, link: &Link) -> Self {
+        Self { at: Some(link.at()), ..Self::new(live) }
+    }
+
+    /// Whether that is a Redis of the service still; one that is not reached yet may become any of those it had.
+    pub(super) fn leads_to(&self, live: &Live) -> Result<(), String> {
+        if live.tls.is_some() && !self.encrypted {
+            return Err("the way to Redis is encrypted now".to_owned());
+        }
+        if Arc::ptr_eq(&self.keeper, &live.keeper) {
+            return Ok(());
+        }
+        let all = self.keeper.addresses();
+        let reached = self.at.and_then(|at| all.get(at..=at)).unwrap_or(all);
+        let now = live.keeper.addresses();
+        match reached.iter().find(|address| !now.contains(address)) {
+            None => Ok(()),
+            Some(gone) => Err(format!("{gone} is no Redis of the service any more")),
+        }
+    }
+}
+
+/// What a right password was right by.
+#[derive(Debug)]
+pub(super) enum Voucher {
+    /// A line of the file of users.
+    File(Grant),
+    /// The word of a helper, which cannot be asked again, for the password is not kept: and [`Live::vouching`] as it was.
+    Helper(u64),
+}
+
+impl Standing {
+    pub(super) fn new(
+        name: &str,
+        peer: AuthenticatedPeer,
+        place: RolePermit,
+        terms: &Terms,
+        live: &Live,
+        chain: Chain,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            peer,
+            place,
+            vouched: None,
+            user: terms.user.clone(),
+            way: Way::new(live),
+            age_us: terms.max_age.map(micros),
+            client_auth: terms.client_auth,
+            chain,
+        }
+    }
 }
 
 /// One connection's place, given back with its permit when dropped.
@@ -94,6 +183,7 @@ impl Seats {
         let sitter = Rc::new(Sitter {
             control: Rc::default(),
             service: arriving.service,
+            listener: arriving.listener,
             src: Cell::new(arriving.origin.src()),
             at: arriving.at,
             standing: RefCell::default(),
@@ -175,43 +265,66 @@ impl Seats {
 
     /// Drains whoever's certificate has expired.
     pub(super) fn expire(&self, now: Moment) -> usize {
-        self.dismiss(|standing, _, _| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
+        self.dismiss(|standing| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
     }
 
-    /// Drains whoever would not be let in any more as who he is: another role, or none, is not what he came with. The
-    /// others learn what their role may say from now on.
+    /// Asks who is old enough to go to do so, and drains whoever could not.
+    pub(super) fn retire(&self, now: Moment) {
+        for (id, sitter) in &*self.taken.borrow() {
+            let Some(age_us) = sitter.standing.borrow().as_ref().and_then(|standing| standing.age_us) else { continue };
+            let limit = aged(*id, age_us);
+            let age = now.since(sitter.at);
+            if age < limit || sitter.leaving.get() {
+                continue;
+            }
+            let last = age >= limit.saturating_add((age_us / 10).clamp(GRACE_LEAST_US, GRACE_MOST_US));
+            sitter.leaving.set(last);
+            sitter.control.order(if last { Order::Drain(CloseReason::Age) } else { Order::Retire(CloseReason::Age) });
+        }
+    }
+
+    /// Drains whoever would not be let in any more, or not like this. The others learn what is said to them from now on:
+    /// one whose certificate has another role now has that role, where it is the same user of the same Redis.
     pub(super) fn revalidate(&self, house: &House, now: Moment) -> usize {
         let unix = UnixTime::since_unix_epoch(Duration::from_micros(now.wall_us));
-        self.dismiss(|standing, service, control| {
-            let service = house.services.get(service)?;
-            let live = service.live.load();
-            let peer = match standing.peer.revalidate(&live.admission, &live.roles, now) {
-                Err(error) => return Some(error.to_string()),
-                Ok(peer) if peer.role().name != standing.peer.role().name => {
-                    return Some(format!("its role is now {}", peer.role().name));
-                }
-                Ok(peer) => peer,
+        let common = house.common.load();
+        let mut dismissed = 0_usize;
+        for sitter in self.taken.borrow().values() {
+            let mut standing = sitter.standing.borrow_mut();
+            let (Some(standing), Some(service)) = (&mut *standing, house.services.get(sitter.service)) else {
+                continue;
             };
-            if let Some(tls) = &service.tls
-                && let Err(error) = tls.current().recheck_at(&standing.chain, unix)
-            {
-                return Some(error.to_string());
+            if sitter.leaving.get() {
+                continue;
             }
-            if standing.grant.as_ref().is_some_and(|grant| !live.upholds(grant)) {
-                return Some("its user, password or role is not in the file of users any more".to_owned());
+            let live = service.live.load();
+            let renewed = standing.renew(&live, sitter, house, now).and_then(|renewed| {
+                let recheck = service.tls.as_ref().map(|tls| tls.current().recheck_at(&standing.chain, unix));
+                recheck.transpose().map(|_| renewed).map_err(|error| error.to_string())
+            });
+            match renewed {
+                Ok((peer, config, terms)) => {
+                    let facts = terms.facts(&standing.name, &peer, &common.outlets);
+                    sitter.control.renew(Renewal { peer, facts, config });
+                }
+                Err(reason) => {
+                    tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                    sitter.leaving.set(true);
+                    sitter.control.order(Order::Drain(CloseReason::Revoked));
+                    dismissed = dismissed.saturating_add(1);
+                }
             }
-            control.renew(peer);
-            None
-        })
+        }
+        dismissed
     }
 
-    fn dismiss(&self, reason: impl Fn(&Standing, usize, &Control) -> Option<String>) -> usize {
+    fn dismiss(&self, reason: impl Fn(&Standing) -> Option<String>) -> usize {
         let mut dismissed = 0_usize;
         for sitter in self.taken.borrow().values() {
             let standing = sitter.standing.borrow();
             if let Some(standing) = &*standing
                 && !sitter.leaving.get()
-                && let Some(reason) = reason(standing, sitter.service, &sitter.control)
+                && let Some(reason) = reason(standing)
             {
                 tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                 sitter.leaving.set(true);
@@ -223,24 +336,107 @@ impl Seats {
     }
 }
 
+/// Shortest and longest time that a connection old enough to go has for coming to a point where it can.
+const GRACE_LEAST_US: u64 = 5_000_000;
+const GRACE_MOST_US: u64 = 60_000_000;
+
+/// The age at which a connection of this number is to go: up to a tenth earlier than said, so that those who came
+/// together do not leave together.
+fn aged(id: u64, age_us: u64) -> u64 {
+    // Steele, Lea and Flood's SplitMix64: neighbours are far apart.
+    let mut mixed = id.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let thousandths = (mixed >> 32) % 101;
+    age_us.saturating_sub((age_us / 1000).saturating_mul(thousandths))
+}
+
+impl Standing {
+    /// The peer as it is now, and what its session is to be told; or why it cannot stay.
+    fn renew<'l>(
+        &mut self,
+        live: &'l Live,
+        sitter: &Sitter,
+        house: &House,
+        now: Moment,
+    ) -> Result<(AuthenticatedPeer, Arc<SessionConfig>, &'l Terms), String> {
+        let peer = self.peer.revalidate(&live.admission, &live.roles, now).map_err(|error| error.to_string())?;
+        let role = &peer.role().name;
+        let terms = live.terms.get(role.as_str()).ok_or("its role has no terms")?;
+        let config = terms.sessions.get(sitter.listener).ok_or("its listener is gone")?;
+        self.way.leads_to(live)?;
+        if terms.user != self.user {
+            return Err(format!("role {role} is another user of Redis now"));
+        }
+        match &self.vouched {
+            Some(Voucher::File(grant)) if !live.upholds(grant) => {
+                return Err("its user, password or role is not in the file of users any more".to_owned());
+            }
+            Some(Voucher::Helper(then)) if live.vouching != *then => {
+                return Err("a helper let it in, and is to be asked again".to_owned());
+            }
+            // It was let in without one.
+            None if terms.client_auth == ClientAuth::Verify && self.client_auth != ClientAuth::Verify => {
+                return Err(format!("role {role} demands a password now"));
+            }
+            _ => {}
+        }
+        if *role != self.peer.role().name {
+            let identity = peer.identity().display_name();
+            let taken = house.permits.take_role(sitter.service, role, &identity, terms.caps);
+            self.place = taken.map_err(|_| format!("its role is now {role}, which has no place left"))?;
+            tracing::info!(src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
+        }
+        self.age_us = terms.max_age.map(micros);
+        self.client_auth = terms.client_auth;
+        self.peer = peer.clone();
+        Ok((peer, Arc::clone(config), terms))
+    }
+}
+
 /// The place of a connection whose peer's role may become another.
 #[derive(Clone, Debug)]
 pub(super) struct Chair(Rc<Sitter>);
 
 impl Chair {
     /// From here on the connection answers for the same peer with another role.
-    pub(super) fn change(&self, peer: AuthenticatedPeer, place: RolePermit) {
+    pub(super) fn change(&self, peer: AuthenticatedPeer, place: RolePermit, terms: &Terms, way: Way) {
         if let Some(standing) = &mut *self.0.standing.borrow_mut() {
             standing.peer = peer;
             standing.place = place;
+            standing.way = way;
+            standing.user.clone_from(&terms.user);
+            standing.age_us = terms.max_age.map(micros);
+            standing.client_auth = terms.client_auth;
         }
     }
 
-    /// From here on it is here by this password; by none of the file's, if a helper let it in.
-    pub(super) fn vouch(&self, grant: Option<Grant>) {
+    /// From here on it is here by this password.
+    pub(super) fn vouch(&self, voucher: Voucher) {
         if let Some(standing) = &mut *self.0.standing.borrow_mut() {
-            standing.grant = grant;
+            standing.vouched = Some(voucher);
         }
+    }
+
+    /// It has reached this Redis.
+    pub(super) fn reach(&self, way: Way) {
+        if let Some(standing) = &mut *self.0.standing.borrow_mut() {
+            standing.way = way;
+        }
+    }
+
+    /// Index into [`House::services`].
+    pub(super) fn service(&self) -> usize {
+        self.0.service
+    }
+
+    /// Index into [`Terms::sessions`].
+    pub(super) fn listener(&self) -> usize {
+        self.0.listener
+    }
+
+    /// The connection's name in records.
+    pub(super) fn name(&self) -> Option<Box<str>> {
+        self.0.standing.borrow().as_ref().map(|standing| standing.name.clone())
     }
 
     /// Whom it answers for now.
@@ -276,5 +472,18 @@ impl Drop for Seat {
         if self.seats.len() == 0 {
             self.seats.left.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::aged;
+
+    #[test]
+    fn connections_that_came_together_leave_apart_and_none_late() {
+        let ages: Vec<u64> = (0..1000).map(|id| aged(id, 3_600_000_000)).collect();
+        assert!(ages.iter().all(|age| (3_240_000_000..=3_600_000_000).contains(age)), "{ages:?}");
+        let early = ages.iter().filter(|age| **age < 3_420_000_000).count();
+        assert!((350..650).contains(&early), "{early} of a thousand in the first half");
     }
 }

@@ -1,6 +1,7 @@
 //! What every thread of the shell shares: the services, the clock, the counts. Immutable, but for what a reload swaps.
 
 use super::{
+    chains::Chains,
     clock::Clock,
     gate::{BanBook, Lookup},
     keeper::{Keeper, Link},
@@ -18,21 +19,22 @@ use crate::{
         identity::{AuthenticatedPeer, Role},
         network::Admission,
     },
-    session::machine::SessionConfig,
+    session::machine::{ClientAuth, SessionConfig},
     tls::{client::TlsClient, reload::Store, server::FileError},
 };
 use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// The process as its threads know it.
 #[derive(Debug)]
@@ -45,10 +47,10 @@ pub struct House {
     pub permits: Arc<Permits>,
     /// Who is sent away for wrong passwords.
     pub bans: BanBook,
-    /// What the audit outputs take of the stream.
-    pub outlets: Arc<[Plan]>,
-    /// What the pens watch for.
-    pub watches: Watches,
+    /// What all pens and budgets are made with; swapped whole at a reload.
+    pub common: ArcSwap<Common>,
+    /// Rung when Redis has refused a password, for the main thread to look into it.
+    pub refusal: Notify,
     /// First part of a connection's name: another one at every start.
     start: String,
     connections: AtomicU64,
@@ -59,12 +61,40 @@ pub struct House {
 pub struct Service {
     /// Its name in records and metrics.
     pub name: Arc<str>,
-    /// `max_connections_per_address`.
-    pub per_address_max: Option<NonZeroU32>,
     /// Certificates, CA and CRLs in force; none where clients come in plain text.
     pub tls: Option<Store>,
     /// Everything else that a reload swaps.
     pub live: ArcSwap<Live>,
+    /// What the certificates of its open connections were proven by.
+    pub chains: Chains,
+    /// Whose password Redis does not take, and what it said: the service's own, or a role's.
+    refused: Mutex<BTreeMap<Option<Arc<str>>, String>>,
+}
+
+/// What all services share, and a reload swaps.
+#[derive(Debug)]
+pub struct Common {
+    /// What the audit outputs take of the stream.
+    pub outlets: Vec<Plan>,
+    /// What the pens watch for.
+    pub watches: Watches,
+    /// Most bytes a pen may hold for each output that are not written.
+    pub pen_bytes: usize,
+    /// A worker's share of `limits.memory`.
+    pub memory_max: u64,
+}
+
+impl Common {
+    /// What the settings say.
+    #[must_use]
+    pub fn new(limits: &Limits, audit: &Audit) -> Self {
+        Self {
+            outlets: audit.plans().cloned().collect(),
+            watches: audit.watches,
+            pen_bytes: audit.queue,
+            memory_max: limits.memory / u64::from(limits.workers.count().get()),
+        }
+    }
 }
 
 /// What new connections of a service are made with; swapped whole at a reload.
@@ -72,6 +102,8 @@ pub struct Service {
 pub struct Live {
     /// Which addresses may connect.
     pub admission: Arc<Admission>,
+    /// `max_connections_per_address`.
+    pub per_address_max: Option<NonZeroU32>,
     /// Who may be what.
     pub roles: Vec<Arc<Role>>,
     /// Where Redis is and how it is greeted.
@@ -84,6 +116,8 @@ pub struct Live {
     pub terms: HashMap<Arc<str>, Terms>,
     /// Where clients' own passwords are looked up.
     pub lookup: Option<Lookup>,
+    /// Grows whenever who a helper let in is to give a password again.
+    pub vouching: u64,
     /// For the sockets of both sides.
     pub sockets: SocketOptions,
     /// From accept to an authenticated peer.
@@ -101,6 +135,12 @@ pub struct Terms {
     pub user: Option<String>,
     /// Most connections of it, and of one identity in it.
     pub caps: RoleCaps,
+    /// The age at which a connection of it is closed.
+    pub max_age: Option<Duration>,
+    /// Whether it authenticates with a credential of its own.
+    pub own_credential: bool,
+    /// What becomes of its clients' own AUTH.
+    pub client_auth: ClientAuth,
 }
 
 impl Terms {
@@ -118,6 +158,50 @@ impl Terms {
 }
 
 impl Service {
+    /// A service that has not been tried yet.
+    #[must_use]
+    pub fn new(name: Arc<str>, tls: Option<Store>, live: Live) -> Self {
+        Self { name, tls, live: ArcSwap::from_pointee(live), chains: Chains::default(), refused: Mutex::default() }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<Option<Arc<str>>, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Redis has refused the password of a connection with this role.
+    pub fn was_refused(&self, role: &str) {
+        let live = self.live.load();
+        let role = live.terms.get_key_value(role).filter(|(_, terms)| terms.own_credential);
+        let role = role.map(|(role, _)| Arc::clone(role));
+        self.refusals().entry(role).or_default();
+    }
+
+    /// A look at Redis was refused by the service's own password, and this was said.
+    pub fn look_was_refused(&self, said: &str) {
+        self.refusals().entry(None).or_insert_with(|| said.to_owned());
+    }
+
+    /// Whose password was refused last, and what is known of it.
+    #[must_use]
+    pub fn refused(&self) -> BTreeMap<Option<Arc<str>>, String> {
+        self.refusals().clone()
+    }
+
+    /// Notes whether Redis takes it; whether that is news.
+    pub fn note_credential(&self, role: Option<&Arc<str>>, refused: Option<String>) -> bool {
+        let mut refusals = self.refusals();
+        match refused {
+            Some(why) => refusals.insert(role.cloned(), why.clone()).is_none_or(|before| before != why),
+            None => refusals.remove(&role.cloned()).is_some(),
+        }
+    }
+
+    /// Forgets what is said of roles that have no password of their own any more.
+    pub fn forget_refusals(&self, live: &Live) {
+        let own = |role: &Arc<str>| live.terms.get(role).is_some_and(|terms| terms.own_credential);
+        self.refusals().retain(|role, _| role.as_ref().is_none_or(own));
+    }
+
     /// Connects a client to its Redis, in its turn.
     ///
     /// # Errors
@@ -199,6 +283,12 @@ impl Live {
         Ok(Self::with(service, limits, audit, tls, keeper))
     }
 
+    /// The same with other passwords: the settings are those that are in force, but for these.
+    #[must_use]
+    pub fn refreshed(&self, service: &settings::Service, limits: &Limits, audit: &Audit) -> Self {
+        Self::with(service, limits, audit, self.tls.clone(), Arc::clone(&self.keeper))
+    }
+
     fn with(
         service: &settings::Service,
         limits: &Limits,
@@ -210,18 +300,24 @@ impl Live {
             let session = |listener| Arc::new(service.session_config_of(&role.name, listener, limits, audit));
             let own = service.terms_of(&role.name);
             let credential = own.and_then(|own| own.credential.as_ref()).or(service.upstream.credential());
+            let limits = own.map(|own| &own.limits);
             let terms = Terms {
                 sessions: service.listeners.iter().map(session).collect(),
                 user: credential.and_then(|credential| credential.username.clone()),
-                caps: own.map_or_else(RoleCaps::default, |own| RoleCaps {
-                    connections: own.limits.max_connections,
-                    per_identity: own.limits.max_connections_per_identity,
+                caps: limits.map_or_else(RoleCaps::default, |limits| RoleCaps {
+                    connections: limits.max_connections,
+                    per_identity: limits.max_connections_per_identity,
                 }),
+                max_age: limits.and_then(|limits| limits.max_connection_age),
+                own_credential: own.is_some_and(|own| own.credential.is_some()),
+                client_auth: own.map_or(service.upstream.client_auth, |own| own.client_auth),
             };
             (Arc::from(role.name.as_str()), terms)
         });
         Self {
             admission: Arc::clone(&service.admission),
+            per_address_max: service.max_connections_per_address,
+            vouching: 0,
             roles: service.roles.clone(),
             upstream: service.upstream.clone(),
             tls,
@@ -238,8 +334,7 @@ impl Live {
 impl House {
     /// A house of these services, not yet open.
     #[must_use]
-    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans, audit: &Audit) -> Self {
-        let outlets = audit.plans().cloned().collect();
+    pub fn new(services: Vec<Service>, clock: Clock, permits: Arc<Permits>, bans: Bans, common: Common) -> Self {
         // Unique enough to tell the records of two starts apart, and short enough for every line.
         let start = clock.now().wall_us ^ (u64::from(std::process::id()) << 40);
         let start = format!("{:08x}", (start ^ (start >> 32)) & 0xffff_ffff);
@@ -248,8 +343,8 @@ impl House {
             clock,
             permits,
             bans: BanBook::new(bans),
-            outlets,
-            watches: audit.watches,
+            common: ArcSwap::from_pointee(common),
+            refusal: Notify::new(),
             start,
             connections: AtomicU64::new(0),
         }
@@ -258,7 +353,8 @@ impl House {
     /// A pen for all outputs.
     #[must_use]
     pub fn pen(&self, worker: u16, capacity: usize) -> Recorder {
-        Recorder::with_outlets(worker, capacity, &self.outlets).watching(self.watches)
+        let common = self.common.load();
+        Recorder::with_outlets(worker, capacity, &common.outlets).watching(common.watches)
     }
 
     /// A name for the next connection.

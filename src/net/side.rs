@@ -3,7 +3,6 @@
 
 use crate::{
     moment::Moment,
-    policy::identity::AuthenticatedPeer,
     session::{
         Turn, Wants,
         activity::Activity,
@@ -11,6 +10,7 @@ use crate::{
         gather::Gather,
         inquiry::{Answer, Ask},
         machine::Session,
+        renewal::Renewal,
     },
     tls::{
         Socket,
@@ -37,8 +37,16 @@ pub trait Machine {
     fn resume(&mut self, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
     /// Answer what was promised, accept nothing more.
     fn drain(&mut self, reason: CloseReason, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>);
-    /// The same peer as a reload sees it now.
-    fn renew(&mut self, peer: AuthenticatedPeer);
+    /// The connection as a reload sees it now; [`Machine::resume`] follows.
+    fn renew(&mut self, renewal: Renewal);
+    /// Drain, if nothing is under way that only the client can end.
+    fn retire(&mut self, reason: CloseReason, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
+        self.drain(reason, turn, up, down);
+    }
+    /// Whether it ended because Redis refuses the proxy.
+    fn was_refused(&self) -> bool {
+        false
+    }
     /// What is to be found out ([`Wants::asks`]).
     fn take_ask(&mut self) -> Option<Ask>;
     /// What was found out.
@@ -86,8 +94,16 @@ impl Machine for Session {
         Self::drain(self, reason, turn, up, down);
     }
 
-    fn renew(&mut self, peer: AuthenticatedPeer) {
-        Self::renew(self, peer);
+    fn renew(&mut self, renewal: Renewal) {
+        Self::renew(self, renewal);
+    }
+
+    fn retire(&mut self, reason: CloseReason, turn: &mut Turn<'_>, _up: &mut Gather<'_>, down: &mut Gather<'_>) {
+        Self::retire(self, reason, turn, down);
+    }
+
+    fn was_refused(&self) -> bool {
+        Self::was_refused(self)
     }
 
     fn take_ask(&mut self) -> Option<Ask> {

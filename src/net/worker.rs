@@ -31,6 +31,8 @@ use tokio::{
 const ARRIVALS_MAX: usize = 256;
 /// How often certificates are looked at for expiry.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
+/// How often connections are looked at for their age.
+const AGES_EVERY: Duration = Duration::from_secs(1);
 
 /// What all threads are to do now. Never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +134,8 @@ async fn porter(
 ) -> usize {
     let mut expiry = tokio::time::interval(EXPIRY_EVERY);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ages = tokio::time::interval(AGES_EVERY);
+    ages.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut open, mut told) = (true, true);
     let mut aborted = 0_usize;
     let mut now = *phase.borrow_and_update();
@@ -148,7 +152,10 @@ async fn porter(
                 open &= told;
                 now = if told { *phase.borrow_and_update() } else { Phase::Abort };
                 match now {
-                    Phase::Serve(_) => drop(seats.revalidate(&house, desk.now())),
+                    Phase::Serve(_) => {
+                        refit(&house, &desk);
+                        seats.revalidate(&house, desk.now());
+                    }
                     Phase::Drain => seats.order(Order::Drain(CloseReason::Drain)),
                     Phase::Abort => {
                         aborted = aborted.saturating_add(seats.len());
@@ -158,9 +165,21 @@ async fn porter(
                 }
             }
             _ = expiry.tick() => drop(seats.expire(desk.now())),
+            _ = ages.tick() => seats.retire(desk.now()),
             () = seats.empty(), if !open => return aborted,
         }
     }
+}
+
+/// Pen and budget as a reload has left them.
+pub(super) fn refit(house: &House, desk: &Desk) {
+    let common = house.common.load();
+    desk.record(|tools| {
+        tools.recorder.refit(&common.outlets, common.pen_bytes, common.watches);
+        tools.memory.max = common.memory_max;
+    });
+    // Whoever waits for room may have some now.
+    desk.advanced();
 }
 
 fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival) {

@@ -155,6 +155,11 @@ impl RequestParser {
         }
     }
 
+    /// Other bounds, from the next header on: a reload has brought them.
+    pub const fn set_limits(&mut self, limits: RequestLimits) {
+        self.limits = limits;
+    }
+
     /// Looks at `input`, whose first byte is the first byte of a request, and which only ever grows until something
     /// other than `More` is returned.
     ///

@@ -1,6 +1,9 @@
 //! The start: read and check, bind, start threads; in this order, so that whatever fails leaves nothing half done.
 
-use super::supervisor::{InheritError, Inherited};
+use super::{
+    steward::LastFailure,
+    supervisor::{InheritError, Inherited},
+};
 use crate::{
     admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach, socket::SocketFile},
     audit::{
@@ -14,8 +17,8 @@ use crate::{
         gate::BanBook,
         listener::{self, Door},
         permits::Permits,
-        roster::{Question, Roster},
-        service::{House, Live, Service},
+        roster::Question,
+        service::{Common, House, Live, Service},
         socket,
         worker::{self, Phase, Worker},
     },
@@ -27,7 +30,6 @@ use crate::{
         server::{FileError, Files, Tls},
     },
 };
-use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
 use std::{
     io,
@@ -35,7 +37,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -82,6 +84,9 @@ pub enum StartError {
         /// What is there, or as the system says.
         error: io::Error,
     },
+    /// A program that is to print a password does not.
+    #[error("{0}")]
+    Secret(String),
     /// No thread, no runtime, no signal handler.
     #[error("the process cannot be set up: {0}")]
     System(#[from] io::Error),
@@ -100,6 +105,7 @@ impl StartError {
             | Self::Bind { .. }
             | Self::Inherited(_)
             | Self::AdminSocket { .. }
+            | Self::Secret(_)
             | Self::System(_)
             | Self::Metrics(_) => ExitCode::FAILURE,
         }
@@ -138,12 +144,7 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
         };
         let live = Live::load(service, &settings.limits, &settings.audit, unix(clock), None)
             .map_err(|error| StartError::Tls { service: Arc::clone(&name), error })?;
-        services.push(Service {
-            name,
-            per_address_max: service.max_connections_per_address,
-            tls,
-            live: ArcSwap::from_pointee(live),
-        });
+        services.push(Service::new(name, tls, live));
     }
     let pens = usize::from(settings.limits.workers.count().get()).saturating_add(2);
     let outputs =
@@ -181,7 +182,8 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
     };
     let admin = AdminDoors { address: admin, socket };
     let permits = Permits::under(&settings.limits);
-    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), &settings.audit));
+    let common = Common::new(&settings.limits, &settings.audit);
+    let house = Arc::new(House::new(services, clock, permits, Bans::new(settings.bans), common));
     Ok(Prepared { settings, house, doors, admin, sinks, ports })
 }
 
@@ -263,7 +265,7 @@ pub(super) fn start_threads(
             index,
             house: Arc::clone(house),
             pen_bytes,
-            memory_max: settings.limits.memory / u64::from(count.get()),
+            memory_max: house.common.load().memory_max,
             ports,
             stats,
             questions,
@@ -311,6 +313,11 @@ fn answer_about_bans(book: &BanBook, clock: Clock, order: &BanOrder<'_>) -> BanA
     }
 }
 
+/// What of a reason is shown to whoever asks whether the process is ready.
+fn first_line(why: &str) -> String {
+    format!("the last one was refused, the old configuration is in force: {}", why.lines().next().unwrap_or_default())
+}
+
 /// Serves the admin side on a thread of its own. The file is to be kept for as long as the socket is to be found.
 pub(super) fn start_admin(
     doors: AdminDoors,
@@ -318,18 +325,22 @@ pub(super) fn start_admin(
     house: &Arc<House>,
     monitors: &[SinkMonitor],
     draining: &Arc<AtomicBool>,
-    roster: Roster,
+    failure: &LastFailure,
+    reach: Reach,
 ) -> Result<Option<SocketFile>, StartError> {
     let AdminDoors { address, socket } = doors;
     if address.is_none() && socket.is_none() {
         return Ok(None);
     }
-    let reach = Reach { roster, taps: monitors.iter().map(SinkMonitor::tap).collect() };
     let (draining, monitors, house) = (Arc::clone(draining), monitors.to_vec(), Arc::clone(house));
     let (book, clock) = (Arc::clone(&house), house.clock);
+    let failure = Arc::clone(failure);
     let state = AdminState::new(metrics)
         .with_bans(move |order| answer_about_bans(&book.bans, clock, order))
         .with_operators(reach)
+        .note("reload", move || {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|why| first_line(why))
+        })
         .require("serving", move || if draining.load(Ordering::Relaxed) { Err("draining".into()) } else { Ok(()) })
         .require("audit", move || {
             // What drops instead of waiting stops nobody.
@@ -339,6 +350,11 @@ pub(super) fn start_admin(
             failing.map_or(Ok(()), |(name, reason)| Err(format!("output {name}: {reason}")))
         })
         .require("upstream", move || {
+            // A role that is refused by a password of its own keeps the others out of nothing.
+            let refused = house.services.iter().find(|service| service.refused().contains_key(&None));
+            if let Some(service) = refused {
+                return Err(format!("the Redis of service {} refuses the proxy's password", service.name));
+            }
             house.services.iter().try_for_each(|service| {
                 let ready = service.live.load().keeper.ready();
                 ready.map_err(|why| format!("the Redis of service {}: {why}", service.name))

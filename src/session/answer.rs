@@ -86,7 +86,7 @@ impl Core {
                 Ok(Arrival::Own { len, own, last }) => {
                     at = at.saturating_add(len);
                     if last {
-                        self.own_answer(own, turn, down);
+                        self.own_answer(own, turn, up, down);
                     }
                 }
                 Ok(Arrival::Confirmation { len, closes }) => {
@@ -208,6 +208,7 @@ impl Core {
             return false;
         }
         turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Alarm { reason: "upstream-noauth" });
+        self.passwords.refused = true;
         self.finish(CloseReason::UpstreamAuth, "Redis no longer accepts our authentication (-NOAUTH)", End::Flush);
         true
     }
@@ -243,7 +244,7 @@ impl Core {
     }
 
     /// A command of the proxy's own was answered.
-    fn own_answer(&mut self, own: Own, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+    fn own_answer(&mut self, own: Own, turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) {
         let frame = self.lane.frame();
         let head = frame.head();
         let failed = frame.class == Class::Error;
@@ -254,6 +255,9 @@ impl Core {
         let us = turn.now.mono_us.saturating_sub(self.greeted_at);
         turn.recorder.upstream_command(turn.now, &self.facts, own.name(), outcome, error, us);
         let code = String::from_utf8_lossy(code).into_owned();
+        if self.tries_another_password(own, ok, turn, up) {
+            return;
+        }
         match own {
             Own::Probe if failed && (code == "NOAUTH" || code == "NOPERM") => {}
             Own::Probe if failed => {
@@ -262,10 +266,12 @@ impl Core {
             }
             Own::Probe => {
                 let detail = "Redis asks nobody for a password; give it one (requirepass), or say auth = \"none\"";
+                self.passwords.refused = true;
                 self.greeting_failed("no-password", detail, turn, down);
             }
             Own::Auth if !ok => {
                 let detail = format!("Redis did not accept our AUTH: {code}");
+                self.passwords.refused = true;
                 self.greeting_failed("auth", &detail, turn, down);
             }
             Own::Select if !ok => {

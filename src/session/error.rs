@@ -47,6 +47,8 @@ pub enum CloseReason {
     FirstByte,
     /// A command was not whole within `limits.half_command_timeout`.
     HalfCommand,
+    /// It has been open for as long as `limits.max_connection_age` lets it.
+    Age,
     /// The process is draining.
     Drain,
     /// It was still open when the drain's deadline came, or a second signal.
@@ -79,6 +81,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::FirstByte => "first-byte-timeout",
             Self::HalfCommand => "half-command-timeout",
+            Self::Age => "max-age",
             Self::Drain => "drain",
             Self::DrainDeadline => "drain-deadline",
             Self::Revoked => "revoked",

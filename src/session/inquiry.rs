@@ -14,6 +14,7 @@ use super::{
     gather::Gather,
     local::Local,
     machine::{ClientAuth, SessionConfig},
+    renewal::Passwords,
     state::{Core, UNREAD_MAX},
 };
 use crate::{
@@ -249,6 +250,7 @@ impl Core {
         self.facts = selected.facts;
         self.config = selected.config;
         self.renewed = None;
+        self.passwords = Passwords::default();
         self.lane = Lane::new(self.config.reply);
         self.db = 0;
         self.own_id = None;

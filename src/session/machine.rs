@@ -203,30 +203,6 @@ impl Session {
         core.settle(turn, down);
     }
 
-    /// A reload left this peer its right to be here but may have changed what it may say. The new policy judges every
-    /// command that is accepted from now on, as soon as the replies to those the old one judged have been given. A
-    /// transaction that is open is spoilt if the policy is another: what it has queued might be denied now. A stream that
-    /// the new policy denies (MONITOR, PSYNC) ends.
-    pub fn renew(&mut self, peer: AuthenticatedPeer) {
-        let core = &mut self.core;
-        if peer.policy() == core.peer.policy() {
-            // One that an earlier reload brought, and that still waits, is out of date as well.
-            core.renewed = None;
-            return;
-        }
-        if core.loses_stream(peer.policy()) {
-            // It cannot be waited for. The shell calls again at once, for the deadline is due.
-            core.wind_down(CloseReason::Revoked);
-        }
-        core.tx.deny();
-        core.wait_for_empty = true;
-        core.renewed = Some(peer);
-        // The slot of a replication stream is open for as long as the connection; nothing is judged behind it.
-        if core.slots.is_empty() || core.streaming == Streaming::Replica {
-            core.put_in_force();
-        }
-    }
-
     /// What the shell is to find out, once: whether this is a user and their password.
     pub fn take_ask(&mut self) -> Option<Ask> {
         self.core.inquiry.take()

@@ -4,6 +4,7 @@
 //! * `accept`: from the client's bytes to whole commands; `effects`: what each means, as verdict, slot and ticket.
 //! * `answer`: from Redis' bytes to closed slots; `records`: what is written about each.
 //! * `stream`: MONITOR, SYNC and PSYNC, and what a connection takes once they have made it a stream.
+//! * [`renewal`]: what a reload changes for a connection that stays, and the other passwords that Redis may take.
 //! * [`inquiry`]: a client's own AUTH, where the shell looks it up.
 //! * `toll`: what a command costs of its role's limits in time, and how long a half command may take.
 //! * `slots`, `local`, `options`, `transaction`: the parts these are made of; `replan`: what becomes of a transaction that
@@ -34,6 +35,7 @@ mod plain;
 #[cfg(test)]
 mod properties;
 mod records;
+pub mod renewal;
 mod replan;
 #[cfg(test)]
 pub(crate) mod script;

@@ -7,6 +7,7 @@ use super::{
     gather::Gather,
     inquiry::Answer,
     machine::{Session, SessionConfig},
+    renewal::Renewal,
 };
 use crate::{
     audit::{encode::ConnectionFacts, outlet::Outlet, record::Recorder},
@@ -58,7 +59,11 @@ impl Default for Setup {
                 begin_writes: false,
                 values: None,
                 greeting: Greeting {
-                    credential: Some(Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+                    credential: Some(Credential {
+                        username: None,
+                        password: Secret::new(b"s3cret".to_vec()),
+                        others: Vec::new(),
+                    }),
                     database: None,
                     set_name: false,
                 },
@@ -329,7 +334,13 @@ impl Script {
 
     /// A reload leaves the peer in, under another policy.
     pub(super) fn renew(&mut self, deny: &[&str]) -> &mut Self {
-        self.session.renew(peer(deny));
+        self.renew_as(peer(deny))
+    }
+
+    /// The same, as whoever it is from now on.
+    pub(super) fn renew_as(&mut self, peer: AuthenticatedPeer) -> &mut Self {
+        let (facts, config) = (self.session.core.facts.clone(), Arc::clone(&self.session.core.config));
+        self.session.renew(Renewal { peer, facts, config });
         self.turn_over();
         self
     }

@@ -7,6 +7,7 @@ use super::{
     inquiry::Inquiry,
     local::say,
     machine::{ClientAuth, SessionConfig},
+    renewal::{Next, Passwords},
     slots::{Kind, NO_RULE, Queue, Slot},
     toll::{Partial, Toll},
     transaction::Transaction,
@@ -98,7 +99,11 @@ pub(super) struct Core {
     pub(super) config: Arc<SessionConfig>,
     pub(super) peer: AuthenticatedPeer,
     /// The same peer under a policy that a reload brought; in force once no slot is open that the old one judged.
-    pub(super) renewed: Option<AuthenticatedPeer>,
+    pub(super) renewed: Option<Box<Next>>,
+    /// The role it had, until a record has said that it has another.
+    pub(super) was: Option<Box<str>>,
+    /// Which password Redis is given, and which were refused.
+    pub(super) passwords: Passwords,
     pub(super) facts: ConnectionFacts,
     pub(super) lane: Lane,
     pub(super) slots: Queue,
@@ -195,6 +200,8 @@ impl Core {
             config,
             peer,
             renewed: None,
+            was: None,
+            passwords: Passwords::default(),
             facts,
             slots: Queue::default(),
             phase: Phase::Connecting,
@@ -250,7 +257,10 @@ impl Core {
     pub(super) fn greet_again(&mut self, probe: bool, resp3: bool, turn: &mut Turn<'_>, up: &mut Gather<'_>) {
         self.greeted_at = turn.now.mono_us;
         let mut tickets = Vec::new();
-        self.config.greeting.encode(&self.client_name(), probe, up.buffer(), &mut tickets);
+        self.passwords.resp3 = resp3;
+        let other = self.config.greeting.trying(self.passwords.current);
+        let greeting = other.as_ref().unwrap_or(&self.config.greeting);
+        greeting.encode(&self.client_name(), probe, up.buffer(), &mut tickets);
         if resp3 {
             encode::command(up.buffer(), &[b"HELLO", b"3"]);
             tickets.push(Ticket { closes: Closes::Reply, own: Some(Own::Hello) });
@@ -272,9 +282,11 @@ impl Core {
     pub(super) fn greeted(&mut self, turn: &mut Turn<'_>) {
         self.barrier = false;
         self.regreeting = false;
+        self.passwords.accepted();
         if self.phase == Phase::Greeting {
             self.phase = Phase::Open;
             turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Open);
+            self.facts.forget_opening();
         }
     }
 
@@ -422,7 +434,10 @@ impl Core {
         }
         if self.phase == Phase::Open
             && self.winding_down.is_some_and(|reason| {
-                matches!(reason, CloseReason::Drain | CloseReason::Revoked | CloseReason::Operator(_))
+                matches!(
+                    reason,
+                    CloseReason::Age | CloseReason::Drain | CloseReason::Revoked | CloseReason::Operator(_)
+                )
             })
             && self.waits_upstream()
         {
@@ -434,22 +449,14 @@ impl Core {
         {
             self.finish(reason, "", End::Flush);
         }
+        if self.was.is_some() {
+            self.tell_role(turn);
+        }
         match self.phase {
             Phase::Closing => self.record_rest(turn, false),
             // What it had taken was given back for good: nobody calls when its sides have gone.
             Phase::Done => {}
             Phase::Connecting | Phase::Greeting | Phase::Open => self.charge(turn),
-        }
-    }
-
-    pub(super) fn put_in_force(&mut self) {
-        self.wait_for_empty = false;
-        if let Some(peer) = self.renewed.take() {
-            self.peer = peer;
-            if self.peer.policy().databases().is_some_and(|databases| !databases.allow(self.db)) {
-                // It stands in a database that is its role's no longer, and nobody but itself could lead it out.
-                self.wind_down(CloseReason::Revoked);
-            }
         }
     }
 

@@ -206,6 +206,10 @@ pub fn setup(address: &str, upstream: &str) -> Setup {
         to_stdout: false,
         disk_full: false,
         file_kib: None,
+        admin: "",
+        reload: "watch = \"off\"",
+        before: |_| {},
+        environment: Vec::new(),
         files: None,
         host: "127.0.0.1".to_owned(),
     }

@@ -72,6 +72,7 @@ impl Proxy {
         if setup.disk_full {
             std::os::unix::fs::symlink("/dev/full", at("audit.jsonl")).unwrap();
         }
+        (setup.before)(dir.path());
         setup.write(dir.path());
         let child = Self::launch(setup, dir.path());
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -101,6 +102,7 @@ impl Proxy {
             .arg(program())
             .arg(dir.join("ravelin.toml"))
             .env("NOTIFY_SOCKET", &notify)
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(File::create(dir.join("stdout")).unwrap())
             .stderr(File::create(dir.join("log")).unwrap())
@@ -159,6 +161,25 @@ impl Proxy {
     /// Writes another configuration; [`Proxy::reload`] puts it in force.
     pub fn configure(&self, setup: &Setup) {
         setup.write(self.dir.path());
+    }
+
+    /// A configuration as text.
+    pub fn configuration(&self) -> String {
+        fs::read_to_string(self.path("ravelin.toml")).unwrap()
+    }
+
+    /// `ravelin reload` over the admin socket `admin.sock`: exit code, standard output, standard error.
+    pub fn ask_for_reload(&self) -> (Option<i32>, String, String) {
+        let output =
+            Command::new(program()).arg("reload").arg("--socket").arg(self.path("admin.sock")).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// One line of the metrics: its value.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let (_, text) = self.page("/metrics");
+        text.lines().find_map(|each| each.strip_prefix(line)?.trim().parse().ok())
     }
 
     /// The setup it was started with.

@@ -53,6 +53,10 @@ pub struct Setup {
     pub limits: &'static str,
     /// Keys of `[log]`.
     pub log: &'static str,
+    /// Further keys of `[admin]`.
+    pub admin: &'static str,
+    /// Keys of `[reload]`. Files are not watched unless it says so: most tests change them and then ask for a reload.
+    pub reload: &'static str,
     /// Whole tables.
     pub more: &'static str,
     /// Further outputs of the audit stream, each beginning with a comma.
@@ -65,6 +69,10 @@ pub struct Setup {
     pub disk_full: bool,
     /// So many KiB a file of it may have before the system refuses to write more, as on a disk that is full.
     pub file_kib: Option<u64>,
+    /// Makes what it names besides, in its directory, before it is started.
+    pub before: fn(&Path),
+    /// Further variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// Most open files of the process.
     pub files: Option<u32>,
     /// Where the services listen.
@@ -81,12 +89,16 @@ impl Setup {
             tls: "",
             limits: "",
             log: "",
+            admin: "",
+            reload: "watch = \"off\"",
             more: "",
             outputs: "",
             audit: "",
             to_stdout: false,
             disk_full: false,
             file_kib: None,
+            before: |_| {},
+            environment: Vec::new(),
             files: None,
             host: "127.0.0.1".to_owned(),
         }
@@ -109,10 +121,17 @@ impl Setup {
         let host = &self.host;
         for service in &self.services {
             let Service { name, address, password, upstream, listen, lines } = service;
-            let auth = password.as_ref().map_or("auth = \"none\"".to_owned(), |password| {
-                write_secret(&dir.join(format!("{name}.password")), password);
-                format!("password_file = \"{name}.password\"")
-            });
+            let auth = if upstream.split(',').any(|entry| entry.trim_start().starts_with("password_")) {
+                // It says itself where the password is.
+                String::new()
+            } else {
+                password.as_ref().map_or("auth = \"none\"".to_owned(), |password| {
+                    write_secret(&dir.join(format!("{name}.password")), password);
+                    format!(", password_file = \"{name}.password\"")
+                })
+            };
+            let auth = auth.trim_start_matches(", ");
+            let upstream = if auth.is_empty() { upstream.trim_start_matches(", ") } else { upstream };
             // A test that counts what reaches Redis wants nobody else to say anything there.
             let health = if upstream.contains("health") { "" } else { ", health = { interval = \"0s\" }" };
             write!(
@@ -122,7 +141,7 @@ impl Setup {
             )
             .unwrap();
         }
-        let Self { allow, roles, tls, limits, outputs, audit, log, more, .. } = self;
+        let Self { allow, roles, tls, limits, outputs, audit, log, admin, reload, more, .. } = self;
         let crl = match (tls.contains("crl = ["), dir.join("ca.crl").exists()) {
             (true, _) => "",
             (false, true) => "crl = [\"ca.crl\"]",
@@ -133,7 +152,7 @@ impl Setup {
             text,
             "[tls]\ncert = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\n{crl}\n{tls}\n\
              [admission]\nallow = {allow}\n{roles}\n[limits]\nworkers = 2\n{limits}\n\
-             [audit]\noutput = [{output}{outputs}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\n{log}\n{more}\n"
+             [audit]\noutput = [{output}{outputs}]\n{audit}\n[admin]\naddress = \"127.0.0.1:0\"\n{admin}\n[log]\n{log}\n[reload]\n{reload}\n{more}\n"
         )
         .unwrap();
         let path = dir.join("ravelin.toml");

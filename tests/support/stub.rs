@@ -65,6 +65,10 @@ impl Stub {
             to_stdout: false,
             disk_full: false,
             file_kib: None,
+            admin: "",
+            reload: "watch = \"off\"",
+            before: |_| {},
+            environment: Vec::new(),
             files: None,
             host: "127.0.0.1".to_owned(),
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     command::catalog,
-    config::settings::{Admin, ClientAuth, Listener, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{Admin, ClientAuth, Listener, Password, Service, Settings, Upstream, UpstreamAddress},
     lane::greeting::Credential,
     policy::{arrivals::Knocks, identity::Role, rates::Rates},
     tls::{
@@ -85,13 +85,18 @@ pub(super) struct RuleFacts {
 }
 
 /// What happens when something that the proxy depends on fails. Each line is kept by the room it speaks of.
-const FAILURES: [(&str, &str); 7] = [
+const FAILURES: [(&str, &str); 9] = [
     ("audit output full or broken", "commands wait until records can be written; nothing is dropped"),
     ("password file unreadable at a reload", "the old configuration is kept, and the log says why"),
+    (
+        "program for a password fails",
+        "without one the proxy does not start; later the last one is kept, and it is run again",
+    ),
     ("certificate, CA or CRL broken at a reload", "the old ones are kept, and the log says why"),
     ("configuration broken at a reload", "the old one is kept, and the log says why"),
     ("Redis gone", "clients get a clear error where nothing was sent yet, then a close; no command is sent twice"),
-    ("Redis refuses the credential", "the client is told and closed; no command of its goes up"),
+    ("Redis refuses the credential", "the next and the last password are tried; then the client is told and closed"),
+    ("Redis refuses all passwords", "/readyz fails and all is read and asked again until one is taken"),
     ("no file descriptors left", "accepting pauses and is tried again; open connections go on"),
 ];
 
@@ -214,8 +219,8 @@ fn own(role: &Role, service: &Service, settings: &Settings) -> Vec<(&'static str
         own.push(("databases", format!("{databases}, beginning in {}", databases.first())));
     }
     let Some(terms) = service.terms_of(&role.name) else { return own };
-    if let (Some(credential), Some(file)) = (&terms.credential, &terms.password_file) {
-        own.push(("to Redis", as_user(credential, file)));
+    if let (Some(credential), Some(password)) = (&terms.credential, &terms.password) {
+        own.push(("to Redis", as_user(credential, password)));
     }
     if terms.client_auth != service.upstream.client_auth {
         own.push(("clients' AUTH", client_auth(terms.client_auth).to_owned()));
@@ -351,15 +356,21 @@ fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
 
 /// How the proxy authenticates to Redis, without the password.
 fn credential(upstream: &Upstream) -> String {
-    let (Some(credential), Some(file)) = (upstream.credential(), &upstream.password_file) else {
+    let (Some(credential), Some(password)) = (upstream.credential(), &upstream.password) else {
         return "none (auth = \"none\"): Redis asks for no password, so everybody who reaches it may use it".to_owned();
     };
-    as_user(credential, file)
+    as_user(credential, password)
 }
 
-fn as_user(credential: &Credential, file: &std::path::Path) -> String {
+fn as_user(credential: &Credential, password: &Password) -> String {
+    use crate::config::show_duration as time;
     let user = credential.username.as_deref().unwrap_or("the default user");
-    format!("as {user}, password from {} ({} bytes)", file.display(), credential.password.expose().len())
+    let source = &password.source;
+    let next = if credential.others.is_empty() { "" } else { ", and the next one" };
+    match source.command() {
+        Some(command) => format!("as {user}, password is {source}, good for {}{next}", time(command.ttl)),
+        None => format!("as {user}, password from {source} ({} bytes){next}", credential.password.expose().len()),
+    }
 }
 
 fn process(settings: &Settings) -> Vec<(&'static str, String)> {

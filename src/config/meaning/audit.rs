@@ -2,7 +2,7 @@
 
 mod outputs;
 
-use super::{Paths, checkpoint::checkpoint, choice, limits, network};
+use super::{Paths, checkpoint::checkpoint, choice, limits, network, secrets};
 use crate::{
     audit::{
         arguments::{BYTES_MAX, HashKey, KEY_BYTES_MIN, Values},
@@ -20,7 +20,12 @@ use crate::{
     },
     policy::rules,
 };
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Bounds of `slower_than` and `slow`.
 const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
@@ -52,18 +57,23 @@ struct Defaults {
 pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &Paths, report: &mut Report) -> Audit {
     let mut audit = Audit::default();
     let Some(Item { at, value: raw }) = item else { return audit };
+    let mut files = Vec::new();
     let defaults = Defaults {
         arguments: choice(raw.arguments.as_ref(), ARGUMENTS, Arguments::Keys, report),
         shape: choice(raw.shape.as_ref(), SHAPES, Shape::Full, report),
         events: choice(raw.events.as_ref(), EVENTS, Events::All, report),
         on_full: choice(raw.on_full.as_ref(), ON_FULL, OnFull::Stall, report),
-        checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, paths, report)),
+        checkpoint: raw.checkpoint.as_ref().and_then(|item| checkpoint(item, &mut files, paths, report)),
     };
     audit.queue = limits::bytes(raw.queue.as_ref(), limits::QUEUE, audit.queue, report);
     audit.begin_writes = choice(raw.begin.as_ref(), BEGIN, false, report);
-    let hash_key = raw.hash_key_file.as_ref().and_then(|item| hash_key(item, paths, report));
+    let hash_key_file = secrets::file_of(raw.hash_key_file.as_ref(), raw.hash_key_credential.as_ref(), paths, report);
+    let hash_key = hash_key_file.and_then(|(item, path)| {
+        files.push(("audit.hash_key_file", path.clone()));
+        hash_key(&item, &path, report)
+    });
     let values = raw.values.as_ref().map(|item| values(&item.value, services, report));
-    let said = (raw.hash_key_file.is_some(), raw.values.is_some());
+    let said = (raw.hash_key_file.is_some() || raw.hash_key_credential.is_some(), raw.values.is_some());
     if let Some(item) = raw.watch {
         audit.watches = watches(&item.value, report);
     }
@@ -76,7 +86,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
         }
         audit.outputs = Vec::new();
         for output in outputs {
-            if let Some(found) = self::output(output, &defaults, &audit.outputs, services, paths, report) {
+            if let Some(found) = self::output(output, &defaults, &audit.outputs, &mut files, services, paths, report) {
                 audit.outputs.push(found);
             }
         }
@@ -109,6 +119,7 @@ pub(super) fn audit(item: Option<Item<RawAudit>>, services: &[Service], paths: &
     for output in audit.outputs.iter_mut().filter(|output| output.plan.arguments == Arguments::Hashed) {
         output.plan.hash_key.clone_from(&hash_key);
     }
+    audit.key_files = files;
     audit.values = values.filter(|_| valued).map(Arc::new);
     if audit.values.as_ref().is_some_and(|values| values.roles.is_empty() && values.commands.is_none()) {
         report.warn(
@@ -131,6 +142,7 @@ fn output(
     item: Item<RawOutput>,
     defaults: &Defaults,
     others: &[AuditOutput],
+    files: &mut Vec<(&'static str, PathBuf)>,
     services: &[Service],
     paths: &Paths,
     report: &mut Report,
@@ -180,7 +192,7 @@ fn output(
         on_full: choice(raw.on_full.as_ref(), ON_FULL, defaults.on_full, report),
     };
     let checkpoint = match &raw.checkpoint {
-        Some(item) => checkpoint(item, paths, report),
+        Some(item) => checkpoint(item, files, paths, report),
         None => defaults.checkpoint.clone(),
     };
     Some(AuditOutput { plan, target, checkpoint })
@@ -228,9 +240,8 @@ fn values(raw: &RawValues, services: &[Service], report: &mut Report) -> Values 
     }
 }
 
-fn hash_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<Arc<HashKey>> {
-    let path = paths.resolve(item, report);
-    let secret = super::service::read_secret(item, &path, "file of a key", report)?;
+fn hash_key(item: &Item<String>, path: &Path, report: &mut Report) -> Option<Arc<HashKey>> {
+    let secret = super::service::read_secret(item, path, "file of a key", report)?;
     let key = HashKey::new(secret.expose());
     if key.is_none() {
         report

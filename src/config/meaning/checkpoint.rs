@@ -1,6 +1,6 @@
 //! What an output of the audit stream is proven by.
 
-use super::{Paths, limits};
+use super::{Paths, limits, secrets};
 use crate::{
     audit::{keys::SignKey, sink::proof::Checkpoints},
     config::{
@@ -11,7 +11,7 @@ use crate::{
     },
     tls::pem,
 };
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Bounds of `every`.
 const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
@@ -21,6 +21,7 @@ const KEY_FILE_MAX: usize = 64 * 1024;
 
 pub(super) fn checkpoint(
     item: &Item<TextOr<RawCheckpoint>>,
+    files: &mut Vec<(&'static str, PathBuf)>,
     paths: &Paths,
     report: &mut Report,
 ) -> Option<Checkpoints> {
@@ -35,13 +36,21 @@ pub(super) fn checkpoint(
         TextOr::Table(raw) => Some(Checkpoints {
             every: limits::time(raw.every.as_ref(), EVERY, EVERY_DEFAULT, report),
             lines: limits::number(raw.lines.as_ref(), 100..=1_000_000_000, report),
-            key: raw.sign_key.as_ref().and_then(|item| sign_key(item, paths, report)),
+            key: {
+                let file = secrets::file_of(raw.sign_key.as_ref(), raw.sign_key_credential.as_ref(), paths, report);
+                file.and_then(|(item, path)| sign_key(&item, path, files, report))
+            },
         }),
     }
 }
 
-fn sign_key(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<SignKey> {
-    let path = paths.resolve(item, report);
+fn sign_key(
+    item: &Item<String>,
+    path: PathBuf,
+    files: &mut Vec<(&'static str, PathBuf)>,
+    report: &mut Report,
+) -> Option<SignKey> {
+    files.push(("audit.checkpoint.sign_key", path.clone()));
     let mut fault = |what: &dyn std::fmt::Display| {
         let hint = format!("make one with `openssl genpkey -algorithm ed25519 -out {}`", path.display());
         report.error(&item.at, format!("{}: {what}", path.display())).hint(hint);

@@ -105,7 +105,7 @@ fn helper(command: &Item<Vec<Item<String>>>, raw: &RawCredentials, report: &mut 
 }
 
 /// Who may change the program may let anybody in.
-fn runnable(program: &Path) -> Result<(), String> {
+pub(super) fn runnable(program: &Path) -> Result<(), String> {
     if !program.is_absolute() {
         return Err("is not an absolute path: what is run must not depend on PATH or folder".to_owned());
     }

@@ -29,6 +29,8 @@ pub(super) const UNANSWERED: RangeInclusive<u64> = 64 * KIB..=4 * GIB;
 pub(super) const QUEUE: RangeInclusive<u64> = 64 * KIB..=GIB;
 /// Bounds of `first_byte_timeout` and `half_command_timeout`.
 pub(super) const FIRST_OR_HALF: RangeInclusive<Duration> = Duration::from_millis(100)..=seconds(3600);
+/// Bounds of `max_connection_age`.
+pub(super) const AGE: RangeInclusive<Duration> = seconds(1)..=seconds(365 * 86_400);
 /// Bounds of the time for connecting to Redis.
 pub(super) const CONNECT: RangeInclusive<Duration> = Duration::from_millis(10)..=seconds(300);
 
@@ -77,6 +79,7 @@ pub(super) fn limits(item: Option<Item<RawLimits>>, report: &mut Report) -> Limi
             defaults.half_command_timeout,
             report,
         ),
+        max_connection_age: time_or_never(raw.max_connection_age.as_ref(), AGE, defaults.max_connection_age, report),
         upstream_connect_timeout: time(
             raw.upstream_connect_timeout.as_ref(),
             CONNECT,

@@ -10,6 +10,7 @@ mod guards;
 mod limits;
 mod places;
 mod roles;
+mod secrets;
 mod service;
 mod terms;
 mod tls;
@@ -19,8 +20,9 @@ mod upstream;
 use super::{
     decode::{Item, nearest},
     error::{At, Report},
-    raw::{RawAdmission, RawConfig, RawLog, RawPolicy},
-    settings::{Log, LogFormat, LogLevel, RulePlace, Settings},
+    given::Given,
+    raw::{RawAdmission, RawConfig, RawLog, RawPolicy, RawReload},
+    settings::{Log, LogFormat, LogLevel, Reload, RulePlace, Settings},
 };
 use crate::policy::{network::Admission, rules::Policy};
 use ipnet::IpNet;
@@ -29,6 +31,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tls::{TlsTable, tls};
 
@@ -66,7 +69,9 @@ pub(super) fn settings(raw: RawConfig, top: &At, file: &Path, report: &mut Repor
     let bans = credentials::bans(raw.bans, report);
     let admin = raw.admin.map(|item| admin::admin(&item, &services, &paths, report));
     let (audit, log) = (audit::audit(raw.audit, &services, &paths, report), log(raw.log, report));
-    Settings { file: file.to_path_buf(), services, limits, bans, audit, admin, log, warnings: Vec::new() }
+    let reload = reload(raw.reload, report);
+    let file = file.to_path_buf();
+    Settings { file, services, limits, bans, audit, admin, log, reload, given: Given::default(), warnings: Vec::new() }
 }
 
 /// Where the admin socket of a file is, whatever else is in it: whoever asks a running process need not be able to read
@@ -262,6 +267,18 @@ fn floor(item: Item<RawPolicy>, paths: &Paths, report: &mut Report) -> Floor {
         ));
     }
     Floor { deny: list, shadow: shadow.list, scripts, places }
+}
+
+fn reload(item: Option<Item<RawReload>>, report: &mut Report) -> Reload {
+    let mut reload = Reload::default();
+    if let Some(watch) = item.and_then(|item| item.value.watch) {
+        let bounds = Duration::from_millis(250)..=Duration::from_secs(3600);
+        reload.watch = match watch.value.as_str() {
+            "off" => None,
+            _ => Some(limits::time(Some(&watch), bounds, Duration::from_secs(5), report)),
+        };
+    }
+    reload
 }
 
 fn log(item: Option<Item<RawLog>>, report: &mut Report) -> Log {

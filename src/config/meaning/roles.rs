@@ -162,7 +162,7 @@ fn terms(own: &terms::Own, role: &Role, service: &Service, report: &mut Report) 
     if let Some((_, _, at)) = &own.credential
         && service.upstream.credential().is_none()
         && service.upstream.address != UpstreamAddress::Loopback(NOWHERE)
-        && service.upstream.password_file.is_none()
+        && service.upstream.password.is_none()
     {
         report
             .error(at, format!("the Redis of service {} asks nobody for a password (auth = \"none\")", service.name))
@@ -171,7 +171,7 @@ fn terms(own: &terms::Own, role: &Role, service: &Service, report: &mut Report) 
     Terms {
         role: role.name.as_str().into(),
         credential: own.credential.as_ref().map(|(credential, _, _)| credential.clone()),
-        password_file: own.credential.as_ref().map(|(_, path, _)| path.clone()),
+        password: own.credential.as_ref().map(|(_, password, _)| password.clone()),
         client_auth: own.client_auth.as_ref().map_or(service.upstream.client_auth, |(mode, _)| *mode),
         database: own.databases.as_ref().and_then(|databases| NonZeroU32::new(databases.first())),
         limits: own.limits,

@@ -2,7 +2,11 @@
 
 use super::{
     Door, Floor, NOWHERE, Paths, TlsTable, accounts, admission, choice, credentials, floor, limits as bounds, name,
-    network, socket_address, terms::CLIENT_AUTH, tls, upstream as way,
+    network,
+    secrets::{self, Found, Sources},
+    socket_address,
+    terms::CLIENT_AUTH,
+    tls, upstream as way,
 };
 use crate::{
     config::{
@@ -15,7 +19,7 @@ use crate::{
             UpstreamAddress,
         },
     },
-    lane::greeting::{Credential, Greeting},
+    lane::greeting::Greeting,
     net::upkeep::{Storm, Tuning},
     policy::network::Admission,
     secret::Secret,
@@ -229,7 +233,7 @@ fn absent_upstream(limits: &Limits) -> Upstream {
     Upstream {
         address: UpstreamAddress::Loopback(NOWHERE),
         greeting: Greeting { credential: None, database: None, set_name: true },
-        password_file: None,
+        password: None,
         client_auth: ClientAuth::default(),
         connect_timeout: limits.upstream_connect_timeout,
         socket: SocketPolicy::default(),
@@ -256,15 +260,15 @@ pub(super) fn upstream(item: Item<RawUpstream>, limits: &Limits, paths: &Paths, 
         upstream_address(item, tls.as_ref(), paths, report)
     });
     let socket = socket_policy(&raw, &address, &alternatives, report);
-    let password_file = raw.password_file.as_ref().map(|item| paths.resolve(item, report));
+    let found = credential(&raw, &at, paths, report);
     Upstream {
         greeting: Greeting {
-            credential: credential(&raw, &at, password_file.as_ref(), report),
+            credential: found.credential,
             database: None,
             set_name: raw.set_name.as_ref().map_or(absent.greeting.set_name, |item| item.value),
         },
         address,
-        password_file,
+        password: found.password,
         client_auth: choice(raw.client_auth.as_ref(), &CLIENT_AUTH, absent.client_auth, report),
         connect_timeout: bounds::time(raw.connect_timeout.as_ref(), bounds::CONNECT, absent.connect_timeout, report),
         proxy_protocol: choice(raw.proxy_protocol.as_ref(), &[("none", false), ("v2", true)], false, report),
@@ -339,7 +343,7 @@ fn upstream_on_this_host(item: &Item<String>, paths: &Paths, report: &mut Report
     Some(UpstreamAddress::Loopback(address))
 }
 
-fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut Report) -> Option<Credential> {
+fn credential(raw: &RawUpstream, at: &At, paths: &Paths, report: &mut Report) -> Found {
     let none = raw.auth.as_ref().is_some_and(|item| item.value == "none");
     if let Some(item) = raw.auth.as_ref().filter(|_| !none) {
         report
@@ -348,7 +352,14 @@ fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut R
             .hint("for AUTH leave `auth` out and give `password_file` (and `username`)");
     }
     let username = named_user(raw.username.as_ref(), report);
-    let (Some(item), Some(path)) = (&raw.password_file, file) else {
+    let sources = Sources {
+        file: raw.password_file.as_ref(),
+        credential: raw.password_credential.as_ref(),
+        variable: raw.password_env.as_ref(),
+        command: raw.password_command.as_ref(),
+        next: raw.next_password_file.as_ref(),
+    };
+    let Some(source_at) = sources.first() else {
         if let Some(item) = &raw.username {
             report.error(&item.at, "a username without a password_file does nothing");
         } else if raw.auth.is_none() {
@@ -359,13 +370,13 @@ fn credential(raw: &RawUpstream, at: &At, file: Option<&PathBuf>, report: &mut R
                  use it, because behind a local proxy its protected mode protects nobody",
             );
         }
-        return None;
+        return Found::default();
     };
     if none {
-        report.error(&item.at, "there is a password_file and auth = \"none\"").hint("keep one of the two");
-        return None;
+        report.error(source_at, "there is a password_file and auth = \"none\"").hint("keep one of the two");
+        return Found::default();
     }
-    Some(Credential { username, password: read_password(item, path, report)? })
+    secrets::password(sources, username, paths, report)
 }
 
 /// A user's name, by Redis' own rule for them (ACL SETUSER).

@@ -3,14 +3,15 @@
 use super::{
     Paths, choice,
     limits::{FIRST_OR_HALF, bytes, connections_or_none, count, number, time, time_or_never},
-    service::{named_user, read_password},
+    secrets::{self, Sources},
+    service::named_user,
 };
 use crate::{
     config::{
         decode::Item,
         error::{At, Report},
         raw::{RawRate, RawRole, RawRoleLimits, RawRoleUpstream},
-        settings::{ClientAuth, Limits, RoleLimits},
+        settings::{ClientAuth, Limits, Password, RoleLimits},
     },
     lane::greeting::Credential,
     policy::{
@@ -18,7 +19,7 @@ use crate::{
         rates::{LIMITS_MAX, Limit, Measure, Over, Per},
     },
 };
-use std::{num::NonZeroU64, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, ops::RangeInclusive, time::Duration};
 
 /// Bounds of a rate's `commands`, `bytes` and `burst`.
 const COMMANDS: RangeInclusive<u64> = 1..=10_000_000;
@@ -40,7 +41,7 @@ pub(super) fn is_select(word: &str) -> bool {
 
 /// What a role says of itself, the same for each of its services.
 pub(super) struct Own {
-    pub(super) credential: Option<(Credential, PathBuf, At)>,
+    pub(super) credential: Option<(Credential, Password, At)>,
     pub(super) client_auth: Option<(ClientAuth, At)>,
     pub(super) databases: Option<Databases>,
     pub(super) limits: RoleLimits,
@@ -61,16 +62,22 @@ pub(super) fn own(raw: &RawRole, limits: &Limits, paths: &Paths, report: &mut Re
     }
 }
 
-fn credential(item: &Item<RawRoleUpstream>, paths: &Paths, report: &mut Report) -> Option<(Credential, PathBuf, At)> {
+fn credential(item: &Item<RawRoleUpstream>, paths: &Paths, report: &mut Report) -> Option<(Credential, Password, At)> {
     let raw = &item.value;
     let username = named_user(raw.username.as_ref(), report);
-    let Some(file) = &raw.password_file else {
+    let sources = Sources {
+        file: raw.password_file.as_ref(),
+        credential: raw.password_credential.as_ref(),
+        variable: raw.password_env.as_ref(),
+        command: raw.password_command.as_ref(),
+        next: raw.next_password_file.as_ref(),
+    };
+    if sources.first().is_none() {
         report.missing(&item.at, "password_file", "a role's own credential has a password of its own");
         return None;
-    };
-    let path = paths.resolve(file, report);
-    let password = read_password(file, &path, report)?;
-    Some((Credential { username, password }, path, item.at.clone()))
+    }
+    let found = secrets::password(sources, username, paths, report);
+    Some((found.credential?, found.password?, item.at.clone()))
 }
 
 fn databases(list: Option<&Item<Vec<Item<i64>>>>, report: &mut Report) -> Option<Databases> {
@@ -118,6 +125,12 @@ fn bounds(item: &Item<RawRoleLimits>, limits: &Limits, report: &mut Report) -> R
             raw.half_command_timeout.as_ref(),
             FIRST_OR_HALF,
             defaults.half_command_timeout,
+            report,
+        ),
+        max_connection_age: time_or_never(
+            raw.max_connection_age.as_ref(),
+            super::limits::AGE,
+            defaults.max_connection_age,
             report,
         ),
         max_bulk: bytes(raw.max_bulk.as_ref(), super::limits::BULK, defaults.max_bulk, report),

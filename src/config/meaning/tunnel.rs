@@ -124,7 +124,7 @@ fn tunnel(
     let terms = Terms {
         role: title.as_str().into(),
         credential: None,
-        password_file: None,
+        password: None,
         client_auth: upstream.client_auth,
         database: None,
         limits: RoleLimits::from(limits),

@@ -34,6 +34,8 @@ pub struct Limits {
     /// From the first byte of a command to its last, or to 64 KiB more of it; never applies while a command blocks or a
     /// subscription or stream is live.
     pub half_command_timeout: Option<Duration>,
+    /// The age at which a connection is closed.
+    pub max_connection_age: Option<Duration>,
     /// Time for connecting to Redis and for its answer to AUTH (default for [`super::Upstream::connect_timeout`]).
     pub upstream_connect_timeout: Duration,
     /// Time that bytes for a side that is being closed may take.
@@ -76,6 +78,7 @@ impl Default for Limits {
             idle_timeout: None,
             first_byte_timeout: None,
             half_command_timeout: Some(Duration::from_secs(60)),
+            max_connection_age: None,
             upstream_connect_timeout: Duration::from_secs(5),
             flush_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(25),

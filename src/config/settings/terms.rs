@@ -1,5 +1,6 @@
 //! What a role has of its own besides its policy, and where clients' own passwords are looked up.
 
+use super::Password;
 use crate::{lane::greeting::Credential, policy::credentials::Users, session::machine::ClientAuth};
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,8 +11,8 @@ pub struct Terms {
     pub role: Arc<str>,
     /// How its connections authenticate to Redis; `None`: as the service says.
     pub credential: Option<Credential>,
-    /// The file its password was read from.
-    pub password_file: Option<PathBuf>,
+    /// Where its password comes from.
+    pub password: Option<Password>,
     /// What becomes of its clients' own AUTH.
     pub client_auth: ClientAuth,
     /// The database its connections begin in, if not 0.
@@ -33,6 +34,8 @@ pub struct RoleLimits {
     pub first_byte_timeout: Option<Duration>,
     /// From the first byte of a command to its last, or to 64 KiB more of it.
     pub half_command_timeout: Option<Duration>,
+    /// The age at which a connection is closed.
+    pub max_connection_age: Option<Duration>,
     /// Longest word of a command, in bytes.
     pub max_bulk: u64,
     /// Most words of a command.
@@ -51,6 +54,7 @@ impl From<&super::Limits> for RoleLimits {
             idle_timeout: limits.idle_timeout,
             first_byte_timeout: limits.first_byte_timeout,
             half_command_timeout: limits.half_command_timeout,
+            max_connection_age: limits.max_connection_age,
             max_bulk: limits.max_bulk,
             max_words: limits.max_words,
             held_command: limits.held_command,

@@ -2,6 +2,7 @@
 
 pub use crate::session::machine::ClientAuth;
 
+use super::Password;
 use crate::{
     lane::greeting::{Credential, Greeting},
     net::upkeep::{Storm, Tuning},
@@ -22,8 +23,8 @@ pub struct Upstream {
     pub address: UpstreamAddress,
     /// What AUTH is given, and whether the connection is named; `credential` is `None` only after `auth = "none"`.
     pub greeting: Greeting,
-    /// The file the password was read from.
-    pub password_file: Option<PathBuf>,
+    /// Where the password comes from.
+    pub password: Option<Password>,
     /// What becomes of a client's own AUTH and HELLO AUTH.
     pub client_auth: ClientAuth,
     /// Time for connecting and for the answer to AUTH, together. Never zero.

@@ -9,8 +9,7 @@ use crate::{
         desk::{Control, Desk, Order, Tools},
         side::{Downstream, Intake, Machine},
     },
-    policy::identity::AuthenticatedPeer,
-    session::{End, Turn, Wants, error::CloseReason, gather::Gather},
+    session::{End, Turn, Wants, error::CloseReason, gather::Gather, renewal::Renewal},
     tls::pipe::Scratch,
 };
 use proptest::prelude::*;
@@ -210,7 +209,7 @@ impl Machine for Lines {
         script.wants.done = true;
     }
 
-    fn renew(&mut self, _peer: AuthenticatedPeer) {}
+    fn renew(&mut self, _renewal: Renewal) {}
 
     fn take_ask(&mut self) -> Option<Ask> {
         let mut script = self.0.borrow_mut();

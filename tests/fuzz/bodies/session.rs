@@ -4,10 +4,14 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use policy::{Setting, is_told, renamed_in};
-use ravelin::session::error::CloseReason;
+use ravelin::{
+    audit::encode::ConnectionFacts,
+    session::{error::CloseReason, renewal::Renewal},
+};
 use redis::{Foretold, Refuses, find};
 use say::Say;
 use shell::{Run, start};
+use std::sync::Arc;
 
 mod policy;
 mod redis;
@@ -165,7 +169,9 @@ pub fn run(data: &[u8]) {
             }
             Op::Renew(strict) => {
                 tame = false;
-                run.session.renew(setting.peer(strict, run.upward.selected));
+                let peer = setting.peer(strict, run.upward.selected);
+                let facts = ConnectionFacts::new("t-1", "cache", peer.src(), "app", &peer.role().name, None);
+                run.session.renew(Renewal { peer, facts, config: Arc::clone(&run.config) });
                 run.upward.closed_get = false;
                 run.down_again |= !run.down_rest.is_empty();
             }

@@ -261,8 +261,11 @@ pub(super) fn start(setting: Setting, mode: u8, connects: bool) -> Run {
         begin_writes: false,
         values: setting.shows_values().then(|| Arc::new(Values { roles: Vec::new(), commands: None, bytes_max: 64 })),
         greeting: Greeting {
-            credential: (mode & 16 == 0)
-                .then(|| Credential { username: None, password: Secret::new(b"s3cret".to_vec()) }),
+            credential: (mode & 16 == 0).then(|| Credential {
+                username: None,
+                password: Secret::new(b"s3cret".to_vec()),
+                others: Vec::new(),
+            }),
             database: None,
             set_name: false,
         },
