@@ -44,6 +44,14 @@
 //! * No audit line is lost, doubled or split, whatever becomes of its file or receiver; one that is late, deaf or gone stalls
 //!   clients and not memory (`tests/audit_rotation.rs`, `tests/audit_receivers.rs`); what was changed in files with
 //!   checkpoints is found ([`audit::verify`], `tests/audit_proof.rs`); no secret is in any of it (`tests/audit_secrets.rs`).
+//! * No TLS session outlives a reload, and a resumed one is judged again (`tls::tests`, `tests/tls.rs`).
+//! * A client gets its turn and an address that is up, or is told ([`net::keeper`], `tests/upstream_life.rs`); what was
+//!   encrypted counts as sent ([`tls::stream`], `tests/upstream_ends.rs`).
+//! * A limit in time delays or denies and invents no reply (`session::toll_tests`, `tests/limits.rs`); no attack before
+//!   TLS costs more than its bound (`tests/abuse.rs`).
+//! * Nothing acknowledged is lost and nobody is left waiting, whatever befalls Redis, the disk, the certificates or the
+//!   process (`tests/misfortunes.rs`, `deploy/docs/failures.md`); a drain has one order (`tests/handover.rs`).
+//! * No command allocates once its connection is warm (`tests/allocation.rs`).
 //! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).
 //!
@@ -64,7 +72,9 @@
 //! ## One command, one reply
 //!
 //! Once per connection: [`net`]'s listener accepts; [`policy::network`] admits or refuses, and so does [`policy::bans`]; the
-//! socket goes to the worker with the fewest connections; [`tls`] handshakes under a deadline and reads the identity;
+//! socket goes to the worker with the fewest connections; a trusted proxy's header and the first TLS record are waited for
+//! before a place among [`net::handshakes`] is taken; [`tls`] handshakes under a deadline and reads the identity (a tunnel's
+//! client has neither, and is the anonymous one);
 //! [`policy::identity`] finds the role; the upstream is connected and the [`lane::greeting`] answered (`-NOAUTH` to a PING, then `+OK` to AUTH).
 //!
 //! A command, down: plaintext arrives → [`resp::request`] yields one command → [`command::resolve`] finds its row →
@@ -107,8 +117,11 @@
 //!
 //! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
 //! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
-//! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); records are rendered into one
-//! buffer per worker and output and handed over in blocks. `benches/README.md` has the questions and the figures.
+//! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); a few commands go up when the
+//! other ready connections have had their turn, so that Redis is woken once for all of them; what nearly every command is
+//! has a short way through session and record (`session::plain`, [`audit::plain`]), which properties hold against the long one;
+//! records are rendered into one buffer per worker and output and handed over in blocks. Two counts guard it: instructions
+//! (`benches/core/instructions.txt`) and system calls (`tests/syscalls.rs`). `benches/README.md` has the questions and the figures.
 //!
 //! ## Deliberately absent
 //!

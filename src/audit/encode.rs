@@ -186,6 +186,11 @@ impl ConnectionFacts {
         }
     }
 
+    /// The connection's opening is told, and what only that says need not be kept.
+    pub fn forget_opening(&mut self) {
+        self.opening = Box::default();
+    }
+
     pub(super) fn opening(&self) -> &[u8] {
         &self.opening
     }

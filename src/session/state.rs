@@ -286,6 +286,7 @@ impl Core {
         if self.phase == Phase::Greeting {
             self.phase = Phase::Open;
             turn.recorder.connection(turn.now, &self.facts, &ConnectionEvent::Open);
+            self.facts.forget_opening();
         }
     }
 
