@@ -428,6 +428,7 @@ fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
         "src/audit/sink/writer.rs",
         "src/metrics/collect.rs",
         "src/server.rs",
+        "src/server/steward.rs",
         "src/net/service.rs",
         // Dates of certificates, and of files that are put aside by the hour.
         "src/policy/identity.rs",

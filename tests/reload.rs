@@ -248,8 +248,9 @@ fn what_a_role_may_not_say_any_more_is_denied_on_its_live_connections() {
     let record = swapped(&proxy, 0);
     assert_eq!(record["changes"], json!(["role.app.deny: not given → [\"SET\"]"]));
     proxy.await_that("the denial", |_| {
-        client.call(&["SET", "k", "x"]).error().map(|text| assert!(text.contains("NOPERM")))
+        client.call(&["SET", "k", "v"]).error().map(|text| assert!(text.contains("NOPERM")))
     });
+    assert!(client.call(&["SET", "k", "x"]).error().is_some());
     assert!(queued.call(&["EXEC"]).error().unwrap().starts_with("EXECABORT"), "what it had queued might be denied now");
     assert_eq!(client.call(&["GET", "k"]).text(), "v");
     edit(&proxy, "\ndeny = [\"SET\"]", "");
@@ -393,5 +394,58 @@ fn who_a_helper_let_in_is_asked_again_at_a_reload_that_was_asked_for() {
     proxy.await_that("two who lost their right", |proxy| {
         (proxy.records("connection_close").iter().filter(|record| record["reason"] == "revoked").count() == 2)
             .then_some(())
+    });
+}
+
+#[test]
+fn a_client_stays_with_its_redis_for_as_long_as_that_is_among_the_addresses() {
+    let (redis, other) = (redis(), redis());
+    let proxy = Proxy::with(&Setup { reload: "watch = \"off\"", ..watched(&redis) });
+    let mut client = proxy.client();
+    client.call(&["SET", "k", "here"]).expect_ok();
+    let (here, there) = (redis.socket().display().to_string(), other.socket().display().to_string());
+    edit(
+        &proxy,
+        &format!("address = \"unix:{here}\""),
+        &format!("address = \"unix:{there}\", alternatives = [\"unix:{here}\"]"),
+    );
+    // What shows that this very connection was asked again.
+    edit(&proxy, "match = [{ cn = \"app\" }]", "match = [{ cn = \"app\" }]\ndeny = [\"SET\"]");
+    assert_eq!(proxy.ask_for_reload().0, Some(0));
+    proxy.await_that("the denial", |_| client.call(&["SET", "k", "here"]).error().map(drop));
+    assert_eq!(client.call(&["GET", "k"]).text(), "here");
+    other.connect().call(&["SET", "k", "there"]).expect_ok();
+    assert_eq!(proxy.client().call(&["GET", "k"]).text(), "there", "new connections go to the first");
+    edit(&proxy, &format!(", alternatives = [\"unix:{here}\"]"), "");
+    assert_eq!(proxy.ask_for_reload().0, Some(0));
+    assert_eq!(client.rest(), b"");
+    let close = proxy.await_record("connection_close", |record| record["reason"] == "revoked");
+    assert_eq!(close["role"], "app", "{close}");
+    assert!(proxy.log().contains("is no Redis of the service any more"), "{}", proxy.log());
+}
+
+#[test]
+fn limits_on_who_comes_that_a_reload_brings_count_who_is_in() {
+    let redis = redis();
+    let proxy = Proxy::with(&Setup { reload: "watch = \"off\"", ..watched(&redis) });
+    let (_first, second) = (proxy.client(), proxy.client());
+    let app = proxy.pki.client("app").unwrap();
+    edit(
+        &proxy,
+        "match = [{ cn = \"app\" }]",
+        "match = [{ cn = \"app\" }]\nlimits = { max_connections_per_identity = 2 }",
+    );
+    assert_eq!(proxy.ask_for_reload().0, Some(0));
+    assert!(proxy.client_with(&app).is_err());
+    proxy.await_record("handshake_failure", |record| record["reason"] == "max-per-identity");
+    drop(second);
+    proxy.await_that("the place that was left", |proxy| proxy.client_with(&app).ok());
+    edit(&proxy, "workers = 2\n", "workers = 2\naccepts_per_address = { rate = 1, burst = 1 }\n");
+    edit(&proxy, "\nlimits = { max_connections_per_identity = 2 }", "");
+    let (code, _, error) = proxy.ask_for_reload();
+    assert_eq!(code, Some(0), "{error}");
+    proxy.await_that("one too many", |proxy| {
+        let _ = proxy.client_with(&app);
+        proxy.records("refused").into_iter().find(|record| record["reason"] == "accept-rate")
     });
 }

@@ -407,3 +407,36 @@ fn a_file_that_everybody_may_read_is_refused_at_a_reload_and_mended_without_one(
     mode(0o600);
     proxy.await_record("reload", |record| record["result"] == "swapped");
 }
+
+#[test]
+fn a_look_at_redis_tries_the_passwords_that_a_client_would_and_raises_the_same_alarm() {
+    let redis = redis();
+    let upstream = ", password_file = \"now\", next_password_file = \"next\", health = { interval = \"100ms\", successes = 1 }, \
+                    backoff = { initial = \"10ms\", max = \"100ms\" }";
+    let proxy = Proxy::with(&Setup {
+        before: |dir| {
+            write_secret(&dir.join("now"), PASSWORD);
+            write_secret(&dir.join("next"), "third\n");
+        },
+        reload: "watch = \"off\"",
+        ..with_upstream(&redis, upstream.to_owned())
+    });
+    let looks = |seen: &str| {
+        let line = format!("ravelin_upstream_looks_total{{found=\"{seen}\",service=\"cache\"}}");
+        proxy.metric(&line).unwrap_or(0.0)
+    };
+    change(&redis, PASSWORD, "third");
+    let before = looks("well");
+    proxy.await_that("two more looks", |_| (looks("well") >= before + 2.0).then_some(()));
+    assert_eq!((looks("auth"), proxy.page("/readyz").0), (0.0, 200), "the next one is as good");
+
+    // Nobody connects; a look tells.
+    change(&redis, "third", "another");
+    let record = proxy.await_record("upstream_credential", |_| true);
+    assert_eq!((&record["service"], &record["result"]), (&json!("cache"), &json!("refused")), "{record}");
+    proxy.await_that("the page", |proxy| (proxy.page("/readyz").0 == 503).then_some(()));
+    write_secret(&proxy.path("now"), "another\n");
+    proxy.await_record("upstream_credential", |record| record["result"] == "accepted");
+    proxy.await_that("the page", |proxy| (proxy.page("/readyz").0 == 200).then_some(()));
+    assert_eq!(proxy.client().call(&["PING"]).text(), "PONG");
+}

@@ -350,14 +350,15 @@ pub(super) fn start_admin(
             failing.map_or(Ok(()), |(name, reason)| Err(format!("output {name}: {reason}")))
         })
         .require("upstream", move || {
-            // A role that is refused by a password of its own keeps the others out of nothing.
-            let refused = house.services.iter().find(|service| service.refused().contains_key(&None));
-            if let Some(service) = refused {
-                return Err(format!("the Redis of service {} refuses the proxy's password", service.name));
-            }
             house.services.iter().try_for_each(|service| {
                 let ready = service.live.load().keeper.ready();
-                ready.map_err(|why| format!("the Redis of service {}: {why}", service.name))
+                ready.map_err(|why| format!("the Redis of service {}: {why}", service.name))?;
+                // Where nobody looks at Redis, clients have told. A role that is refused by a password of its own keeps the
+                // others out of nothing.
+                if service.refused().contains_key(&None) {
+                    return Err(format!("the Redis of service {} refuses the proxy's password", service.name));
+                }
+                Ok(())
             })
         });
     if let Some(listener) = &address {
