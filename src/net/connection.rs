@@ -67,7 +67,7 @@ pub struct Arrival {
     pub loaded: Loaded,
     /// Index into [`House::services`].
     pub service: usize,
-    /// Index into [`Terms::sessions`].
+    /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
     /// When it was accepted.
     pub at: Moment,
