@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 /// Where a script finds its tools.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs `program`, tells it `told` on standard input, and returns at most `said_max` bytes of what it says.
+/// Runs `program`, tells it `told` on standard input, and returns what it says, fewer than `said_max` bytes.
 ///
 /// # Errors
-/// It cannot be started, or does not end with status 0.
+/// It cannot be started, says too much (its end is not waited for then), or does not end with status 0.
 pub async fn run(
     program: &Path,
     arguments: &[String],
@@ -49,6 +49,9 @@ pub async fn run(
     let mut said = Zeroizing::new(Vec::with_capacity(usize::try_from(said_max).unwrap_or(0).saturating_add(1)));
     if let Some(output) = running.child.stdout.take() {
         output.take(said_max).read_to_end(&mut said).await?;
+    }
+    if u64::try_from(said.len()).is_ok_and(|said| said >= said_max) {
+        return Err(io::Error::other(format!("it has printed more than {} bytes", said_max.saturating_sub(1))));
     }
     let status = running.child.wait().await?;
     if !status.success() {
