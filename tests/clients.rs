@@ -95,7 +95,7 @@ const REDIS_PY: &[(&str, &str)] = &[
 ];
 
 /// On asyncio the alert may be there before the first command is written: what the library then tells of the error that its
-/// transport had is that it has lost the connection. (What Ravelin says and records is looked at in `tests/certs.rs` and `tests/tls_files.rs`.)
+/// transport had is that it has lost the connection. (What Ravelin says and records is looked at in `tests/doors.rs` and `tests/roles.rs`.)
 const REDIS_PY_ASYNCIO: &[(&str, &str)] =
     &[REDIS_PY[0], ("no certificate", "certificate required|while writing to socket. Connection lost"), REDIS_PY[2]];
 
