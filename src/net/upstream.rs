@@ -33,11 +33,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// An open connection to Redis.
 #[derive(Debug)]
 pub enum Upstream {
-    /// Over loopback.
-    Tcp(TcpStream),
-    /// Over a Unix socket: a third of the cost per message.
-    Unix(UnixStream),
-    /// By TLS, over either.
+    /// In plain text, on this host.
+    Plain(Plain),
+    /// By TLS.
     Tls(Box<Secured<Plain>>),
 }
 
@@ -46,7 +44,7 @@ pub enum Upstream {
 pub enum Plain {
     /// TCP.
     Tcp(TcpStream),
-    /// A Unix socket.
+    /// A Unix socket: a third of the cost per message.
     Unix(UnixStream),
 }
 
@@ -195,12 +193,7 @@ async fn attempt(way: Way<'_>, deadline: Instant, shaking: &AtomicBool) -> Resul
     if !way.preamble.is_empty() {
         socket.write_all(way.preamble).await?;
     }
-    let Some(tls) = way.tls else {
-        return Ok(match socket {
-            Plain::Tcp(stream) => Upstream::Tcp(stream),
-            Plain::Unix(stream) => Upstream::Unix(stream),
-        });
-    };
+    let Some(tls) = way.tls else { return Ok(Upstream::Plain(socket)) };
     shaking.store(true, Ordering::Relaxed);
     let name = way.address.certificate_name();
     Ok(Upstream::Tls(Box::new(tls.connect(name.as_ref(), socket).await.map_err(Fault::Tls)?)))
@@ -271,13 +264,10 @@ async fn unix(path: &Path, policy: SocketPolicy) -> Result<UnixStream, Fault> {
 impl AsyncRead for Upstream {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let taken = match self.get_mut() {
-            Self::Tcp(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
-            Self::Unix(stream) => ready!(poll_recv(stream, cx, into.initialize_unfilled()))?,
-            Self::Tls(stream) => return Pin::new(stream).poll_read(cx, into),
-        };
-        into.advance(taken);
-        Poll::Ready(Ok(()))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+        }
     }
 }
 
@@ -285,8 +275,7 @@ impl AsyncWrite for Upstream {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => poll_send(stream, cx, bytes),
-            Self::Unix(stream) => poll_send(stream, cx, bytes),
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -298,8 +287,7 @@ impl AsyncWrite for Upstream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
@@ -310,16 +298,14 @@ impl AsyncWrite for Upstream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -328,7 +314,7 @@ impl AsyncWrite for Upstream {
 impl side::Upward for Upstream {
     fn in_doubt(&self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Plain(_) => 0,
             Self::Tls(stream) => stream.in_doubt(),
         }
     }
@@ -397,7 +383,7 @@ impl Socket for Plain {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnectError, Upstream, Way};
+    use super::{ConnectError, Plain, Upstream, Way};
     use crate::{
         config::settings::{Host, Limits, SocketPolicy, UpstreamAddress},
         net::resolve::Resolver,
@@ -423,7 +409,7 @@ mod tests {
         let path = dir.path().join("redis.sock");
         let _listener = bind(&path, 0o700);
         let policy = SocketPolicy { owner: Some(rustix::process::getuid().as_raw()), ..SocketPolicy::default() };
-        assert!(matches!(connect(&UpstreamAddress::Unix(path), policy), Ok(Upstream::Unix(_))));
+        assert!(matches!(connect(&UpstreamAddress::Unix(path), policy), Ok(Upstream::Plain(Plain::Unix(_)))));
     }
 
     #[test]
