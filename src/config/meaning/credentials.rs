@@ -80,9 +80,27 @@ fn users(item: &Item<String>, paths: &Paths, report: &mut Report) -> Option<Cred
 }
 
 fn helper(command: &Item<Vec<Item<String>>>, raw: &RawCredentials, report: &mut Report) -> Option<Helper> {
-    let mut words = command.value.iter();
+    let (program, arguments) = program(command, "command", report)?;
+    let seconds = |least, most| Duration::from_secs(least)..=Duration::from_secs(most);
+    let timeout: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+    Some(Helper {
+        program,
+        arguments,
+        timeout: limits::time(raw.timeout.as_ref(), timeout, Duration::from_secs(5), report),
+        processes: limits::number(raw.processes.as_ref(), 1..=64_usize, report).unwrap_or(4),
+        cache: limits::time_or_never(raw.cache.as_ref(), seconds(1, 3600), Some(Duration::from_secs(30)), report),
+    })
+}
+
+/// The program that the list of `key` begins with, and its arguments.
+pub(super) fn program(
+    list: &Item<Vec<Item<String>>>,
+    key: &str,
+    report: &mut Report,
+) -> Option<(PathBuf, Vec<String>)> {
+    let mut words = list.value.iter();
     let Some(first) = words.next() else {
-        report.error(&command.at, "there is no program in the list").hint("write command = [\"/path/to/program\"]");
+        report.error(&list.at, "there is no program in the list").hint(format!("write {key} = [\"/path/to/program\"]"));
         return None;
     };
     let program = PathBuf::from(&first.value);
@@ -93,19 +111,11 @@ fn helper(command: &Item<Vec<Item<String>>>, raw: &RawCredentials, report: &mut 
     for word in words.clone().filter(|word| word.value.contains('\0')) {
         report.error(&word.at, "an argument cannot hold a NUL");
     }
-    let seconds = |least, most| Duration::from_secs(least)..=Duration::from_secs(most);
-    let timeout: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-    Some(Helper {
-        program,
-        arguments: words.map(|word| word.value.clone()).collect(),
-        timeout: limits::time(raw.timeout.as_ref(), timeout, Duration::from_secs(5), report),
-        processes: limits::number(raw.processes.as_ref(), 1..=64_usize, report).unwrap_or(4),
-        cache: limits::time_or_never(raw.cache.as_ref(), seconds(1, 3600), Some(Duration::from_secs(30)), report),
-    })
+    Some((program, words.map(|word| word.value.clone()).collect()))
 }
 
 /// Who may change the program may let anybody in.
-pub(super) fn runnable(program: &Path) -> Result<(), String> {
+fn runnable(program: &Path) -> Result<(), String> {
     if !program.is_absolute() {
         return Err("is not an absolute path: what is run must not depend on PATH or folder".to_owned());
     }

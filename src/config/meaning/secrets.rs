@@ -1,6 +1,6 @@
 //! Where secrets come from.
 
-use super::{Paths, credentials::runnable, limits, service::read_password};
+use super::{Paths, credentials::program, limits, service::read_password};
 use crate::{
     config::{
         decode::Item,
@@ -144,22 +144,10 @@ fn command(item: &Item<RawPasswordCommand>, report: &mut Report) -> Option<Secre
         report.missing(&item.at, "run", "write run = [\"/path/to/program\", \"argument\"]");
         return None;
     };
-    let mut words = run.value.iter();
-    let Some(first) = words.next() else {
-        report.error(&run.at, "there is no program in the list").hint("write run = [\"/path/to/program\"]");
-        return None;
-    };
-    let program = PathBuf::from(&first.value);
-    if let Err(cause) = runnable(&program) {
-        report.error(&first.at, format!("{}: {cause}", program.display()));
-        return None;
-    }
-    for word in words.clone().filter(|word| word.value.contains('\0')) {
-        report.error(&word.at, "an argument cannot hold a NUL");
-    }
+    let (program, arguments) = program(run, "run", report)?;
     Some(SecretCommand {
         program,
-        arguments: words.map(|word| word.value.clone()).collect(),
+        arguments,
         ttl: limits::time(raw.ttl.as_ref(), TTL, TTL_DEFAULT, report),
         timeout: limits::time(raw.timeout.as_ref(), TIMEOUT, TIMEOUT_DEFAULT, report),
     })
