@@ -145,21 +145,24 @@ impl Filter {
             (Name::Known(id), _) => self.rows.as_ref().is_none_or(|rows| rows.has(id)),
             (Name::Unknown(..), _) => wish.commands.is_none(),
         };
-        named
-            && (wish.events != Events::Denied || verdict == Verdict::Deny)
-            && (wish.verdicts.is_empty() || wish.verdicts.contains(&verdict))
-            && wish.slower_than_us.is_none_or(|least| record.us.is_some_and(|us| us >= least))
+        self.takes(named, verdict, record.us)
     }
 
     /// Whether the record of a command of the catalog is wanted that policy allowed and Redis ran in so many microseconds: as
     /// [`Self::takes_command`].
     #[must_use]
     pub fn takes_allowed(&self, id: CommandId, us: u64) -> bool {
+        self.takes(self.rows.as_ref().is_none_or(|rows| rows.has(id)), Verdict::Allow, Some(us))
+    }
+
+    /// What is asked besides the name.
+    #[inline]
+    fn takes(&self, named: bool, verdict: Verdict, us: Option<u64>) -> bool {
         let wish = &self.wish;
-        wish.events != Events::Denied
-            && self.rows.as_ref().is_none_or(|rows| rows.has(id))
-            && (wish.verdicts.is_empty() || wish.verdicts.contains(&Verdict::Allow))
-            && wish.slower_than_us.is_none_or(|least| us >= least)
+        named
+            && (wish.events != Events::Denied || verdict == Verdict::Deny)
+            && (wish.verdicts.is_empty() || wish.verdicts.contains(&verdict))
+            && wish.slower_than_us.is_none_or(|least| us.is_some_and(|us| us >= least))
     }
 
     /// Whether the `begin` line of a command is wanted, if its connection is.
