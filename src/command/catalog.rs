@@ -72,6 +72,7 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
     assert!(same(row.full_name.as_bytes(), fact.full_name.as_bytes()), "facts.rs and table.rs differ in order");
     assert!(!fact.source.is_empty(), "a hand-written row names no source");
     let rules = strict::rules_of(row.full_name);
+    let deciding = !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys);
     Entry {
         name: row.name,
         sub: row.sub,
@@ -87,18 +88,17 @@ const fn join(row: &Row, fact: &Fact) -> Entry {
         secrets: fact.secrets,
         reach: databases::reach(row.full_name, fact.effect, fact.layout, row.keys, row.categories),
         rules,
-        deciding: !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys),
-        simple: simple(row, fact, rules),
+        deciding,
+        simple: simple(row, fact, deciding),
         since: row.since,
         source: fact.source,
     }
 }
 
 /// See [`Entry::simple`].
-const fn simple(row: &Row, fact: &Fact, rules: &[strict::Rule]) -> Option<usize> {
+const fn simple(row: &Row, fact: &Fact, deciding: bool) -> Option<usize> {
     let plain = matches!(fact.effect, Effect::Plain) && !fact.begin && matches!(fact.secrets, Secrets::None);
-    let decides = !rules.is_empty() || keys::depends_on_words(fact.layout, row.keys);
-    if !plain || decides || row.sub.is_some() || row.container {
+    if !plain || deciding || row.sub.is_some() || row.container {
         return None;
     }
     if row.keys.is_empty() && matches!(fact.layout, keys::Layout::Specified) {

@@ -99,7 +99,8 @@ pub struct Row {
 }
 
 impl Row {
-    const OPEN: Self = Self { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
+    /// Of a command that is let through by its name alone.
+    pub const OPEN: Self = Self { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
     const UNKNOWN: Self = Self { verdict: Verdict::Deny(Denial::command(RuleId::UNKNOWN_COMMAND)), ..Self::OPEN };
 }
 

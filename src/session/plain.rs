@@ -15,7 +15,7 @@ use crate::{
     audit::plain::PlainRecord,
     command::{CommandId, Resolved},
     lane::{Closes, Ticket},
-    policy::{Verdict, rules::Row},
+    policy::rules::Row,
     resp::{Words, reply::Class},
 };
 
@@ -36,8 +36,7 @@ impl Core {
             && !(self.config.begin_writes && entry.may_write())
             && policy.renames().is_empty()
             && policy.rates().is_none();
-        let open = Row { verdict: Verdict::Allow, asks_words: false, asks_arguments: false };
-        (usual && policy.look(id) == open).then_some((id, key))
+        (usual && policy.look(id) == Row::OPEN).then_some((id, key))
     }
 
     /// Sends a plain command up and opens its slot; `None` where it has to go the long way. Its budget has been looked at.

@@ -8,7 +8,7 @@ use super::{
     local::say,
     machine::{ClientAuth, SessionConfig},
     renewal::{Next, Passwords},
-    slots::{Kind, NO_RULE, Queue, Slot},
+    slots::{NO_RULE, Queue},
     toll::{Partial, Toll},
     transaction::Transaction,
 };
@@ -416,7 +416,7 @@ impl Core {
     /// Whether replies of the proxy's own stand at the front that are better kept as slots until the client has read.
     /// Redis' replies behind them then wait too.
     pub(super) fn keeps_replies(&self) -> bool {
-        matches!(self.slots.front(), Some(Slot { kind: Kind::Local(_), .. })) && self.lane.at_boundary()
+        self.slots.begins_locally() && self.lane.at_boundary()
     }
 
     /// Releases what can be released, and notices that the end has come.
