@@ -186,31 +186,13 @@ pub fn end(mut wire: Wire<Line>, how: Ending) {
 
 /// A setup before an address that needs a password, with these further entries of `upstream`.
 pub fn setup(address: &str, upstream: &str) -> Setup {
-    Setup {
-        services: vec![Service {
-            name: "cache",
-            address: address.to_owned(),
-            password: Some(PASSWORD.as_bytes().to_vec()),
-            upstream: String::from(upstream).leak(),
-            listen: "",
-            lines: "",
-        }],
-        allow: "[\"127.0.0.0/8\"]",
-        roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
-        tls: "",
-        limits: "",
-        log: "",
-        more: super::twins::ALLOW_ALL,
-        outputs: "",
-        audit: "",
-        to_stdout: false,
-        disk_full: false,
-        file_kib: None,
-        admin: "",
-        reload: "watch = \"off\"",
-        before: |_| {},
-        environment: Vec::new(),
-        files: None,
-        host: "127.0.0.1".to_owned(),
-    }
+    let service = Service {
+        name: "cache",
+        address: address.to_owned(),
+        password: Some(PASSWORD.as_bytes().to_vec()),
+        upstream: String::from(upstream).leak(),
+        listen: "",
+        lines: "",
+    };
+    Setup { more: super::twins::ALLOW_ALL, ..Setup::of(service) }
 }

@@ -82,8 +82,13 @@ pub struct Setup {
 impl Setup {
     /// One service called `cache` before `redis`, and one role, for certificates that say `app`.
     pub fn before(redis: &Redis) -> Self {
+        Self::of(Service::before("cache", redis))
+    }
+
+    /// This service, likewise.
+    pub fn of(service: Service) -> Self {
         Self {
-            services: vec![Service::before("cache", redis)],
+            services: vec![service],
             allow: "[\"127.0.0.0/8\"]",
             roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
             tls: "",

@@ -45,33 +45,15 @@ impl Stub {
 
     /// A setup before it; `auth` says whether a password is to be sent.
     pub fn setup(&self, auth: bool) -> Setup {
-        Setup {
-            services: vec![Service {
-                name: "cache",
-                address: format!("unix:{}", self.socket.display()),
-                password: auth.then(|| PASSWORD.as_bytes().to_vec()),
-                upstream: ", set_name = false",
-                listen: "",
-                lines: "",
-            }],
-            allow: "[\"127.0.0.0/8\"]",
-            roles: "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]",
-            tls: "",
-            limits: "",
-            log: "",
-            more: super::twins::ALLOW_ALL,
-            outputs: "",
-            audit: "",
-            to_stdout: false,
-            disk_full: false,
-            file_kib: None,
-            admin: "",
-            reload: "watch = \"off\"",
-            before: |_| {},
-            environment: Vec::new(),
-            files: None,
-            host: "127.0.0.1".to_owned(),
-        }
+        let service = Service {
+            name: "cache",
+            address: format!("unix:{}", self.socket.display()),
+            password: auth.then(|| PASSWORD.as_bytes().to_vec()),
+            upstream: ", set_name = false",
+            listen: "",
+            lines: "",
+        };
+        Setup { more: super::twins::ALLOW_ALL, ..Setup::of(service) }
     }
 
     /// A proxy before it.
