@@ -24,7 +24,7 @@ mod ends;
 use super::{
     clock::micros,
     desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
-    outbox::Outbox,
+    outbox::{Outbox, PutOff},
     side::{Downstream, Intake, Machine, Upward},
 };
 use crate::{
@@ -38,6 +38,7 @@ use crate::{
     },
 };
 use std::{
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -80,7 +81,8 @@ pub struct Pump<D, U, M> {
     up_rest: Vec<u8>,
     up_again: bool,
     up_ended: bool,
-    outbox: Outbox,
+    /// Shared with the burst that sends what is put off.
+    outbox: Rc<RefCell<Outbox>>,
 
     /// Set when a side is first to be flushed and closed.
     flush_until_us: Option<u64>,
@@ -166,7 +168,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             up_rest: Vec::new(),
             up_again: false,
             up_ended: false,
-            outbox: Outbox::default(),
+            outbox: Rc::default(),
             flush_until_us: None,
             timer: None,
             due: false,
@@ -194,7 +196,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     /// Hands over what the machine wrote before the pump began: the greeting, or the word that Redis cannot be had.
     /// Both are short, so they are kept and leave with the first poll.
     pub fn preload(&mut self, up: &[u8], down: &[u8]) {
-        self.outbox.keep(up);
+        self.outbox.borrow_mut().keep(up);
         if let Some(side) = &mut self.down {
             self.down_broke |= side.send(down, &[]).is_err();
         }
@@ -299,7 +301,8 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             self.up = Some(upstream);
             self.up_rest = Vec::new();
             self.up_again = false;
-            self.outbox = Outbox::default();
+            // A burst that was to send what the old one was owed finds nobody.
+            self.outbox = Rc::default();
         }
         self.answer = Some(answer);
         self.tell(cx, tools, Event::Answer);
@@ -317,12 +320,14 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
-        if self.outbox.pending() > 0
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.blocked()
             && let Some(up) = &mut self.up
         {
             // Readiness is all that matters: a failure shows when Redis' side is read.
-            let _ = self.outbox.poll_flush(cx, up, &mut tools.spares);
+            let _ = outbox.poll_flush(cx, up, &mut tools.spares);
         }
+        drop(outbox);
         if let Some(down) = &mut self.down
             && down.pending() > 0
             && let Poll::Ready(Err(_)) = down.poll_flush(cx)
@@ -364,7 +369,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         if self.wants.down != End::Open {
             return false;
         }
-        let held = !self.wants.read_down || self.outbox.pending() > 0;
+        let held = !self.wants.read_down || self.outbox.borrow().blocked();
         if !held && std::mem::take(&mut self.down_again) {
             self.tell(cx, tools, Event::Down);
             return true;
@@ -429,7 +434,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             recorder: &mut tools.recorder,
             memory: &mut tools.memory,
             down_pending: self.down.as_ref().map_or(0, Downstream::pending),
-            up_pending: self.outbox.pending(),
+            up_pending: self.outbox.borrow().pending(),
         };
         let machine = &mut self.machine;
         let consumed = match event {
@@ -442,7 +447,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             Event::UpEnd => {
                 // What is encrypted and did not fit the socket may have reached Redis in part.
                 let in_doubt = self.up.as_ref().map_or(0, Upward::in_doubt);
-                machine.upstream_end(self.outbox.unsent().saturating_sub(in_doubt), &mut turn, &mut down);
+                machine.upstream_end(self.outbox.borrow().unsent().saturating_sub(in_doubt), &mut turn, &mut down);
                 0
             }
             Event::Resume => {
@@ -473,9 +478,16 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         if !(first.is_empty() && second.is_empty())
             && let Some(side) = &mut self.up
         {
-            self.put_off = event == Event::Down && self.outbox.put_off(first, second, &mut tools.spares);
-            if !self.put_off {
-                self.outbox.send(cx, side, first, second);
+            let mut outbox = self.outbox.borrow_mut();
+            let put_off = match event {
+                Event::Down => outbox.put_off(first, second, side, &mut tools.spares),
+                _ => PutOff::No,
+            };
+            match put_off {
+                PutOff::No => outbox.send(cx, side, first, second),
+                PutOff::ToBurst => tools.burst.add(&self.outbox, &self.control),
+                PutOff::ToFlush => self.put_off = true,
+                PutOff::Again => {}
             }
         }
         let (first, second) = down.slices();
