@@ -71,7 +71,8 @@ impl Core {
         up: &mut Gather<'_>,
         down: &mut Gather<'_>,
     ) -> Flow {
-        self.accept_resolved(command::resolve(words), words, source, turn, up, down)
+        let resolved = self.recent.resolve(words);
+        self.accept_resolved(resolved, words, source, turn, up, down)
     }
 
     pub(super) fn accept_resolved(

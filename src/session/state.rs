@@ -17,6 +17,7 @@ use crate::{
         encode::ConnectionFacts,
         record::{ConnectionEvent, Outcome},
     },
+    command::catalog::Recent,
     lane::{Closes, Lane, Own, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
@@ -106,6 +107,8 @@ pub(super) struct Core {
     pub(super) passwords: Passwords,
     pub(super) facts: ConnectionFacts,
     pub(super) lane: Lane,
+    /// The command before this one.
+    pub(super) recent: Recent,
     pub(super) slots: Queue,
     pub(super) phase: Phase,
     /// A state change behind which nothing is judged until it is answered (HELLO, RESET, what begins a stream).
@@ -193,6 +196,7 @@ impl Core {
     ) -> Self {
         Self {
             lane: Lane::new(config.reply),
+            recent: Recent::default(),
             authenticated: config.client_auth != ClientAuth::Verify,
             stranger_since: now.mono_us,
             watching: false,
