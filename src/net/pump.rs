@@ -76,11 +76,17 @@ pub struct Pump<D, U, M> {
     /// The client has our goodbye; only its own is waited for, until then.
     linger_until_us: Option<u64>,
 
+    /// Nothing more comes of this side in this poll, and its waker is registered: only the runtime knows of new bytes, and it
+    /// does not run meanwhile.
+    down_idle: bool,
+
     /// Redis' side, until it is closed.
     up: Option<U>,
     up_rest: Vec<u8>,
     up_again: bool,
     up_ended: bool,
+    /// As `down_idle`.
+    up_idle: bool,
     /// Shared with the burst that sends what is put off.
     outbox: Rc<RefCell<Outbox>>,
 
@@ -164,10 +170,12 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             down_ended: false,
             down_broke: false,
             linger_until_us: None,
+            down_idle: false,
             up,
             up_rest: Vec::new(),
             up_again: false,
             up_ended: false,
+            up_idle: false,
             outbox: Rc::default(),
             flush_until_us: None,
             timer: None,
@@ -206,6 +214,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         let desk = Rc::clone(&self.desk);
         let mut tools = desk.tools();
         self.control.attend(cx);
+        (self.down_idle, self.up_idle) = (false, false);
         let mut step = Step::Again;
         for _ in 0..ROUNDS {
             step = self.round(cx, &mut tools);
@@ -299,6 +308,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
                 return false;
             }
             self.up = Some(upstream);
+            self.up_idle = false;
             self.up_rest = Vec::new();
             self.up_again = false;
             // A burst that was to send what the old one was owed finds nobody.
@@ -346,9 +356,15 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             self.tell(cx, tools, Event::Up(0));
             return true;
         }
+        if self.up_idle {
+            return false;
+        }
         let mut into = ReadBuf::new(&mut tools.upstream);
         match Pin::new(up).poll_read(cx, &mut into) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                self.up_idle = true;
+                return false;
+            }
             Poll::Ready(Ok(())) if !into.filled().is_empty() => {
                 let bytes = into.filled();
                 let fresh = bytes.len();
@@ -379,11 +395,16 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         }
         let Some(down) = &mut self.down else { return false };
         if held {
+            // That may make the runtime forget what it knew.
+            self.down_idle = false;
             if self.machine.ends_with_client() && down.poll_hangup(cx).is_ready() {
                 self.down_ended = true;
                 self.tell(cx, tools, Event::DownEnd { clean: true });
                 return true;
             }
+            return false;
+        }
+        if self.down_idle {
             return false;
         }
         tools.plain.clear();
@@ -393,7 +414,10 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             grow_gently(&mut self.down_rest);
             &mut self.down_rest
         };
-        let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else { return false };
+        let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else {
+            self.down_idle = true;
+            return false;
+        };
         match intake {
             Intake::Bytes(_) => {
                 self.tell(cx, tools, Event::Down);
