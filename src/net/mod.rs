@@ -15,7 +15,6 @@
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
-//! * [`chains`]: the certificates of open connections, each chain once;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
@@ -23,7 +22,6 @@
 
 mod aio;
 mod burst;
-pub mod chains;
 pub mod clock;
 pub mod connection;
 pub mod credential;

@@ -57,7 +57,7 @@ impl Core {
     /// The client broke the protocol: what it sent before is still answered, then it is told, then both sides close.
     pub(super) fn protocol_error(&mut self, text: &str) {
         if self.replies == Replies::Sent {
-            self.last_words = Some(format!("ERR Protocol error: {text}"));
+            self.last_words = Some(format!("ERR Protocol error: {text}").into());
         }
         self.wind_down(CloseReason::Protocol);
     }

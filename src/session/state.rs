@@ -146,7 +146,7 @@ pub(super) struct Core {
     /// It winds down for this reason as soon as the transaction that is open has ended.
     pub(super) leaving: Option<CloseReason>,
     /// A text the client is sent behind the last reply it is owed (a protocol error).
-    pub(super) last_words: Option<String>,
+    pub(super) last_words: Option<Box<str>>,
     /// What is left of the input is the beginning of a command, or nothing: only more bytes can help.
     pub(super) starved: bool,
     /// Bytes the last call of `downstream` left unconsumed.
@@ -166,7 +166,7 @@ pub(super) struct Core {
     /// Protocol that an open HELLO asks for.
     pub(super) hello: Option<Protocol>,
     pub(super) close: CloseReason,
-    pub(super) close_detail: String,
+    pub(super) close_detail: Box<str>,
     pub(super) down: End,
     pub(super) up: End,
     pub(super) opened: Moment,
@@ -235,7 +235,7 @@ impl Core {
             regreeting: false,
             hello: None,
             close: CloseReason::Internal,
-            close_detail: String::new(),
+            close_detail: Box::default(),
             down: End::Open,
             up: End::Open,
             opened: now,
@@ -352,7 +352,7 @@ impl Core {
         }
         self.phase = Phase::Closing;
         self.close = reason;
-        self.close_detail = if detail.is_empty() { reason.detail() } else { detail.to_owned() };
+        self.close_detail = if detail.is_empty() { reason.detail().into() } else { detail.into() };
         self.down = down;
         self.up = End::Abort;
         self.begun = None;
