@@ -69,9 +69,14 @@ tables! {
     RawTunnel {
         /// Its name in records and metrics, as a service's. Required, unique among both.
         name: String,
-        /// Loopback address and port to listen on, in plain text: "127.0.0.1:6379". Whoever can connect to it is at the other
-        /// end of the tunnel; another address is refused. Required.
+        /// Where to listen, in plain text: a loopback address with a port, "127.0.0.1:6379", or a Unix socket,
+        /// "unix:/run/ravelin/cache.sock". Whoever can connect to it is at the other end of the tunnel; an address that others
+        /// can reach is refused. Required.
         listen: String,
+        /// A Unix socket's permission bits, octal: "0600" (default), "0660" with a group, "0666" for every user of this host.
+        mode: String,
+        /// The group that a Unix socket belongs to, by name (in /etc/group) or number. Default: the process' own.
+        group: NumberOrText,
         /// The other end, a name or address with port: "redis.example.com:6380". Required.
         connect: String,
         /// How the other end is known, and the certificate that is shown to it: the keys of `upstream.tls`. Required.

@@ -192,7 +192,7 @@ fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival
 /// For sockets that were accepted just before the drain began.
 fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
     let service = house.services.get(arrival.service).map_or("", |service| &service.name);
-    let listener = arrival.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+    let listener = arrival.socket.listener();
     let src = arrival.origin.src();
     let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain", via: None, detail: "" };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));

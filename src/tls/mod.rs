@@ -44,4 +44,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::{Socket, poll_recv, poll_send};
+pub use socket::{Socket, poll_hangup, poll_recv, poll_send};

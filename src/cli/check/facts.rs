@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     command::catalog,
-    config::settings::{Admin, ClientAuth, Listener, Password, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{
+        Admin, ClientAuth, Listener, Password, Place, Service, Settings, UnixSocket, Upstream, UpstreamAddress,
+    },
     lane::greeting::Credential,
     policy::{arrivals::Knocks, identity::Role, rates::Rates},
     tls::{
@@ -205,7 +207,14 @@ fn listener(each: &Listener) -> String {
             time(proxies.timeout)
         )
     });
-    format!("{}{inline}{proxies}", each.address)
+    let owner = match &each.place {
+        Place::Unix(UnixSocket { mode, group, .. }) => {
+            let group = group.map_or_else(String::new, |group| format!(", group {group}"));
+            format!(" (mode {mode:04o}{group})")
+        }
+        Place::Tcp(_) => String::new(),
+    };
+    format!("{}{owner}{inline}{proxies}", each.place)
 }
 
 /// What a role has of its own, and other than its service.
