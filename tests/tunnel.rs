@@ -2,158 +2,23 @@
 //! end is known by a CA, a pin and a name, or nothing passes. And the far end for a stunnel.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::disallowed_methods, reason = "patience is measured, not decided by")]
 
 mod support;
 
 use certs_dev::Pki;
 use ravelin::tls::pin::Pin;
-use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    fs::{self, File},
+    fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 use support::{
-    process::{PASSWORD, PATIENCE, Proxy, program},
+    near::{Near, Program, await_that, client_of, far, round_trip, tls_to},
+    process::{PASSWORD, program},
     redis::Redis,
-    setup::{Setup, write_secret},
-    twins::ALLOW_ALL,
-    wire::Wire,
+    setup::write_secret,
 };
-
-/// A program that ends with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running near end.
-struct Near {
-    program: Program,
-    address: SocketAddr,
-    manager: UnixDatagram,
-    dir: tempfile::TempDir,
-}
-
-impl Near {
-    /// `tunnels` are whole tables, without `listen` and `name`.
-    fn with(tunnel: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("near.toml");
-        fs::write(&config, Self::text(tunnel, more)).unwrap();
-        Self::start(dir, &["run".into(), "--config".into(), config.display().to_string()])
-    }
-
-    fn text(tunnel: &str, more: &str) -> String {
-        format!(
-            "[[tunnel]]\nname = \"near\"\nlisten = \"127.0.0.1:0\"\n{tunnel}\n[audit]\noutput = [{{ file = {{ path = \"near.jsonl\" }} }}]\n{more}"
-        )
-    }
-
-    fn start(dir: tempfile::TempDir, arguments: &[String]) -> Self {
-        let notify = dir.path().join("notify");
-        let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = Command::new(program())
-            .args(arguments)
-            .env("NOTIFY_SOCKET", &notify)
-            .stdin(Stdio::null())
-            .stdout(File::create(dir.path().join("stdout")).unwrap())
-            .stderr(File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut near = Self { program: Program(child), address: ([127, 0, 0, 1], 0).into(), manager, dir };
-        near.await_ready();
-        let log = near.log();
-        let told = log.split("listening on ").nth(1).unwrap_or_else(|| panic!("{log}"));
-        near.address = told.split(' ').next().unwrap().parse().unwrap();
-        near
-    }
-
-    fn await_ready(&self) {
-        let mut said = [0; 200];
-        loop {
-            let length = self.manager.recv(&mut said).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
-            if said[..length].starts_with(b"READY=1") {
-                return;
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    fn reload(&self, tunnel: &str) {
-        fs::write(self.dir.path().join("near.toml"), Self::text(tunnel, "")).unwrap();
-        kill_process(Pid::from_child(&self.program.0), Signal::HUP).unwrap();
-        self.await_ready();
-    }
-
-    fn client(&self) -> Wire<TcpStream> {
-        client_of(self.address)
-    }
-
-    /// A client that is told that nobody is there.
-    fn is_refused(&self) {
-        let mut client = self.client();
-        let told = client.rest();
-        let whole = told == b"-ERR the Redis behind this proxy is unavailable\r\n";
-        assert!(whole, "{}\n{:?}\n{}", told.escape_ascii(), self.records("connection_close"), self.log());
-    }
-
-    fn records(&self, event: &str) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.dir.path().join("near.jsonl")).unwrap_or_default();
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        whole.lines().map(support::books::parse).filter(|record| record["event"] == event).collect()
-    }
-}
-
-fn client_of(address: SocketAddr) -> Wire<TcpStream> {
-    let socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_nodelay(true).unwrap();
-    Wire::over(socket)
-}
-
-fn await_that(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE + PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn round_trip(mut client: Wire<TcpStream>, key: &str) {
-    assert_eq!(client.call(&["PING"]).text(), "PONG");
-    let value = "v".repeat(300_000);
-    client.call(&["SET", key, &value]).expect_ok();
-    assert!(client.call(&["GET", key]).text() == value);
-    let pipeline: Vec<u8> = (0..500).flat_map(|_| support::wire::encode(&["INCR", "count"])).collect();
-    client.send_raw(&pipeline);
-    let last = (0..500).map(|_| client.reply().integer()).last().unwrap();
-    assert_eq!(last % 500, 0);
-}
-
-/// How a near end knows this proxy, and what it shows it.
-fn tls_to(far: &Proxy) -> String {
-    let (cert, key) = far.files_for("app");
-    let shown = |name: &str| far.path(name).display().to_string();
-    format!("tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}", shown("ca.crt"), shown(&cert), shown(&key))
-}
-
-fn far(redis: &Redis) -> Proxy {
-    Proxy::with(&Setup { more: ALLOW_ALL, ..Setup::before(redis) })
-}
 
 #[test]
 fn a_client_without_tls_reaches_redis_through_two_ravelins() {

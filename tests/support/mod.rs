@@ -11,6 +11,7 @@ pub mod flow;
 pub mod footprint;
 pub mod ledger;
 pub mod load;
+pub mod near;
 pub mod openssl;
 pub mod probes;
 pub mod process;
