@@ -7,10 +7,7 @@ mod support;
 use rustix::process::{Signal, getegid, geteuid};
 use std::{
     fs,
-    os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _},
-        net::UnixListener,
-    },
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
 };

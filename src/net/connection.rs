@@ -297,7 +297,9 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
     let current = at.tls.as_ref().map(Store::current);
     let chain = at.chains.share(pipe.peer_chain());
-    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
+    let (came, now) = (vetted.at.wall_us / 1_000_000, desk.now().wall_us / 1_000_000);
+    // Or a list may have come to its end.
+    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls) || current.has_turned(came, now)) {
         current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
     let shaken = Shaken { side: pipe, identity, chain };

@@ -29,8 +29,8 @@ use tokio::{
 
 /// Sockets on their way to one worker; more wait in the kernel's queue.
 const ARRIVALS_MAX: usize = 256;
-/// How often certificates are looked at for expiry.
-const EXPIRY_EVERY: Duration = Duration::from_secs(5);
+/// How often certificates, and what they are judged by, are looked at for expiry.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How often connections are looked at for their age.
 const AGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -164,7 +164,7 @@ async fn porter(
                     }
                 }
             }
-            _ = expiry.tick() => drop(seats.expire(desk.now())),
+            _ = expiry.tick() => drop(seats.expire(&house, desk.now())),
             _ = ages.tick() => seats.retire(desk.now()),
             () = seats.empty(), if !open => return aborted,
         }

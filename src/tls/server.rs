@@ -42,6 +42,7 @@ use zeroize::Zeroizing;
 
 use super::{
     describe::{Description, Found},
+    expiry::{End, Kind},
     failure::HINT_V1,
     ocsp, pem,
     revocation::{self, Doubt, Guard, Revocation, Serials, Stage},
@@ -362,6 +363,18 @@ impl Tls {
             return if needed { Err(rustls::Error::NoCertificatesPresented) } else { Ok(()) };
         };
         self.verifier.verify_client_cert(leaf, above, now).map(|_| ())
+    }
+
+    /// Whether a CA or a list has come to its end behind the first of these moments (in seconds since 1970) and before the
+    /// second, so that [`recheck_at`](Self::recheck_at) may say something else than it did. A list that counts on beyond
+    /// its end (`crl_expired = "accept"`) changes nothing.
+    #[must_use]
+    pub fn has_turned(&self, since: u64, now: u64) -> bool {
+        let seconds = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+        // The last second of a CA is one of its own; asking a list a second later than need be does no harm.
+        let passed = seconds(since).saturating_sub(1)..seconds(now);
+        let judges = |end: &&End| matches!(end.kind, Kind::ClientCa | Kind::CrlRefusing);
+        self.description.ends.iter().filter(judges).any(|end| passed.contains(&end.at))
     }
 
     /// What the files hold, for `check` and for the start of the operational log.
