@@ -14,6 +14,7 @@ use std::{
     process::{Command, Stdio},
 };
 use support::{
+    far::Far,
     near::{Near, Program, await_that, client_of, far, round_trip, tls_to},
     process::{PASSWORD, program},
     redis::Redis,
@@ -114,6 +115,40 @@ fn policy_and_password_may_stand_at_the_near_end() {
     assert!(client.call(&["FLUSHALL"]).error().unwrap().starts_with("NOPERM"));
     assert_eq!(redis.calls_of("flushall"), 0);
     client.call(&["SET", "a", "1"]).expect_ok();
+}
+
+#[test]
+fn redis_own_tls_is_the_other_end_known_by_a_ca_or_by_the_systems_roots() {
+    let far = Far::new(&["localhost"]);
+    // It asks for a certificate, and for a password, which no client sees.
+    let Some((redis, address)) = far.redis(true) else { return };
+    write_secret(&far.path("password"), PASSWORD);
+    let tunnel = |trust: &str| {
+        format!(
+            "connect = \"localhost:{}\"\npassword_file = \"{}\"\ntls = {{ {trust}{} }}",
+            address.port(),
+            far.shown("password"),
+            far.own()
+        )
+    };
+    let by_ca = Near::with(&tunnel(&format!("ca = \"{}\"", far.shown("far-ca.crt"))), "");
+    round_trip(by_ca.client(), "a");
+    let (roots, stranger) = (far.path("far-ca.crt"), far.path("stranger.crt"));
+    write_secret(&stranger, &Pki::new().unwrap().ca.cert);
+    let by_system = |roots: &Path| {
+        let listen = "listen = \"127.0.0.1:0\"";
+        Near::in_environment(listen, &tunnel("system_roots = true"), "", &[("SSL_CERT_FILE", roots)])
+    };
+    round_trip(by_system(&roots).client(), "b");
+    assert_eq!(redis.calls_of("get"), 2);
+    let other = by_system(&stranger);
+    other.is_refused();
+    await_that("it is said why", || {
+        let records = other.records("upstream_failed");
+        let said = |record: &serde_json::Value| record["detail"].as_str().unwrap().contains("not issued by a CA");
+        records.iter().any(|record| record["reason"] == "tls" && said(record))
+    });
+    assert_eq!(redis.calls_of("get"), 2, "nothing got through");
 }
 
 fn stunnel(dir: &Path, config: &str, address: SocketAddr) -> Program {

@@ -226,6 +226,13 @@ tables! {
         cert: String,
         /// Its private key, PEM. Required with `cert`.
         key: String,
+        /// Certificate revocation lists about its certificate and those above, PEM or DER: files, and folders, of which every
+        /// file is read. Default: none.
+        crl: List<String>,
+        /// A list past its next update: "refuse" (default) believes no server of its issuer, "accept" goes on with it and warns.
+        crl_expired: String,
+        /// A certificate in the chain whose issuer has no list, where any is configured: "refuse" (default) or "accept".
+        crl_missing: String,
         /// "1.2" (default) or "1.3".
         min_version: String,
     }

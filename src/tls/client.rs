@@ -8,19 +8,20 @@
 //! * **Pins alone** are for a certificate that nobody issued. It must be the one that is meant, in force by its own dates, and
 //!   its owner must prove the key as always. Its name is looked at only where `server_name` asks for it: a pin says more.
 //! * **A session may be resumed**: what it resumes was verified under this very configuration, because a reload makes
-//!   another, with no memory of sessions. It saves a busy Redis the dearest part of a reconnect storm.
+//!   another, with no memory of sessions. It saves a busy Redis the dearest part of a reconnect storm. Not where a revocation
+//!   list counts for nothing once it is over: a session must not outlive what spoke for it.
 //! * **The provider is passed explicitly**, as on the server's side ([`super::server`]).
 
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InconsistentKeys, OtherError,
     RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, IpAddr, ServerName, UnixTime},
+    pki_types::{CertificateDer, CertificateRevocationListDer, IpAddr, ServerName, UnixTime},
     server::ParsedCertificate,
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -30,16 +31,22 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    prelude::{FromDer, X509Certificate},
+    revocation_list::CertificateRevocationList,
+};
 
 use super::{
+    expiry::{End, Kind, Say, warn_from},
     failure::Failure,
     handshake::Watched,
+    peer::cut,
     pem,
     pin::Pin,
     pipe::TlsPipe,
     refusal,
-    server::{FileError, Flaw, MinVersion},
+    revocation::{self, Doubt, Revocation},
+    server::{EXPIRY_WARNING, FileError, Flaw, MinVersion},
     socket::Socket,
     stream::Secured,
 };
@@ -58,6 +65,10 @@ pub struct ClientFiles {
     pub server_name: Option<Name>,
     /// Our own certificate and its key, if it asks for one.
     pub own: Option<Own>,
+    /// Revocation lists about its certificate and those above, files or folders; none is asked for if empty.
+    pub crl: Vec<PathBuf>,
+    /// What is made of doubts about them.
+    pub revocation: Revocation,
     /// The oldest protocol spoken.
     pub min_version: MinVersion,
 }
@@ -68,6 +79,7 @@ impl ClientFiles {
         if let Trust::Ca(path) = &self.trust {
             name("upstream.tls.ca", path);
         }
+        self.crl.iter().for_each(|path| name("upstream.tls.crl", path));
         if let Some(own) = &self.own {
             name("upstream.tls.cert", &own.cert);
             name("upstream.tls.key", &own.key);
@@ -135,12 +147,31 @@ pub struct TlsClient {
 pub struct ClientDescription {
     /// Certificates trusted to issue.
     pub roots: usize,
-    /// Days until the first of our own certificate's chain ends, if there is one; below zero when it has.
-    pub own_days_left: Option<i64>,
-    /// Seconds since 1970 at which it does.
-    pub own_not_after: Option<i64>,
+    /// What ends by itself: our own certificate, CAs from a file, lists.
+    pub ends: Vec<End>,
     /// What works now and will be trouble, in sentences.
     pub warnings: Vec<String>,
+    /// What is over, and keeps the two from each other, likewise.
+    pub expired: Vec<String>,
+}
+
+impl ClientDescription {
+    pub(super) fn end(&mut self, kind: Kind, certificate: &str, subject: &str, (made, at): (Option<i64>, i64)) {
+        let warn_from = warn_from(made, at, i64::try_from(EXPIRY_WARNING.as_secs()).unwrap_or(i64::MAX));
+        let (certificate, subject) = (certificate.to_owned(), subject.to_owned());
+        self.ends.push(End { kind, certificate, subject, at, warn_from });
+    }
+
+    /// Says what is near its end or past it.
+    fn foresee(&mut self, now: UnixTime) {
+        for end in &self.ends {
+            match end.say(seconds(now)) {
+                Some(Say::Over(text)) if end.fails() => self.expired.push(text),
+                Some(Say::Over(text) | Say::Soon(text)) => self.warnings.push(text),
+                None => {}
+            }
+        }
+    }
 }
 
 impl TlsClient {
@@ -172,23 +203,30 @@ impl TlsClient {
                 let (cert, key) = (read(&own.cert)?, read(&own.key)?);
                 hash.update(Sha256::digest(cert.as_slice()));
                 hash.update(Sha256::digest(key.as_slice()));
-                Some(own_key(own, &cert, &key, now, &provider, &mut description)?)
+                Some(own_key(own, &cert, &key, &provider, &mut description)?)
             }
             None => None,
         };
-        hash.update(format!("{:?} {:?} {:?}", files.pins, files.server_name, files.min_version));
+        let lists = lists(files, &provider, &mut hash, &mut description)?;
+        let rest = (&files.pins, &files.server_name, files.min_version, &files.revocation);
+        hash.update(format!("{rest:?}"));
+        description.foresee(now);
         let needs_name = roots.is_some();
-        let verifier = verifier(roots, files, &provider).map_err(|error| {
+        let resumes = lists.is_empty() || files.revocation.expired == Doubt::Accept;
+        let verifier = verifier(roots, lists, files, &provider).map_err(|error| {
             let path = match &files.trust {
                 Trust::Ca(path) => path.as_path(),
                 Trust::System | Trust::Pinned => Path::new(SYSTEM),
             };
             at(path, Flaw::new(format!("cannot be used: {error}"), None))
         })?;
-        let config = config(&provider, files.min_version, own, verifier).map_err(|error| {
+        let mut config = config(&provider, files.min_version, own, verifier).map_err(|error| {
             let path = files.own.as_ref().map_or(Path::new(SYSTEM), |own| own.cert.as_path());
             at(path, Flaw::new(format!("cannot be used: {error}"), None))
         })?;
+        if !resumes {
+            config.resumption = Resumption::disabled();
+        }
         let (config, name, digest) = (Arc::new(config), files.server_name.clone(), hash.finalize().into());
         Ok(Self { config, name, needs_name, description, digest })
     }
@@ -307,6 +345,10 @@ fn trusted(
             }
             continue;
         }
+        if strict {
+            let whole = (Some(parsed.validity().not_before.timestamp()), parsed.validity().not_after.timestamp());
+            description.end(Kind::FarCa, "upstream_ca", &cut(&subject), whole);
+        }
         match roots.add(certificate.clone()) {
             Err(error) if strict => {
                 return Err(Flaw::new(format!("holds a certificate that cannot be trusted: {error}"), None));
@@ -325,7 +367,6 @@ fn own_key(
     own: &Own,
     cert: &[u8],
     key: &[u8],
-    now: UnixTime,
     provider: &CryptoProvider,
     description: &mut ClientDescription,
 ) -> Result<CertifiedKey, FileError> {
@@ -336,14 +377,8 @@ fn own_key(
             return Err(at(&own.cert, Flaw::new("holds a certificate that cannot be read", None)));
         };
         let end = parsed.validity().not_after.timestamp();
-        description.own_not_after = Some(description.own_not_after.map_or(end, |first| first.min(end)));
+        description.end(Kind::Own, "upstream", &cut(&parsed.subject().to_string()), (None, end));
     }
-    let left = description.own_not_after.map(|end| end.saturating_sub(seconds(now)).div_euclid(86_400));
-    if let Some(days) = left.filter(|days| *days < 14) {
-        let ends = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
-        description.warnings.push(format!("the client certificate {} {ends}", own.cert.display()));
-    }
-    description.own_days_left = left;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         let flaw = match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::new(
@@ -359,18 +394,65 @@ fn own_key(
     })
 }
 
+/// The lists that count, each of which a verifier can use.
+fn lists(
+    files: &ClientFiles,
+    provider: &Arc<CryptoProvider>,
+    hash: &mut Sha256,
+    description: &mut ClientDescription,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
+    let mut all = Vec::new();
+    for source in revocation::read(&files.crl)? {
+        hash.update(Sha256::digest(source.bytes.as_slice()));
+        for list in revocation::lists(&source).map_err(|flaw| at(&source.file, flaw))? {
+            revocation::usable(&list, provider).map_err(|flaw| at(&source.file, flaw))?;
+            all.push((source.file.clone(), list));
+        }
+    }
+    let ders: Vec<_> = all.iter().map(|(_, list)| list.clone()).collect();
+    let older = revocation::superseded(&ders);
+    let refuses = files.revocation.expired == Doubt::Refuse;
+    let kind = if refuses { Kind::FarCrlRefusing } else { Kind::FarCrlAccepting };
+    let mut counting = Vec::new();
+    for (place, (file, list)) in all.into_iter().enumerate() {
+        if older.contains(&place) {
+            let text = format!("{} holds a revocation list that a newer one here replaces; remove it", file.display());
+            description.warnings.push(text);
+            continue;
+        }
+        if let Ok((_, crl)) = CertificateRevocationList::from_der(&list)
+            && let Some(due) = crl.next_update()
+        {
+            let span = (Some(crl.last_update().timestamp()), due.timestamp());
+            description.end(kind, "upstream_crl", &cut(&crl.issuer().to_string()), span);
+        }
+        counting.push(list);
+    }
+    Ok(counting)
+}
+
 fn seconds(time: UnixTime) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn verifier(
     roots: Option<RootCertStore>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
     files: &ClientFiles,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Verifier, rustls::server::VerifierBuilderError> {
     let chain = match roots {
         Some(roots) => {
-            Some(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()?)
+            // The whole chain is asked about: webpki's default, relied on and tested.
+            let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+            builder = builder.with_crls(lists);
+            if files.revocation.expired == Doubt::Refuse {
+                builder = builder.enforce_revocation_expiration();
+            }
+            if files.revocation.missing == Doubt::Accept {
+                builder = builder.allow_unknown_revocation_status();
+            }
+            Some(builder.build()?)
         }
         None => None,
     };

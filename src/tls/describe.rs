@@ -4,7 +4,6 @@ use rustls::{
     SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::WebPkiClientVerifier,
 };
 use serde::Serialize;
 use std::{fmt, path::Path, sync::Arc};
@@ -18,7 +17,7 @@ use super::{
     expiry::{End, Kind, Say, warn_from},
     ocsp::{self, OcspInfo},
     peer::{cut, hex, serial},
-    revocation::Doubt,
+    revocation::{self, Doubt},
     server::{Choice, Flaw, version_1},
     shelf::normal,
     suites,
@@ -446,17 +445,7 @@ impl Found {
         der: &CertificateRevocationListDer<'static>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<(), Flaw> {
-        let Ok(([], crl)) = CertificateRevocationList::from_der(der) else {
-            return Err(Flaw::new("holds a revocation list that cannot be read", "fetch it again"));
-        };
-        // What the verifier makes of this one alone, so that an error can be told of its file.
-        let alone = WebPkiClientVerifier::builder_with_provider(Arc::new(nobody()), Arc::clone(provider));
-        if let Err(rustls::server::VerifierBuilderError::InvalidCrl(error)) = alone.with_crls([der.clone()]).build() {
-            return Err(Flaw::new(
-                format!("holds a revocation list that cannot be used: {error:?}"),
-                "lists must be version 2, whole (no delta) and by the CA that issued the certificates (RFC 5280, 5)",
-            ));
-        }
+        let crl = revocation::usable(der, provider)?;
         let issuer = cut(&crl.issuer().to_string());
         let mut keys = self.authorities.iter().filter(|(known, _)| known == crl.issuer().as_raw()).peekable();
         if keys.peek().is_none() {
@@ -539,17 +528,6 @@ impl Found {
             subject,
             key,
         }
-    }
-}
-
-/// A store that trusts a key nobody has: a verifier needs an anchor, and the lists alone are to be looked at.
-fn nobody() -> rustls::RootCertStore {
-    rustls::RootCertStore {
-        roots: vec![rustls::pki_types::TrustAnchor {
-            subject: vec![].into(),
-            subject_public_key_info: vec![].into(),
-            name_constraints: None,
-        }],
     }
 }
 

@@ -51,7 +51,7 @@ use super::{
 };
 
 /// Days before its end from which a certificate is warned of, unless the configuration says otherwise.
-const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The largest unverified certificate kept for a record; rustls lets handshake messages of 64 KiB through.
 const WITNESS_BYTES_MAX: usize = 16 * 1024;

@@ -6,6 +6,7 @@
 pub mod books;
 pub mod client;
 pub mod credentials;
+pub mod far;
 pub mod farside;
 pub mod flow;
 pub mod footprint;

@@ -13,7 +13,7 @@ use super::{
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
@@ -102,9 +102,12 @@ impl Near {
     fn await_ready(&self) {
         let mut said = [0; 200];
         loop {
-            let length = self.manager.recv(&mut said).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
-            if said[..length].starts_with(b"READY=1") {
-                return;
+            match self.manager.recv(&mut said) {
+                Ok(length) if said[..length].starts_with(b"READY=1") => return,
+                Ok(_) => {}
+                // A process that was stopped and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}:\n{}", self.log()),
             }
         }
     }

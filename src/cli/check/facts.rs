@@ -13,7 +13,8 @@ use crate::{
     policy::{arrivals::Knocks, identity::Role, rates::Rates},
     tls::{
         Description,
-        client::{ClientFiles, Trust},
+        client::{ClientFiles, TlsClient, Trust},
+        revocation::Revocation,
         server::{MinVersion, Tls},
     },
 };
@@ -147,6 +148,14 @@ impl Facts {
         }
         for expired in tls.iter().flat_map(|tls| &tls.expired) {
             self.errors.push(format!("service {name}: {expired}"));
+        }
+        match service.upstream.tls.as_ref().map(|files| TlsClient::load(files, UnixTime::now())).transpose() {
+            Ok(far) => {
+                let found = far.as_ref().map(|far| far.description().clone()).unwrap_or_default();
+                self.warnings.extend(found.warnings.iter().map(|warning| format!("service {name}: {warning}")));
+                self.errors.extend(found.expired.iter().map(|expired| format!("service {name}: {expired}")));
+            }
+            Err(error) => self.errors.push(format!("service {name}: {error}")),
         }
         let now = ask_redis.then(|| probe::redis(&service.upstream));
         match &now {
@@ -360,7 +369,15 @@ fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
         MinVersion::Tls12 => "1.2",
         MinVersion::Tls13 => "1.3",
     };
-    format!("TLS {version} or later; certificate {trust}{pins}{name}; {own}")
+    let lists = match tls.crl.len() {
+        0 => String::new(),
+        _ => {
+            let of = tls.crl.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let Revocation { expired, missing, .. } = &tls.revocation;
+            format!(", not revoked by {of} (one past its next update: {}; none: {})", expired.word(), missing.word())
+        }
+    };
+    format!("TLS {version} or later; certificate {trust}{pins}{name}{lists}; {own}")
 }
 
 /// How the proxy authenticates to Redis, without the password.
