@@ -16,7 +16,7 @@ use std::{
 use support::{
     far::Far,
     near::{Near, Program, await_that, client_of, far, round_trip, tls_to},
-    process::{PASSWORD, program},
+    process::{PASSWORD, Proxy, program},
     redis::Redis,
     setup::write_secret,
 };
@@ -151,6 +151,77 @@ fn redis_own_tls_is_the_other_end_known_by_a_ca_or_by_the_systems_roots() {
     assert_eq!(redis.calls_of("get"), 2, "nothing got through");
 }
 
+#[test]
+fn several_tunnels_stand_in_one_file_each_with_its_own_end_and_one_has_another_to_go_to() {
+    let (one, two) = (Redis::with_password(PASSWORD), Redis::with_password(PASSWORD));
+    let fars = [far(&one), far(&two)];
+    let [first, second] = &fars;
+    let gone = free();
+    let all = |first: &Proxy, second: &Proxy| {
+        let (own, other) = (tls_to(first), tls_to(second));
+        let looks = "health = { interval = \"100ms\" }";
+        format!(
+            "connect = \"{}\"\n{own}\n[[tunnel]]\nname = \"two\"\nlisten = \"127.0.0.1:0\"\nconnect = \"{gone}\"\n\
+             alternatives = [\"{}\"]\nconnect_timeout = \"10s\"\n{looks}\n{other}",
+            first.address(),
+            second.address()
+        )
+    };
+    let admin = "events = \"denied\"\n[admin]\naddress = \"127.0.0.1:0\"";
+    let near = Near::with(&all(first, second), admin);
+    let places = near.places();
+    assert_eq!(places.len(), 2, "{}", near.log());
+    for (at, place) in places.iter().enumerate() {
+        let mut client = client_of(place.parse().unwrap());
+        client.call(&["SET", "which", &at.to_string()]).expect_ok();
+        assert!(client.call(&["AUTH", "a", "b"]).error().is_some());
+    }
+    assert_eq!(one.connect().call(&["GET", "which"]).text(), "0");
+    assert_eq!(two.connect().call(&["GET", "which"]).text(), "1");
+    // The other end has the records of commands, and this one what is denied; each has its figures.
+    await_that("the denials", || near.records("command").len() == 2);
+    assert!(near.records("command").iter().all(|record| record["verdict"] == "deny"), "{}", near.audit_text());
+    for service in ["near", "two"] {
+        let figures = [
+            format!("ravelin_upstream_up{{service=\"{service}\"}} 1"),
+            format!("certificate=\"upstream\",service=\"{service}\""),
+        ];
+        await_that("its figures", || {
+            let page = near.page("/metrics");
+            figures.iter().all(|figure| page.contains(figure))
+        });
+    }
+}
+
+#[test]
+fn the_password_of_a_redis_at_the_other_end_comes_from_wherever_a_services_does() {
+    let far = Far::new(&["localhost"]);
+    let Some((redis, address)) = far.redis(false) else { return };
+    write_secret(&far.path("right"), PASSWORD);
+    write_secret(&far.path("wrong"), "wrong");
+    let shown = |name: &str| far.shown(name);
+    let folder = far.path("right").parent().unwrap().to_owned();
+    let tunnel = |password: &str| {
+        format!("connect = \"localhost:{}\"\ntls = {{ ca = \"{}\" }}\n{password}", address.port(), shown("far-ca.crt"))
+    };
+    for (round, password) in [
+        format!("password_command = {{ run = [\"/bin/cat\", \"{}\"] }}", shown("right")),
+        "password_credential = \"right\"".to_owned(),
+        "password_env = \"WORD\"".to_owned(),
+        // The one that Redis has is not here yet, and the next one is there already.
+        format!("password_file = \"{}\"\nnext_password_file = \"{}\"", shown("wrong"), shown("right")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let listen = "listen = \"127.0.0.1:0\"";
+        let variables = [("CREDENTIALS_DIRECTORY", folder.as_path()), ("WORD", Path::new(PASSWORD))];
+        let near = Near::in_environment(listen, &tunnel(password), "", &variables);
+        near.client().call(&["SET", "round", &round.to_string()]).expect_ok();
+        assert_eq!(redis.connect().call(&["GET", "round"]).text(), round.to_string(), "{password}");
+    }
+}
+
 fn stunnel(dir: &Path, config: &str, address: SocketAddr) -> Program {
     let path = dir.join("stunnel.conf");
     fs::write(&path, format!("foreground = yes\npid =\nsyslog = no\n[redis]\naccept = {address}\n{config}")).unwrap();
@@ -253,6 +324,9 @@ fn what_is_no_tunnel_is_said_at_its_key() {
         ("tls = { system_roots = true }\n", "", "say how the other end is known"),
         ("system_roots = true", "", "say how the server is known"),
         ("name = \"t\"\n", "name = \"t\"\nclient_auth = \"verify\"\n", "a tunnel looks no passwords up"),
+        ("name = \"t\"\n", "name = \"t\"\nnext_password_file = \"x\"\n", "none to begin with"),
+        ("system_roots = true", "pin = [\"sha256//AAAA\"]", "pin"),
+        ("system_roots = true", "ca = \"x\", crl = [\"gone.crl\"]", "cannot be read"),
     ] {
         let text = check(&whole.replace(change, with));
         assert!(text.contains(said), "{change:?} → {with:?}: {text}");

@@ -235,6 +235,9 @@ fn what_is_no_socket_to_listen_on_is_said_at_its_key() {
     let (_, wide) = check(&whole.replace("\nconnect", "\nmode = \"0666\"\nconnect"));
     assert!(wide.contains("lets every user of this host in who reaches the folder"), "{wide}");
     let shown = format!("unix:{} (mode 0666) (inline commands too)", dir.path().join("cache.sock").display());
-    assert!(wide.contains(&shown), "{wide}");
+    for said in [&*shown, "none: plain text from this host", "whoever may write to the socket's file", "not at all: no"]
+    {
+        assert!(wide.contains(said), "{said}: {wide}");
+    }
     assert!(!dir.path().join("cache.sock").exists(), "check makes no socket");
 }

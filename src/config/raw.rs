@@ -79,14 +79,33 @@ tables! {
         group: NumberOrText,
         /// The other end, a name or address with port: "redis.example.com:6380". Required.
         connect: String,
+        /// Where else it may be, as `service.N.upstream.alternatives`. Default: none.
+        alternatives: List<String>,
         /// How the other end is known, and the certificate that is shown to it: the keys of `upstream.tls`. Required.
         tls: RawUpstreamTls,
         /// The user for AUTH at the other end, where that is a Redis that asks for a password.
         username: String,
-        /// The file with that password. Left out: the other end asks for none.
+        /// The file with that password; this or another source of it as in `service.N.upstream`. Left out: the other end asks
+        /// for none.
         password_file: String,
+        /// In its place: the name of a systemd credential.
+        password_credential: String,
+        /// In its place: the name of an environment variable.
+        password_env: String,
+        /// In its place: a program that prints the password.
+        password_command: RawPasswordCommand,
+        /// The file of the password that will come next.
+        next_password_file: String,
         /// What becomes of a client's own AUTH: "refuse" (default) or "ignore".
         client_auth: String,
+        /// Time for connecting, and again for the answer to AUTH. Default: `limits.upstream_connect_timeout`.
+        connect_timeout: String,
+        /// Whether the other end is looked at, which has a record there each time: as `service.N.upstream.health`.
+        health: RawUpstreamHealth,
+        /// How long to wait between looks at an end that is not up: as `service.N.upstream.backoff`.
+        backoff: RawUpstreamBackoff,
+        /// How many may be on their way to it at once: as `service.N.upstream.connects`.
+        connects: RawUpstreamConnects,
         /// What nobody may say here already. Default: everything may be said.
         policy: RawPolicy,
     }

@@ -92,9 +92,7 @@ impl Near {
         let nowhere = ([127, 0, 0, 1], 0).into();
         let mut near = Self { program: Program(child), place: String::new(), address: nowhere, manager, dir };
         near.await_ready();
-        let log = near.log();
-        let told = log.split("listening on ").nth(1).unwrap_or_else(|| panic!("{log}"));
-        near.place = told.split(' ').next().unwrap().to_owned();
+        near.place = near.places().first().unwrap_or_else(|| panic!("{}", near.log())).clone();
         near.address = near.place.parse().unwrap_or(nowhere);
         near
     }
@@ -144,6 +142,24 @@ impl Near {
             ended.is_some()
         });
         ended.unwrap()
+    }
+
+    /// Where all its tunnels listen, as its log has it.
+    pub fn places(&self) -> Vec<String> {
+        let log = self.log();
+        let told = log.split("listening on ").skip(1).filter_map(|told| told.split(' ').next());
+        told.map(str::to_owned).collect()
+    }
+
+    /// A page of its admin endpoint.
+    pub fn page(&self, path: &str) -> String {
+        let log = self.log();
+        let address = log.split("admin endpoint on ").nth(1).and_then(|told| told.lines().next()).unwrap();
+        let mut socket = TcpStream::connect(address).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: near\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// A file of its folder.

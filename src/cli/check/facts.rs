@@ -183,7 +183,7 @@ impl Facts {
             upstream_alternatives: service.upstream.alternatives.iter().map(ToString::to_string).collect(),
             upstream_health: health(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
-            credential: credential(&service.upstream),
+            credential: credential(service),
             client_auth: client_auth(service.upstream.client_auth),
             connection_name: service.upstream.greeting.set_name,
             min_tls: if service.plain { "none".to_owned() } else { service.tls.min_version.to_string() },
@@ -195,7 +195,11 @@ impl Facts {
                 "required"
             },
             tls,
-            allow: service.admission.allowed().map(|net| net.to_string()).collect(),
+            allow: if service.listeners.iter().all(|listener| matches!(listener.place, Place::Unix(_))) {
+                vec!["whoever may write to the socket's file".to_owned()]
+            } else {
+                service.admission.allowed().map(|net| net.to_string()).collect()
+            },
             deny: service.admission.denied().map(|net| net.to_string()).collect(),
             max_connections_per_address: service.max_connections_per_address.map(std::num::NonZeroU32::get),
             floor: service.floor.clone(),
@@ -381,8 +385,14 @@ fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
 }
 
 /// How the proxy authenticates to Redis, without the password.
-fn credential(upstream: &Upstream) -> String {
+fn credential(service: &Service) -> String {
+    let upstream = &service.upstream;
     let (Some(credential), Some(password)) = (upstream.credential(), &upstream.password) else {
+        if service.plain {
+            let shown = upstream.tls.as_ref().is_some_and(|tls| tls.own.is_some());
+            return if shown { "by its certificate alone" } else { "not at all: no certificate and no password" }
+                .to_owned();
+        }
         return "none (auth = \"none\"): Redis asks for no password, so everybody who reaches it may use it".to_owned();
     };
     as_user(credential, password)

@@ -60,14 +60,30 @@ fn tunnel(
     if raw.tls.is_none() {
         report.missing(&at, "tls", "say how the other end is known: tls = { ca = \"ca.pem\" }");
     }
-    let none = raw.password_file.is_none().then(|| Item { at: at.clone(), value: "none".to_owned() });
+    let open = raw.password_file.is_none()
+        && raw.password_credential.is_none()
+        && raw.password_env.is_none()
+        && raw.password_command.is_none();
+    if let Some(item) = raw.next_password_file.as_ref().filter(|_| open) {
+        report.error(&item.at, "there is a next password, and none to begin with").hint("add password_file");
+    }
+    let none = open.then(|| Item { at: at.clone(), value: "none".to_owned() });
     let way = RawUpstream {
         address: raw.connect,
         tls: raw.tls,
         auth: none,
         username: raw.username,
         password_file: raw.password_file,
+        password_credential: raw.password_credential,
+        password_env: raw.password_env,
+        password_command: raw.password_command,
+        next_password_file: raw.next_password_file.filter(|_| !open),
         client_auth: raw.client_auth,
+        alternatives: raw.alternatives,
+        connect_timeout: raw.connect_timeout,
+        health: raw.health,
+        backoff: raw.backoff,
+        connects: raw.connects,
         // The other end need not let clients be named, and a tunnel says nothing of its own accord.
         set_name: Some(Item { at: at.clone(), value: false }),
         ..RawUpstream::default()
