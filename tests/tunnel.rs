@@ -236,6 +236,50 @@ fn free() -> SocketAddr {
 }
 
 #[test]
+fn a_self_signed_certificate_is_pinned_and_its_renewal_with_the_same_key_is_known_by_that_key() {
+    let redis = Redis::with_password(PASSWORD);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let openssl = |words: &[&str]| {
+        let made = Command::new("openssl").args(words).current_dir(dir.path()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    // As people make one for stunnel.
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "far.key"]);
+    let issue = || openssl(&["req", "-x509", "-key", "far.key", "-subj", "/CN=far", "-days", "9", "-out", "far.crt"]);
+    let pins = || {
+        let text = fs::read(path("far.crt")).unwrap();
+        let der = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&text);
+        let (whole, key) = Pin::of(&der.unwrap());
+        (whole.to_string(), key.unwrap().to_string())
+    };
+    let address = free();
+    let served =
+        format!("connect = {}\ncert = {}\nkey = {}\n", redis.socket().display(), path("far.crt"), path("far.key"));
+    write_secret(&dir.path().join("password"), PASSWORD);
+    let tunnel = |pin: &str| {
+        format!("connect = \"{address}\"\npassword_file = \"{}\"\ntls = {{ pin = [\"{pin}\"] }}", path("password"))
+    };
+    issue();
+    let (whole, key) = pins();
+    let far = stunnel(dir.path(), &served, address);
+    let near = Near::with(&tunnel(&whole), "");
+    round_trip(near.client(), "a");
+    drop(far);
+    issue();
+    assert_ne!(pins().0, whole, "another certificate");
+    assert_eq!(pins().1, key, "of the same key");
+    let _far = stunnel(dir.path(), &served, address);
+    near.is_refused();
+    await_that("it is said which one is shown", || {
+        let records = near.records("upstream_failed");
+        records.iter().any(|record| record["detail"].as_str().unwrap().contains(&pins().0))
+    });
+    near.reload(&tunnel(&key));
+    await_that("it is known by its key", || client_of(near.address).call(&["PING"]).text_or_empty() == "PONG");
+}
+
+#[test]
 fn a_stunnel_is_the_other_end_of_either() {
     let redis = Redis::with_password(PASSWORD);
     let dir = tempfile::tempdir().unwrap();
