@@ -340,6 +340,7 @@ impl Found {
         &mut self,
         chain: &[CertificateDer<'_>],
         response: &[u8],
+        provider: &CryptoProvider,
     ) -> Result<Option<(Vec<u8>, u64)>, Flaw> {
         let leaf = chain.first().ok_or_else(|| Flaw::new("has no certificate", None)).and_then(|der| parse(der))?;
         let issuer = leaf.issuer().as_raw();
@@ -351,6 +352,12 @@ impl Found {
         issuers.extend(self.authorities.iter().filter(|(name, _)| name == issuer).map(|(_, key)| key.clone()));
         let info = ocsp::read(response, &leaf, &issuers, self.now)?;
         let subject = cut(&leaf.subject().to_string());
+        if !issuers.is_empty() && !ocsp::is_signed(response, &issuers, self.now, provider) {
+            self.warn(format!(
+                "the OCSP response for {subject} is not signed by the certificate's issuer, nor by whom that has named for it: \
+                 clients that check it will refuse it"
+            ));
+        }
         let name = self.description.by_name.last().and_then(|last| last.names.first());
         let certificate = name.map_or("ocsp".to_owned(), |name| format!("ocsp:{name}"));
         match info.until {

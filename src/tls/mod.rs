@@ -18,6 +18,7 @@
 //! force accepted on this very connection; a resumed session is verified again.
 
 pub mod client;
+mod client_load;
 mod describe;
 pub mod expiry;
 pub mod failure;

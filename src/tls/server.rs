@@ -274,7 +274,9 @@ impl Tls {
             let names = found.pair(&chain, &pair.names).map_err(|flaw| flaw.at(&pair.cert))?;
             check_chain(&chain, &provider, now).map_err(|flaw| flaw.at(&pair.cert))?;
             let staple = match (&read.ocsp, &pair.ocsp) {
-                (Some(response), Some(file)) => found.staple(&chain, response).map_err(|flaw| flaw.at(file))?,
+                (Some(response), Some(file)) => {
+                    found.staple(&chain, response, &provider).map_err(|flaw| flaw.at(file))?
+                }
                 _ => {
                     found.unstapled(&chain);
                     None
