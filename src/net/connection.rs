@@ -5,7 +5,6 @@
 
 use super::{
     caller::{self, Caller},
-    chains::Chain,
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
@@ -32,6 +31,7 @@ use crate::{
     },
     session::{Turn, gather::Gather, machine::Session},
     tls::{
+        chains::Chain,
         failure::{self, Failure},
         handshake::{self, Accepted},
         peer::{self, UnverifiedNames},
@@ -285,18 +285,17 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let vetted = Vetted { house, desk, seat, whence, service, listener, at, guest };
     let Some(tls) = tls else {
         drop(place);
-        let (side, identity) = (PlainPipe::new(Plain::Tcp(socket)), Arc::new(Identity::anonymous()));
+        let (side, identity) = (PlainPipe::new(Plain::Tcp(Arc::new(socket))), Arc::new(Identity::anonymous()));
         let shaken = Shaken { side, identity, chain: Chain::default() };
         return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
     };
-    let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
-    let Accepted { pipe, identity, sni } = within(deadline, seat.control(), accepted).await?;
+    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
+    let accepted = async { handshake::accept(&tls, &at.chains, socket).await.map_err(Refusal::from) };
+    let Accepted { pipe, identity, chain, sni } = within(deadline, seat.control(), accepted).await?;
     drop(place);
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
     let current = at.tls.as_ref().map(Store::current);
-    let chain = at.chains.share(pipe.peer_chain());
     let (came, now) = (vetted.at.wall_us / 1_000_000, desk.now().wall_us / 1_000_000);
     // Or a list may have come to its end.
     if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls) || current.has_turned(came, now)) {
@@ -314,7 +313,7 @@ async fn from_this_host(vetted: Vetted<'_>, socket: UnixStream) -> Result<Runnin
         return Err(Refusal::new("internal", "a Unix socket before TLS"));
     }
     let process = caller::process(&socket);
-    let (side, identity) = (PlainPipe::new(Plain::Unix(socket)), Arc::new(Identity::anonymous()));
+    let (side, identity) = (PlainPipe::new(Plain::Unix(Arc::new(socket))), Arc::new(Identity::anonymous()));
     let shaken = Shaken { side, identity, chain: Chain::default() };
     let complete = |facts: ConnectionFacts, _: &_, _: &_| match process {
         Some(process) => facts.with_process(process),

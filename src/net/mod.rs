@@ -11,18 +11,19 @@
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
+//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`);
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
-//! * [`chains`]: the certificates of open connections, each chain once;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either;
 //! * [`caller`]: a client's socket as it was accepted, by TCP or by a Unix socket ([`socket_file`]: that as a file).
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
 //! the sake of one command.
 
+mod aio;
+mod burst;
 pub mod caller;
-pub mod chains;
 pub mod clock;
 pub mod connection;
 pub mod credential;

@@ -42,8 +42,8 @@ impl Downstream for PlainPipe {
         out.resize(before.saturating_add(READ_BYTES), 0);
         let room = out.get_mut(before..).unwrap_or_default();
         let read = match &self.socket {
-            Plain::Tcp(socket) => poll_recv(socket, cx, room),
-            Plain::Unix(socket) => poll_recv(socket, cx, room),
+            Plain::Tcp(socket) => poll_recv(&**socket, cx, room),
+            Plain::Unix(socket) => poll_recv(&**socket, cx, room),
         };
         let bytes = if let Poll::Ready(Ok(bytes)) = &read { *bytes } else { 0 };
         out.truncate(before.saturating_add(bytes));
@@ -69,8 +69,8 @@ impl Downstream for PlainPipe {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.waiting.get(self.taken..).filter(|rest| !rest.is_empty()) {
             let sent = ready!(match &self.socket {
-                Plain::Tcp(socket) => poll_send(socket, cx, rest),
-                Plain::Unix(socket) => poll_send(socket, cx, rest),
+                Plain::Tcp(socket) => poll_send(&**socket, cx, rest),
+                Plain::Unix(socket) => poll_send(&**socket, cx, rest),
             })?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -99,8 +99,8 @@ impl Downstream for PlainPipe {
             return Poll::Ready(());
         }
         match &self.socket {
-            Plain::Tcp(socket) => poll_hangup(socket, cx),
-            Plain::Unix(socket) => poll_hangup(socket, cx),
+            Plain::Tcp(socket) => poll_hangup(&**socket, cx),
+            Plain::Unix(socket) => poll_hangup(&**socket, cx),
         }
     }
 

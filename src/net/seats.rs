@@ -1,7 +1,6 @@
 //! The connections of one worker, so that they can be drained, revalidated and counted.
 
 use super::{
-    chains::Chain,
     clock::micros,
     connection::Arriving,
     desk::{Control, Order},
@@ -20,7 +19,7 @@ use crate::{
         machine::{ClientAuth, SessionConfig},
         renewal::Renewal,
     },
-    tls::{reload::Store, server::Tls},
+    tls::{chains::Chain, reload::Store, server::Tls},
 };
 use rustls::pki_types::UnixTime;
 use std::{
