@@ -19,6 +19,7 @@
 
 pub mod chains;
 pub mod client;
+mod client_load;
 mod describe;
 pub mod expiry;
 pub mod failure;
@@ -45,4 +46,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::{Socket, poll_recv, poll_send, poll_send_parts};
+pub use socket::{Socket, poll_hangup, poll_recv, poll_send, poll_send_parts};

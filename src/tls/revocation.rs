@@ -13,8 +13,12 @@
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    server::{
+        VerifierBuilderError, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
 use std::{
     cmp::Ordering,
@@ -263,6 +267,35 @@ pub(super) fn lists(source: &Source) -> Result<Vec<CertificateRevocationListDer<
         return Ok(vec![CertificateRevocationListDer::from(source.bytes.to_vec())]);
     }
     pem::revocation_lists(&source.bytes)
+}
+
+/// The list as it reads, if a verifier can use it: asked of each by itself, so that an error can be told of its file.
+pub(super) fn usable<'d>(
+    der: &'d CertificateRevocationListDer<'static>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<CertificateRevocationList<'d>, Flaw> {
+    let Ok(([], crl)) = CertificateRevocationList::from_der(der) else {
+        return Err(Flaw::new("holds a revocation list that cannot be read", "fetch it again"));
+    };
+    let alone = WebPkiClientVerifier::builder_with_provider(Arc::new(nobody()), Arc::clone(provider));
+    if let Err(VerifierBuilderError::InvalidCrl(error)) = alone.with_crls([der.clone()]).build() {
+        return Err(Flaw::new(
+            format!("holds a revocation list that cannot be used: {error:?}"),
+            "lists must be version 2, whole (no delta) and by the CA that issued the certificates (RFC 5280, 5)",
+        ));
+    }
+    Ok(crl)
+}
+
+/// A store that trusts a key nobody has: a verifier needs an anchor, and the lists alone are to be looked at.
+fn nobody() -> rustls::RootCertStore {
+    rustls::RootCertStore {
+        roots: vec![rustls::pki_types::TrustAnchor {
+            subject: vec![].into(),
+            subject_public_key_info: vec![].into(),
+            name_constraints: None,
+        }],
+    }
 }
 
 /// What tells the lists of one issuer apart that are both needed: its name, its key, and which part of its certificates

@@ -6,11 +6,13 @@
 pub mod books;
 pub mod client;
 pub mod credentials;
+pub mod far;
 pub mod farside;
 pub mod flow;
 pub mod footprint;
 pub mod ledger;
 pub mod load;
+pub mod near;
 pub mod openssl;
 pub mod probes;
 pub mod process;
