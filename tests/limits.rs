@@ -195,6 +195,30 @@ fn half_a_command_is_waited_for_so_long_and_what_came_before_it_is_answered() {
     assert!(subscriber.reply().error().is_none());
 }
 
+/// Who was let in under other deadlines, or none, is under the new ones at once.
+#[test]
+fn deadlines_that_a_reload_brings_are_those_of_live_connections_too() {
+    let redis = redis();
+    let limits = |limits| Setup { limits, ..Setup::before(&redis) };
+    let proxy = Proxy::with(&limits("half_command_timeout = \"0s\""));
+    let app = proxy.pki.client("app").unwrap();
+    let mut silent = proxy.shake(Some(&app)).unwrap();
+    let (mut half, mut other) = (proxy.client(), proxy.client());
+    half.stream().write_all(b"*2\r\n$3\r\nGET\r\n$1").unwrap();
+    proxy.await_that("three sessions", |proxy| (proxy.records("connection_open").len() == 3).then_some(()));
+    proxy.configure(&limits("first_byte_timeout = \"200ms\"\nhalf_command_timeout = \"300ms\""));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(silent.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "first-byte-timeout");
+    assert_eq!(half.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "half-command-timeout");
+    assert_eq!(other.call(&["PING"]).text(), "PONG");
+    proxy.configure(&limits("idle_timeout = \"1s\""));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(other.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "idle");
+}
+
 #[test]
 fn what_is_in_force_is_shown_by_check() {
     let redis = redis();
