@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     audit::{event::ProcessEvent, sink::Ports},
-    config::settings::ProxyProtocol,
     metrics::WorkerStats,
     policy::bans::Origin,
 };
@@ -49,8 +48,6 @@ pub struct Door {
     pub service: usize,
     /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
-    /// Proxies before it that say for whom they speak.
-    pub proxies: Option<ProxyProtocol>,
 }
 
 /// What the acceptor is made of.
@@ -98,7 +95,7 @@ fn run(plan: Plan) -> io::Result<()> {
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
         let mut open = Vec::new();
         for door in doors {
-            let Door { socket, address, service, listener, proxies } = door;
+            let Door { socket, address, service, listener } = door;
             let socket = tokio::net::TcpListener::from_std(socket)?;
             let reception = Reception {
                 house: Arc::clone(&house),
@@ -108,7 +105,6 @@ fn run(plan: Plan) -> io::Result<()> {
                 address: address.to_string(),
                 service,
                 listener,
-                proxies,
             };
             open.push(tokio::task::spawn_local(reception.serve(socket)));
         }
@@ -136,7 +132,6 @@ struct Reception {
     address: String,
     service: usize,
     listener: usize,
-    proxies: Option<ProxyProtocol>,
 }
 
 impl Reception {
@@ -181,7 +176,7 @@ impl Reception {
         let Some(service) = self.house.services.get(self.service) else { return };
         let live = service.live.load();
         let permits: &Arc<Permits> = &self.house.permits;
-        let proxy = self.proxies.as_ref().filter(|proxies| proxies.trusted.admit(src).is_ok());
+        let proxy = live.proxy(self.listener, src);
         // Whom a proxy speaks for, its worker asks all of this when it has been told.
         let (origin, permit) = match proxy {
             Some(proxy) => match permits.take_unnamed() {

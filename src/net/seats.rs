@@ -3,7 +3,7 @@
 use super::{
     chains::Chain,
     clock::micros,
-    connection::Arriving,
+    connection::{Arriving, Origin},
     desk::{Control, Order},
     keeper::{Keeper, Link},
     permits::{Full, Permit, RolePermit},
@@ -67,6 +67,8 @@ struct Sitter {
     listener: usize,
     /// Where it comes from, and since when.
     src: Cell<SocketAddr>,
+    /// The proxy on whose word it is from there.
+    via: Option<SocketAddr>,
     at: Moment,
     standing: RefCell<Option<Standing>>,
     /// It was told to go, once; a second order would be no news.
@@ -185,6 +187,10 @@ impl Seats {
             service: arriving.service,
             listener: arriving.listener,
             src: Cell::new(arriving.origin.src()),
+            via: match arriving.origin {
+                Origin::Direct(_) => None,
+                Origin::Behind { proxy, .. } => Some(proxy),
+            },
             at: arriving.at,
             standing: RefCell::default(),
             leaving: Cell::default(),
@@ -359,6 +365,9 @@ impl Standing {
         house: &House,
         now: Moment,
     ) -> Result<(AuthenticatedPeer, Arc<SessionConfig>, &'l Terms), String> {
+        if let Some(via) = sitter.via.filter(|via| live.proxy(sitter.listener, *via).is_none()) {
+            return Err(format!("{} is not among the listener's trusted proxies any more", via.ip()));
+        }
         let peer = self.peer.revalidate(&live.admission, &live.roles, now).map_err(|error| error.to_string())?;
         let role = &peer.role().name;
         let terms = live.terms.get(role.as_str()).ok_or("its role has no terms")?;

@@ -251,7 +251,7 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
         return Some("the list of services".to_owned());
     }
     let sockets = |listeners: &[Listener]| -> Vec<Listener> {
-        listeners.iter().map(|each| Listener { inline: false, ..each.clone() }).collect()
+        listeners.iter().map(|each| Listener { inline: false, proxy_protocol: None, ..each.clone() }).collect()
     };
     for (before, after) in old.services.iter().zip(&new.services) {
         let fixed = [
