@@ -7,16 +7,22 @@
 
 mod support;
 
+use certs_dev::Leaf;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
 use support::{
     client::Client,
+    clock::WallClock,
     footprint::{Footprint, gauge},
     process::{PASSWORD, PATIENCE, Proxy},
     redis::{Redis, Release},
@@ -321,13 +327,7 @@ fn a_kill_of_the_proxy_and_a_restart_on_the_same_port_and_file_go_on_with_the_re
         assert!(told <= is && is <= told + 40, "{told} were acknowledged, {is} are there");
         // The new process proves what the old one had, and serves.
         assert_eq!(proxy.client().call(&["GET", &key]).text(), is.to_string());
-        let verify = std::process::Command::new(support::process::program())
-            .args(["audit", "verify", "--from-start"])
-            .arg(proxy.path("audit.jsonl"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&verify.stdout).into_owned() + &String::from_utf8_lossy(&verify.stderr);
-        assert!(verify.status.success(), "{said}");
+        verify(&proxy, "audit.jsonl");
         // No line was invented: as many ran as were counted, but for what had not been written.
         let ran = proxy.records("command").iter().filter(|record| record["keys"][0] == key.as_str()).count();
         assert!(i64::try_from(ran).unwrap() <= is + 41, "{ran} records of {is} commands");
@@ -410,8 +410,109 @@ fn without_descriptors_who_is_in_is_served_and_all_of_them_come_back() {
     before.await_return(&proxy, &redis);
 }
 
-/// The wall clock cannot be set without privileges. That its steps decide nothing is shown elsewhere with time as a value
-/// (`session::tests`, `policy::bans`, `audit::stamp`); here, that nobody asks it but where dates are what is asked for.
+/// The file proves itself, from its first line to its last checkpoint.
+fn verify(proxy: &Proxy, file: &str) {
+    let verify = std::process::Command::new(support::process::program())
+        .args(["audit", "verify", "--from-start"])
+        .arg(proxy.path(file))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&verify.stdout).into_owned() + &String::from_utf8_lossy(&verify.stderr);
+    assert!(verify.status.success(), "{said}");
+}
+
+const DAY: i64 = 24 * 3600;
+
+/// The clock of the running process steps, by days in either direction: nobody notices but who reads dates.
+#[test]
+fn a_wall_clock_that_steps_ends_no_connection_hurries_no_deadline_and_is_seen_in_dates_alone() {
+    let redis = durable();
+    let clock = WallClock::new();
+    let limits = "idle_timeout = \"1h\"\nhalf_command_timeout = \"1h\"\nmax_connection_age = \"1d\"\nfirst_byte_timeout = \"1h\"";
+    let outputs = ", { file = { path = \"proved.jsonl\" }, checkpoint = { every = \"1s\", lines = 100 } }";
+    let setup = Setup { limits, outputs, environment: clock.environment(), ..Setup::before(&redis) };
+    let (mut proxy, before) = settled(&setup, &redis);
+    let app = proxy.pki.issue(&Leaf::client("app").valid_days(-20, 20)).unwrap();
+    let enter = || proxy.client_with(&app).unwrap();
+    // One counts all the time; one waits, one is subscribed, one has said half a word, one nothing yet, one is in MULTI.
+    let done = Arc::new(AtomicBool::new(false));
+    let (mut pops, mut hears, mut half, mut silent, mut multi) =
+        (enter(), enter(), enter(), proxy.shake(Some(&app)).unwrap(), enter());
+    pops.send(&["BLPOP", "list", "0"]);
+    hears.call(&["SUBSCRIBE", "news"]);
+    half.stream().write_all(b"*2\r\n$3\r\nGET\r\n$1").unwrap();
+    multi.call(&["MULTI"]).expect_ok();
+    let counter = thread::spawn({
+        let (mut client, done) = (enter(), Arc::clone(&done));
+        move || {
+            let mut count = 0;
+            while !done.load(Ordering::Relaxed) {
+                count += 1;
+                assert_eq!(client.call(&["INCR", "counter"]).integer(), count);
+            }
+            count
+        }
+    });
+    let today = proxy.records("start")[0]["ts"].as_str().unwrap()[..10].to_owned();
+    for (step, is_then) in [(2 * DAY, Day::Later), (-2 * DAY, Day::Earlier), (0, Day::Today)] {
+        clock.is_off_by(step);
+        let key = format!("at {step}");
+        enter().call(&["SET", &key, "x"]).expect_ok();
+        let set = proxy.await_record("command", |record| record["keys"][0] == key.as_str());
+        assert_eq!(Day::of(set["ts"].as_str().unwrap(), &today), is_then, "the date is the clock's: {set}");
+        assert_eq!((proxy.page("/readyz").0, proxy.page("/livez").0), (200, 200));
+        let ran = redis.calls_of("incr");
+        proxy.await_that("more commands", |_| (redis.calls_of("incr") > ran + 50).then_some(()));
+    }
+    done.store(true, Ordering::Relaxed);
+    assert_eq!(counter.join().unwrap(), i64::try_from(redis.calls_of("incr")).unwrap());
+    // All are where they were.
+    enter().call(&["RPUSH", "list", "x"]).integer();
+    assert_eq!(pops.reply().elements().len(), 2);
+    enter().call(&["PUBLISH", "news", "x"]).integer();
+    assert_eq!(hears.reply().elements().len(), 3);
+    half.stream().write_all(b"\r\na\r\n").unwrap();
+    assert!(half.reply().error().is_none());
+    assert_eq!(silent.call(&["PING"]).text(), "PONG");
+    assert_eq!(multi.call(&["EXEC"]).elements().len(), 0);
+    let slowest = proxy.records("command").iter().filter_map(|record| record["us"].as_u64()).max().unwrap();
+    assert!(slowest < 60_000_000, "no latency has a step in it: {slowest} us");
+
+    // What is compared with a date is: certificates end with the clock, and are good again with it.
+    clock.is_off_by(25 * DAY);
+    assert_eq!(silent.rest(), b"", "its certificate ends in twenty days");
+    proxy.await_record("connection_close", |record| record["reason"] == "revoked");
+    assert!(proxy.client_with(&app).is_err());
+    proxy.await_record("handshake_failure", |record| record["reason"] == "expired");
+    clock.is_off_by(0);
+    assert_eq!(proxy.client_with(&app).unwrap().call(&["PING"]).text(), "PONG");
+    drop((pops, hears, half, multi));
+    before.await_return(&proxy, &redis);
+    clock.is_off_by(-3600);
+    assert!(proxy.stop().success(), "a drain is not longer by an hour: {}", proxy.log());
+    verify(&proxy, "proved.jsonl");
+}
+
+#[derive(Debug, PartialEq)]
+enum Day {
+    Earlier,
+    Today,
+    Later,
+}
+
+impl Day {
+    /// Dates in UTC are in the order of their letters.
+    fn of(ts: &str, today: &str) -> Self {
+        match ts[..10].cmp(today) {
+            std::cmp::Ordering::Less => Self::Earlier,
+            std::cmp::Ordering::Equal => Self::Today,
+            std::cmp::Ordering::Greater => Self::Later,
+        }
+    }
+}
+
+/// That its steps decide nothing else, even where no test has a process run into them (`session::tests`, `policy::bans` and
+/// `audit::stamp` have time as a value): nobody asks it but where dates are what is asked for.
 #[test]
 fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
     let may = [
