@@ -350,7 +350,8 @@ fn a_connection_leaves_at_its_age_and_not_in_a_transaction() {
     let roles = "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]\n[[role]]\nname = \"ops\"\nmatch = [{ cn = \"ops\" }]\nlimits = { max_connection_age = \"0s\" }";
     let proxy = Proxy::with(&Setup { limits, roles, ..watched(&redis) });
     let mut stays = proxy.client_with(&proxy.pki.client("ops").unwrap()).unwrap();
-    let (mut idle, mut busy) = (proxy.client(), proxy.client());
+    let (mut idle, mut busy, mut hears) = (proxy.client(), proxy.client(), proxy.client());
+    hears.call(&["SUBSCRIBE", "news"]);
     let idles = idle.stream().sock.local_addr().unwrap().to_string();
     busy.call(&["MULTI"]).expect_ok();
     assert_eq!(busy.call(&["INCR", "n"]).text(), "QUEUED");
@@ -363,6 +364,13 @@ fn a_connection_leaves_at_its_age_and_not_in_a_transaction() {
     assert_eq!(busy.call(&["EXEC"]).elements()[0].integer(), 1);
     assert_eq!(busy.rest(), b"");
     proxy.await_that("two ends", |proxy| (proxy.records("connection_close").len() == 2).then_some(()));
+    // Who waits for an event has five seconds of grace, for a tenth of the age is less, and no more.
+    redis.connect().call(&["PUBLISH", "news", "x"]).integer();
+    assert_eq!(hears.reply().elements().len(), 3);
+    assert_eq!(hears.rest(), b"");
+    let last = proxy.await_that("the third end", |proxy| proxy.records("connection_close").get(2).cloned());
+    assert_eq!(last["reason"], "max-age", "{last}");
+    assert!(last["us"].as_u64().unwrap() >= 6_800_000, "{last}");
     assert_eq!(stays.call(&["PING"]).text(), "PONG", "its role has no such age");
 }
 
