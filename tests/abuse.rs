@@ -270,6 +270,36 @@ fn a_flood_of_connections_is_refused_at_the_door() {
     is_served(&proxy);
 }
 
+/// Connections that say nothing cost nothing but their place, and there are only so many of those.
+#[test]
+fn connections_of_several_addresses_that_say_nothing_keep_nobody_out() {
+    const ATTACKERS: u8 = 8;
+    const PLACES: usize = 30;
+    let redis = redis();
+    let proxy = proxy(&redis, "max_connections = 30\nhandshake_timeout = \"20s\"");
+    let mut inside = client_from(&proxy, GOOD).unwrap();
+    let gauge = Gauge::start(proxy.pid());
+    let knock = |attacker: u8| socket_from(&proxy, [127, 0, 0, 100 + attacker]);
+    let mut sockets: Vec<TcpStream> = (0..PLACES * 4).map(|n| knock(u8::try_from(n).unwrap() % ATTACKERS)).collect();
+    proxy.await_that("a full house", |proxy| {
+        let full = proxy.records("refused").iter().filter(|record| record["reason"] == "max-connections").count();
+        (full >= PLACES * 3).then_some(())
+    });
+    for attacker in 0..ATTACKERS {
+        is_served(&proxy);
+        // Whatever place comes free is taken at once.
+        sockets.extend([knock(attacker), knock(attacker)]);
+    }
+    assert_eq!(inside.call(&["PING"]).text(), "PONG", "who is in stays in");
+    for record in proxy.records("refused") {
+        assert!(!record["src"].as_str().unwrap().starts_with("127.0.0.1:"), "{record}");
+    }
+    assert_eq!(proxy.records("handshake_failure").len(), 0, "nobody's time was over");
+    gauge.within(SHARED + PLACES as u64 * WAITING);
+    drop(sockets);
+    is_served(&proxy);
+}
+
 #[test]
 fn a_giant_client_hello_is_refused_and_never_held() {
     const COUNT: usize = 40;

@@ -179,7 +179,7 @@ impl Reception {
         let proxy = live.proxy(self.listener, src);
         // Whom a proxy speaks for, its worker asks all of this when it has been told.
         let (origin, permit) = match proxy {
-            Some(proxy) => match permits.take_unnamed() {
+            Some(proxy) => match permits.take_unnamed(src.ip()) {
                 Ok(permit) => (From::Behind { proxy: src, timeout: proxy.timeout }, permit),
                 Err(full) => return self.refuse(src, &service.name, full.word()),
             },

@@ -3,7 +3,7 @@
 use super::{
     chains::Chain,
     clock::micros,
-    connection::{Arriving, Origin},
+    connection::{Arriving, Origin, Refusal},
     desk::{Control, Order},
     keeper::{Keeper, Link},
     permits::{Full, Permit, RolePermit},
@@ -463,6 +463,21 @@ impl Seat {
     pub(super) fn comes_from(&self, src: SocketAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
         self.sitter.src.set(src);
         self.permit.borrow_mut().count(self.sitter.service, src.ip(), per_address_max)
+    }
+
+    /// The future's output, unless its place has gone to another meanwhile; from here on it can go to nobody.
+    pub(super) async fn unless_ousted<T>(
+        &self,
+        future: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let lost = self.permit.borrow_mut().lost();
+        let done = tokio::select! {
+            biased;
+            done = future => Some(done?),
+            () = lost => None,
+        };
+        let done = done.filter(|_| self.permit.borrow_mut().settle());
+        done.ok_or_else(|| Refusal::at_the_door(Full::Total.word(), "its place went to an address that has fewer here"))
     }
 
     pub(super) fn control(&self) -> &Rc<Control> {
