@@ -226,12 +226,14 @@ fn limits_caps_the_log_and_what_outputs_take_are_live() {
     client.send(&["SET", "k", &"x".repeat(2000)]);
     assert!(client.reply().error().unwrap().contains("bulk length"), "max_bulk is live");
     assert!(!proxy.log().contains("in force"), "the log has another level: {}", proxy.log());
-    edit(&proxy, "level = \"error\"", "level = \"info\"");
+    edit(&proxy, "level = \"error\"", "level = \"info\"\nformat = \"json\"");
     // Whoever wants more of it gets more.
     edit(&proxy, "max_connections = 2\n", "max_connections = 20\n");
     edit(&proxy, "max_connections_per_address = 2\n", "max_connections_per_address = 20\n");
     assert_eq!(proxy.ask_for_reload().0, Some(0));
-    assert!(proxy.log().contains("reloaded: the new configuration is in force"));
+    let log = proxy.log();
+    let said = log.lines().find(|line| line.contains("reloaded: the new configuration is in force")).unwrap();
+    assert!(said.starts_with("{\"stream\":\"log\","), "the log has another form: {said}");
     let clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
     assert_eq!(clients.len(), 6);
 }
