@@ -7,24 +7,18 @@
 
 mod support;
 
-use certs_dev::Leaf;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::Duration,
 };
 use support::{
     client::Client,
-    clock::WallClock,
-    footprint::{Footprint, gauge},
-    process::{PASSWORD, PATIENCE, Proxy},
+    footprint::{gauge, settled},
+    process::{PASSWORD, PATIENCE},
     redis::{Redis, Release},
     setup::Setup,
     wire::encode,
@@ -33,26 +27,6 @@ use support::{
 /// A Redis that has written down what it says it has done.
 fn durable() -> Redis {
     Redis::with(&["appendonly yes", "appendfsync always"], Some(PASSWORD.as_bytes()))
-}
-
-/// A proxy before it that has served somebody, so that what is made once is made, and what it takes then. It looks at Redis by
-/// itself, as it does in service, and more often.
-fn settled(setup: &Setup, redis: &Redis) -> (Proxy, Footprint) {
-    let mut setup = setup.clone();
-    if setup.services[0].upstream.is_empty() {
-        setup.services[0].upstream = ", health = { interval = \"500ms\" }";
-    }
-    let proxy = Proxy::with(&setup);
-    let mut client = proxy.client();
-    client.call(&[&b"SET"[..], b"settled", &vec![b'x'; 300_000]]).expect_ok();
-    assert_eq!(client.call(&["GET", "settled"]).text().len(), 300_000);
-    client.call(&["DEL", "settled"]);
-    drop(client);
-    proxy.await_record("connection_close", |_| true);
-    proxy.await_that("no connection", |proxy| (gauge(proxy, "ravelin_connections") == 0).then_some(()));
-    let footprint = Footprint::of(&proxy);
-    footprint.await_return(&proxy, redis);
-    (proxy, footprint)
 }
 
 /// Counts up with pipelines until the connection ends, in whatever way; how often it was told so.
@@ -333,7 +307,7 @@ fn a_kill_of_the_proxy_and_a_restart_on_the_same_port_and_file_go_on_with_the_re
         assert!(told <= is && is <= told + 40, "{told} were acknowledged, {is} are there");
         // The new process proves what the old one had, and serves.
         assert_eq!(proxy.client().call(&["GET", &key]).text(), is.to_string());
-        verify(&proxy, "audit.jsonl");
+        proxy.verify("audit.jsonl");
         // No line was invented: as many ran as were counted, but for what had not been written.
         let ran = proxy.records("command").iter().filter(|record| record["keys"][0] == key.as_str()).count();
         assert!(i64::try_from(ran).unwrap() <= is + 41, "{ran} records of {is} commands");
@@ -413,158 +387,4 @@ fn without_descriptors_who_is_in_is_served_and_all_of_them_come_back() {
     proxy.await_that("somebody to be let in", |proxy| proxy.client_with(&app).ok());
     drop(inside);
     before.await_return(&proxy, &redis);
-}
-
-/// The file proves itself, from its first line to its last checkpoint.
-fn verify(proxy: &Proxy, file: &str) {
-    let verify = std::process::Command::new(support::process::program())
-        .args(["audit", "verify", "--from-start"])
-        .arg(proxy.path(file))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&verify.stdout).into_owned() + &String::from_utf8_lossy(&verify.stderr);
-    assert!(verify.status.success(), "{said}");
-}
-
-const DAY: i64 = 24 * 3600;
-
-/// The clock of the running process steps, by days in either direction: nobody notices but who reads dates.
-#[test]
-fn a_wall_clock_that_steps_ends_no_connection_hurries_no_deadline_and_is_seen_in_dates_alone() {
-    let redis = durable();
-    let clock = WallClock::new();
-    let limits = "idle_timeout = \"1h\"\nhalf_command_timeout = \"1h\"\nmax_connection_age = \"1d\"\nfirst_byte_timeout = \"1h\"";
-    let outputs = ", { file = { path = \"proved.jsonl\" }, checkpoint = { every = \"1s\", lines = 100 } }";
-    let setup = Setup { limits, outputs, environment: clock.environment(), ..Setup::before(&redis) };
-    let (mut proxy, before) = settled(&setup, &redis);
-    let app = proxy.pki.issue(&Leaf::client("app").valid_days(-20, 20)).unwrap();
-    let enter = || proxy.client_with(&app).unwrap();
-    // One counts all the time; one waits, one is subscribed, one has said half a word, one nothing yet, one is in MULTI.
-    let done = Arc::new(AtomicBool::new(false));
-    let (mut pops, mut hears, mut half, mut silent, mut multi) =
-        (enter(), enter(), enter(), proxy.shake(Some(&app)).unwrap(), enter());
-    pops.send(&["BLPOP", "list", "0"]);
-    hears.call(&["SUBSCRIBE", "news"]);
-    half.stream().write_all(b"*2\r\n$3\r\nGET\r\n$1").unwrap();
-    multi.call(&["MULTI"]).expect_ok();
-    let counter = thread::spawn({
-        let (mut client, done) = (enter(), Arc::clone(&done));
-        move || {
-            let mut count = 0;
-            while !done.load(Ordering::Relaxed) {
-                count += 1;
-                assert_eq!(client.call(&["INCR", "counter"]).integer(), count);
-            }
-            count
-        }
-    });
-    let today = proxy.records("start")[0]["ts"].as_str().unwrap()[..10].to_owned();
-    for (step, is_then) in [(2 * DAY, Day::Later), (-2 * DAY, Day::Earlier), (0, Day::Today)] {
-        clock.is_off_by(step);
-        let key = format!("at {step}");
-        enter().call(&["SET", &key, "x"]).expect_ok();
-        let set = proxy.await_record("command", |record| record["keys"][0] == key.as_str());
-        assert_eq!(Day::of(set["ts"].as_str().unwrap(), &today), is_then, "the date is the clock's: {set}");
-        assert_eq!((proxy.page("/readyz").0, proxy.page("/livez").0), (200, 200));
-        let ran = redis.calls_of("incr");
-        proxy.await_that("more commands", |_| (redis.calls_of("incr") > ran + 50).then_some(()));
-    }
-    done.store(true, Ordering::Relaxed);
-    assert_eq!(counter.join().unwrap(), i64::try_from(redis.calls_of("incr")).unwrap());
-    // All are where they were.
-    enter().call(&["RPUSH", "list", "x"]).integer();
-    assert_eq!(pops.reply().elements().len(), 2);
-    enter().call(&["PUBLISH", "news", "x"]).integer();
-    assert_eq!(hears.reply().elements().len(), 3);
-    half.stream().write_all(b"\r\na\r\n").unwrap();
-    assert!(half.reply().error().is_none());
-    assert_eq!(silent.call(&["PING"]).text(), "PONG");
-    assert_eq!(multi.call(&["EXEC"]).elements().len(), 0);
-    let slowest = proxy.records("command").iter().filter_map(|record| record["us"].as_u64()).max().unwrap();
-    assert!(slowest < 60_000_000, "no latency has a step in it: {slowest} us");
-
-    // What is compared with a date is: certificates end with the clock, and are good again with it.
-    clock.is_off_by(25 * DAY);
-    assert_eq!(silent.rest(), b"", "its certificate ends in twenty days");
-    proxy.await_record("connection_close", |record| record["reason"] == "revoked");
-    assert!(proxy.client_with(&app).is_err());
-    proxy.await_record("handshake_failure", |record| record["reason"] == "expired");
-    clock.is_off_by(0);
-    assert_eq!(proxy.client_with(&app).unwrap().call(&["PING"]).text(), "PONG");
-    drop((pops, hears, half, multi));
-    before.await_return(&proxy, &redis);
-    clock.is_off_by(-3600);
-    assert!(proxy.stop().success(), "a drain is not longer by an hour: {}", proxy.log());
-    verify(&proxy, "proved.jsonl");
-}
-
-#[derive(Debug, PartialEq)]
-enum Day {
-    Earlier,
-    Today,
-    Later,
-}
-
-impl Day {
-    /// Dates in UTC are in the order of their letters.
-    fn of(ts: &str, today: &str) -> Self {
-        match ts[..10].cmp(today) {
-            std::cmp::Ordering::Less => Self::Earlier,
-            std::cmp::Ordering::Equal => Self::Today,
-            std::cmp::Ordering::Greater => Self::Later,
-        }
-    }
-}
-
-/// That its steps decide nothing else, even where no test has a process run into them (`session::tests`, `policy::bans` and
-/// `audit::stamp` have time as a value): nobody asks it but where dates are what is asked for.
-#[test]
-fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
-    let may = [
-        // Where it is read.
-        "src/net/clock.rs",
-        "src/audit/sink/clock.rs",
-        // What carries or writes it.
-        "src/moment.rs",
-        "src/audit/stamp.rs",
-        "src/audit/record.rs",
-        "src/audit/chain.rs",
-        "src/audit/plain.rs",
-        "src/audit/sink/proof.rs",
-        "src/audit/sink/writer.rs",
-        "src/metrics/collect.rs",
-        "src/server.rs",
-        "src/server/steward.rs",
-        "src/net/service.rs",
-        // Dates of certificates, and of files that are put aside by the hour.
-        "src/policy/identity.rs",
-        "src/server/start.rs",
-        "src/net/seats.rs",
-        "src/audit/sink/rotate.rs",
-        // Commands that end by themselves.
-        "src/cli/audit/select.rs",
-        "src/cli/explain/who.rs",
-    ];
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("src")];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            let product = text.split("#[cfg(test)]").next().unwrap();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            let is_test = name.ends_with("tests.rs") || name.ends_with("script.rs") || name.ends_with("testing.rs");
-            if !is_test && (product.contains("wall_us") || product.contains("SystemTime")) {
-                found.push(name);
-            }
-        }
-    }
-    assert!(found.len() > 10, "{found:?}");
-    found.retain(|name| !may.contains(&name.as_str()));
-    assert_eq!(found, Vec::<String>::new(), "these ask the wall clock, which may step");
 }
