@@ -314,7 +314,7 @@ impl Seats {
                     sitter.control.renew(Renewal { peer, facts, config });
                 }
                 Err(reason) => {
-                    tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                    tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                     sitter.leaving.set(true);
                     sitter.control.order(Order::Drain(CloseReason::Revoked));
                     dismissed = dismissed.saturating_add(1);
@@ -332,7 +332,7 @@ impl Seats {
                 && !sitter.leaving.get()
                 && let Some(reason) = reason(standing)
             {
-                tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                 sitter.leaving.set(true);
                 sitter.control.order(Order::Drain(CloseReason::Revoked));
                 dismissed = dismissed.saturating_add(1);
@@ -393,7 +393,7 @@ impl Standing {
             let identity = peer.identity().display_name();
             let taken = house.permits.take_role(sitter.service, role, &identity, terms.caps);
             self.place = taken.map_err(|_| format!("its role is now {role}, which has no place left"))?;
-            tracing::info!(src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
+            tracing::info!(conn = %self.name, src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
         }
         self.age_us = terms.max_age.map(micros);
         self.client_auth = terms.client_auth;
