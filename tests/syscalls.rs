@@ -25,10 +25,12 @@ use support::{
 
 /// Fifty for each of the two workers.
 const CLIENTS: &str = "100";
-/// What a command may take with an output to a file, of which the file itself may take so much.
+/// What the file itself may take.
 const FILE: f64 = 0.05;
-const ALONE: f64 = 4.2 + FILE;
-const PIPELINED: f64 = 0.28 + FILE;
+/// Two reads, one write to the client, and a share of the call that writes to Redis for many (`io_submit` and
+/// `io_getevents`), of `epoll_wait` and of waking the thread that writes the file.
+const ALONE: f64 = 3.5 + FILE;
+const PIPELINED: f64 = 0.21 + FILE;
 
 #[test]
 fn a_command_takes_no_more_system_calls_than_its_reads_and_writes() {
@@ -42,7 +44,7 @@ fn a_command_takes_no_more_system_calls_than_its_reads_and_writes() {
             "×{pipeline}: {each:.3} system calls per command, at most {most:.2} are allowed:\n{table}"
         );
         // Less than this cannot be: then it is the counting that is wrong.
-        assert!(each * pipeline.parse::<f64>().unwrap() > 3.9, "×{pipeline}: only {each:.3}?\n{table}");
+        assert!(each * pipeline.parse::<f64>().unwrap() > 2.9, "×{pipeline}: only {each:.3}?\n{table}");
     }
 }
 

@@ -181,6 +181,35 @@ pub fn resolve(words: &Words<'_>) -> Resolved {
     }
 }
 
+/// The last command that was resolved: most clients say the same again and again, and then nothing is looked up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    word: u64,
+    /// 0 before there was any, which is no name's length.
+    len: u8,
+    row: u16,
+}
+
+impl Recent {
+    /// As [`resolve`]. Only a name of at most eight bytes that is a whole command is remembered.
+    #[inline]
+    pub fn resolve(&mut self, words: &Words<'_>) -> Resolved {
+        let name = words.get(0).unwrap_or_default();
+        let Some(word) = one_word(name) else { return resolve(words) };
+        if word == self.word && name.len() == usize::from(self.len) {
+            return Resolved::Known(CommandId(self.row));
+        }
+        let resolved = resolve(words);
+        if let Resolved::Known(id) = resolved
+            && !entry(id).container
+            && entry(id).sub.is_none()
+        {
+            *self = Self { word, len: u8::try_from(name.len()).unwrap_or(0), row: id.0 };
+        }
+        resolved
+    }
+}
+
 /// The row called `name` under the container at `parent`, or at the top.
 fn lookup(parent: u16, name: &[u8]) -> Option<CommandId> {
     probe(parent, name).map(|slot| CommandId(slot.row))
@@ -215,15 +244,9 @@ impl Key {
                 None => 0,
             };
             [upper(u64::from_le_bytes(*head)), middle, upper(u64::from_le_bytes(*tail))]
-        } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+        } else if let Some(word) = one_word(name) {
             // Most names fit one word, and one is compared in less time than three.
-            [upper(u32::from_le_bytes(*head) as u64 | (u32::from_le_bytes(*tail) as u64) << 32), 0, 0]
-        } else if let (Some([head]), Some([tail])) = (name.first_chunk(), name.last_chunk()) {
-            let middle = match name.split_at(len / 2).1.first_chunk() {
-                Some([middle]) => *middle as u64,
-                None => 0,
-            };
-            [upper(*head as u64 | middle << 8 | (*tail as u64) << 16), 0, 0]
+            [upper(word), 0, 0]
         } else {
             return None;
         };
@@ -247,6 +270,23 @@ impl Key {
         // One comparison for all words: they differ so rarely that a branch for each would only be in the way.
         let words = (self.words[0] ^ slot.words[0]) | (self.words[1] ^ slot.words[1]) | (self.words[2] ^ slot.words[2]);
         words == 0 && self.len == slot.len && self.parent == slot.parent
+    }
+}
+
+/// The bytes of a name of one to eight, each of them at least once: with the length it says the same as the name.
+const fn one_word(name: &[u8]) -> Option<u64> {
+    if name.len() > 8 {
+        None
+    } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
+        Some(u32::from_le_bytes(*head) as u64 | (u32::from_le_bytes(*tail) as u64) << 32)
+    } else if let (Some([head]), Some([tail])) = (name.first_chunk(), name.last_chunk()) {
+        let middle = match name.split_at(name.len() / 2).1.first_chunk() {
+            Some([middle]) => *middle as u64,
+            None => 0,
+        };
+        Some(*head as u64 | middle << 8 | (*tail as u64) << 16)
+    } else {
+        None
     }
 }
 

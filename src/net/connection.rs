@@ -4,7 +4,6 @@
 //! task of its own, so that a connection at rest keeps none of it.
 
 use super::{
-    chains::Chain,
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
@@ -31,6 +30,7 @@ use crate::{
     },
     session::{Turn, gather::Gather, machine::Session},
     tls::{
+        chains::Chain,
         failure::{self, Failure},
         handshake::{self, Accepted},
         peer::{self, UnverifiedNames},
@@ -274,14 +274,13 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
         let shaken = Shaken { side, identity, chain: Chain::default() };
         return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
     };
-    let accepted = async { handshake::accept(&tls, socket).await.map_err(Refusal::from) };
-    let Accepted { pipe, identity, sni } = within(deadline, seat.control(), accepted).await?;
+    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
+    let accepted = async { handshake::accept(&tls, &at.chains, socket).await.map_err(Refusal::from) };
+    let Accepted { pipe, identity, chain, sni } = within(deadline, seat.control(), accepted).await?;
     drop(place);
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
-    let at = house.services.get(service).ok_or_else(|| Refusal::new("internal", "no such service"))?;
     let current = at.tls.as_ref().map(Store::current);
-    let chain = at.chains.share(pipe.peer_chain());
     if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
         current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }

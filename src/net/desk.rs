@@ -6,7 +6,7 @@
 use crate::{
     audit::record::Recorder,
     moment::Moment,
-    net::{clock::Clock, outbox::Spares},
+    net::{burst::Burst, clock::Clock, outbox::Spares},
     session::{MemoryBudget, activity::Activity, error::CloseReason, renewal::Renewal},
     tls::pipe::{READ_BYTES, Scratch},
 };
@@ -44,6 +44,8 @@ pub struct Tools {
     pub(super) spill_down: Vec<u8>,
     /// Room for what goes up when other connections have had their turn.
     pub(super) spares: Spares,
+    /// Whose commands wait for that.
+    pub(super) burst: Burst,
 }
 
 impl Tools {
@@ -60,6 +62,7 @@ impl Tools {
             spill_up: Vec::new(),
             spill_down: Vec::new(),
             spares: Spares::default(),
+            burst: Burst::default(),
         }
     }
 
@@ -80,6 +83,8 @@ pub struct Desk {
     /// The last line there was when a flush was last asked for.
     mark: Cell<u64>,
     flush: Bell,
+    /// Rung when the first connection puts off what it has for Redis.
+    burst: Bell,
     /// Rung when the first connection begins to wait for the sink.
     watch: Bell,
     waiting: RefCell<Vec<Rc<Control>>>,
@@ -93,6 +98,7 @@ impl Desk {
             tools: RefCell::new(tools),
             mark: Cell::new(0),
             flush: Bell::default(),
+            burst: Bell::default(),
             watch: Bell::default(),
             waiting: RefCell::default(),
         })
@@ -109,10 +115,14 @@ impl Desk {
         self.tools.borrow().clock.now()
     }
 
-    /// Called with the tools after every turn: asks for a flush if the turn wrote something. The flusher runs behind
-    /// all connections that are ready now, so that one block carries the records of all of them.
+    /// Called with the tools after every turn: asks for a burst if the turn put something off, and for a flush if it wrote
+    /// something. Both run behind all connections that are ready now, so that one call and one block carry the commands
+    /// and the records of all of them.
     pub(super) fn settle(&self, tools: &mut Tools) {
         tools.trim();
+        if tools.burst.is_due() {
+            self.burst.ring();
+        }
         let mark = tools.recorder.mark();
         if self.mark.replace(mark) != mark {
             self.flush.ring();
@@ -125,6 +135,18 @@ impl Desk {
         let result = write(&mut tools);
         self.settle(&mut tools);
         result
+    }
+
+    /// Ready when a connection has put off what it has for Redis.
+    pub fn poll_burst_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.burst.poll(cx)
+    }
+
+    /// Sends what connections have put off.
+    pub fn send_burst(&self) {
+        let mut tools = self.tools();
+        let Tools { burst, spares, .. } = &mut *tools;
+        burst.send(spares);
     }
 
     /// Ready when something was rendered since the last time.
@@ -246,7 +268,7 @@ impl Control {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }

@@ -23,6 +23,7 @@ use std::{
     collections::VecDeque,
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, IoSlice},
+    os::fd::AsFd,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -472,6 +473,11 @@ impl AsyncWrite for Link {
 impl Upward for Link {
     fn in_doubt(&self) -> usize {
         self.io.in_doubt()
+    }
+
+    #[inline]
+    fn socket(&self) -> Option<Arc<dyn AsFd>> {
+        self.io.socket()
     }
 }
 

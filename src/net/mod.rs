@@ -11,16 +11,17 @@
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
+//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`);
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
-//! * [`chains`]: the certificates of open connections, each chain once;
 //! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
 //! the sake of one command.
 
-pub mod chains;
+mod aio;
+mod burst;
 pub mod clock;
 pub mod connection;
 pub mod credential;

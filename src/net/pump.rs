@@ -24,7 +24,7 @@ mod ends;
 use super::{
     clock::micros,
     desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
-    outbox::Outbox,
+    outbox::{Outbox, PutOff},
     side::{Downstream, Intake, Machine, Upward},
 };
 use crate::{
@@ -38,6 +38,7 @@ use crate::{
     },
 };
 use std::{
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -75,12 +76,19 @@ pub struct Pump<D, U, M> {
     /// The client has our goodbye; only its own is waited for, until then.
     linger_until_us: Option<u64>,
 
+    /// Nothing more comes of this side in this poll, and its waker is registered: only the runtime knows of new bytes, and it
+    /// does not run meanwhile.
+    down_idle: bool,
+
     /// Redis' side, until it is closed.
     up: Option<U>,
     up_rest: Vec<u8>,
     up_again: bool,
     up_ended: bool,
-    outbox: Outbox,
+    /// As `down_idle`.
+    up_idle: bool,
+    /// Shared with the burst that sends what is put off.
+    outbox: Rc<RefCell<Outbox>>,
 
     /// Set when a side is first to be flushed and closed.
     flush_until_us: Option<u64>,
@@ -162,11 +170,13 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             down_ended: false,
             down_broke: false,
             linger_until_us: None,
+            down_idle: false,
             up,
             up_rest: Vec::new(),
             up_again: false,
             up_ended: false,
-            outbox: Outbox::default(),
+            up_idle: false,
+            outbox: Rc::default(),
             flush_until_us: None,
             timer: None,
             due: false,
@@ -194,7 +204,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     /// Hands over what the machine wrote before the pump began: the greeting, or the word that Redis cannot be had.
     /// Both are short, so they are kept and leave with the first poll.
     pub fn preload(&mut self, up: &[u8], down: &[u8]) {
-        self.outbox.keep(up);
+        self.outbox.borrow_mut().keep(up);
         if let Some(side) = &mut self.down {
             self.down_broke |= side.send(down, &[]).is_err();
         }
@@ -204,6 +214,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         let desk = Rc::clone(&self.desk);
         let mut tools = desk.tools();
         self.control.attend(cx);
+        (self.down_idle, self.up_idle) = (false, false);
         let mut step = Step::Again;
         for _ in 0..ROUNDS {
             step = self.round(cx, &mut tools);
@@ -297,9 +308,11 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
                 return false;
             }
             self.up = Some(upstream);
+            self.up_idle = false;
             self.up_rest = Vec::new();
             self.up_again = false;
-            self.outbox = Outbox::default();
+            // A burst that was to send what the old one was owed finds nobody.
+            self.outbox = Rc::default();
         }
         self.answer = Some(answer);
         self.tell(cx, tools, Event::Answer);
@@ -317,12 +330,14 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, tools: &mut Tools) {
-        if self.outbox.pending() > 0
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.blocked()
             && let Some(up) = &mut self.up
         {
             // Readiness is all that matters: a failure shows when Redis' side is read.
-            let _ = self.outbox.poll_flush(cx, up, &mut tools.spares);
+            let _ = outbox.poll_flush(cx, up, &mut tools.spares);
         }
+        drop(outbox);
         if let Some(down) = &mut self.down
             && down.pending() > 0
             && let Poll::Ready(Err(_)) = down.poll_flush(cx)
@@ -341,9 +356,15 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             self.tell(cx, tools, Event::Up(0));
             return true;
         }
+        if self.up_idle {
+            return false;
+        }
         let mut into = ReadBuf::new(&mut tools.upstream);
         match Pin::new(up).poll_read(cx, &mut into) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                self.up_idle = true;
+                return false;
+            }
             Poll::Ready(Ok(())) if !into.filled().is_empty() => {
                 let bytes = into.filled();
                 let fresh = bytes.len();
@@ -364,7 +385,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         if self.wants.down != End::Open {
             return false;
         }
-        let held = !self.wants.read_down || self.outbox.pending() > 0;
+        let held = !self.wants.read_down || self.outbox.borrow().blocked();
         if !held && std::mem::take(&mut self.down_again) {
             self.tell(cx, tools, Event::Down);
             return true;
@@ -374,11 +395,16 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         }
         let Some(down) = &mut self.down else { return false };
         if held {
+            // That may make the runtime forget what it knew.
+            self.down_idle = false;
             if self.machine.ends_with_client() && down.poll_hangup(cx).is_ready() {
                 self.down_ended = true;
                 self.tell(cx, tools, Event::DownEnd { clean: true });
                 return true;
             }
+            return false;
+        }
+        if self.down_idle {
             return false;
         }
         tools.plain.clear();
@@ -388,7 +414,10 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             grow_gently(&mut self.down_rest);
             &mut self.down_rest
         };
-        let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else { return false };
+        let Poll::Ready(intake) = down.poll_read(cx, &mut tools.cipher, into) else {
+            self.down_idle = true;
+            return false;
+        };
         match intake {
             Intake::Bytes(_) => {
                 self.tell(cx, tools, Event::Down);
@@ -429,7 +458,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             recorder: &mut tools.recorder,
             memory: &mut tools.memory,
             down_pending: self.down.as_ref().map_or(0, Downstream::pending),
-            up_pending: self.outbox.pending(),
+            up_pending: self.outbox.borrow().pending(),
         };
         let machine = &mut self.machine;
         let consumed = match event {
@@ -442,7 +471,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             Event::UpEnd => {
                 // What is encrypted and did not fit the socket may have reached Redis in part.
                 let in_doubt = self.up.as_ref().map_or(0, Upward::in_doubt);
-                machine.upstream_end(self.outbox.unsent().saturating_sub(in_doubt), &mut turn, &mut down);
+                machine.upstream_end(self.outbox.borrow().unsent().saturating_sub(in_doubt), &mut turn, &mut down);
                 0
             }
             Event::Resume => {
@@ -473,9 +502,16 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         if !(first.is_empty() && second.is_empty())
             && let Some(side) = &mut self.up
         {
-            self.put_off = event == Event::Down && self.outbox.put_off(first, second, &mut tools.spares);
-            if !self.put_off {
-                self.outbox.send(cx, side, first, second);
+            let mut outbox = self.outbox.borrow_mut();
+            let put_off = match event {
+                Event::Down => outbox.put_off(first, second, side, &mut tools.spares),
+                _ => PutOff::No,
+            };
+            match put_off {
+                PutOff::No => outbox.send(cx, side, first, second),
+                PutOff::ToBurst => tools.burst.add(&self.outbox, &self.control),
+                PutOff::ToFlush => self.put_off = true,
+                PutOff::Again => {}
             }
         }
         let (first, second) = down.slices();

@@ -1,7 +1,6 @@
 //! The connections of one worker, so that they can be drained, revalidated and counted.
 
 use super::{
-    chains::Chain,
     clock::micros,
     connection::{Arriving, Origin, Refusal},
     desk::{Control, Order},
@@ -20,6 +19,7 @@ use crate::{
         machine::{ClientAuth, SessionConfig},
         renewal::Renewal,
     },
+    tls::chains::Chain,
 };
 use rustls::pki_types::UnixTime;
 use std::{

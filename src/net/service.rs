@@ -1,7 +1,6 @@
 //! What every thread of the shell shares: the services, the clock, the counts. Immutable, but for what a reload swaps.
 
 use super::{
-    chains::Chains,
     clock::Clock,
     gate::{BanBook, Lookup},
     keeper::{Keeper, Link},
@@ -20,7 +19,7 @@ use crate::{
         network::Admission,
     },
     session::machine::{ClientAuth, SessionConfig},
-    tls::{client::TlsClient, reload::Store, server::FileError},
+    tls::{chains::Chains, client::TlsClient, reload::Store, server::FileError},
 };
 use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;

@@ -19,6 +19,8 @@ use crate::{
 };
 use std::{
     io::{self, IoSlice},
+    os::fd::AsFd,
+    sync::Arc,
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
@@ -157,9 +159,16 @@ pub trait Upward: AsyncRead + AsyncWrite + Unpin {
     fn in_doubt(&self) -> usize {
         0
     }
+
+    /// The socket, if what is written is what it sends: somebody else may then write to it in this side's place.
+    fn socket(&self) -> Option<Arc<dyn AsFd>>;
 }
 
-impl Upward for DuplexStream {}
+impl Upward for DuplexStream {
+    fn socket(&self) -> Option<Arc<dyn AsFd>> {
+        None
+    }
+}
 
 /// The client's side: plaintext in, plaintext out, an end. What carries it is not the pump's business.
 pub trait Downstream {

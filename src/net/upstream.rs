@@ -9,15 +9,24 @@
 use super::{resolve::Resolver, side, socket::SocketOptions};
 use crate::{
     config::settings::{Host, SocketFault, SocketPolicy, UpstreamAddress},
-    tls::{Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, refusal, stream::Secured},
+    tls::{
+        Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, poll_send_parts, refusal, stream::Secured,
+    },
 };
+use rustix::net::Shutdown;
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::Path,
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,13 +48,13 @@ pub enum Upstream {
     Tls(Box<Secured<Plain>>),
 }
 
-/// A socket without TLS.
+/// A socket without TLS. Its connection shares it with nobody but a burst that writes in its place.
 #[derive(Debug)]
 pub enum Plain {
     /// TCP.
-    Tcp(TcpStream),
+    Tcp(Arc<TcpStream>),
     /// A Unix socket: a third of the cost per message.
-    Unix(UnixStream),
+    Unix(Arc<UnixStream>),
 }
 
 /// Where to, and how.
@@ -179,15 +188,15 @@ impl Upstream {
 
 async fn attempt(way: Way<'_>, deadline: Instant, shaking: &AtomicBool) -> Result<Upstream, Fault> {
     let mut socket = match way.address {
-        UpstreamAddress::Loopback(to) => Plain::Tcp(tcp(*to, way.options).await?),
-        UpstreamAddress::Unix(path) => Plain::Unix(unix(path, way.policy).await?),
+        UpstreamAddress::Loopback(to) => Plain::Tcp(Arc::new(tcp(*to, way.options).await?)),
+        UpstreamAddress::Unix(path) => Plain::Unix(Arc::new(unix(path, way.policy).await?)),
         UpstreamAddress::Remote { .. } if way.tls.is_none() => return Err(Fault::PlainText),
         UpstreamAddress::Remote { host: Host::Ip(ip), port } => {
-            Plain::Tcp(tcp(SocketAddr::new(*ip, *port), way.options).await?)
+            Plain::Tcp(Arc::new(tcp(SocketAddr::new(*ip, *port), way.options).await?))
         }
         UpstreamAddress::Remote { host: Host::Name(name), port } => {
             let found = way.resolver.resolve(name, *port).await.map_err(Fault::Resolve)?;
-            Plain::Tcp(any_of(&found, way.options, deadline).await?)
+            Plain::Tcp(Arc::new(any_of(&found, way.options, deadline).await?))
         }
     };
     if !way.preamble.is_empty() {
@@ -318,6 +327,15 @@ impl side::Upward for Upstream {
             Self::Tls(stream) => stream.in_doubt(),
         }
     }
+
+    #[inline]
+    fn socket(&self) -> Option<Arc<dyn AsFd>> {
+        match self {
+            Self::Plain(Plain::Tcp(stream)) => Some(Arc::<TcpStream>::clone(stream)),
+            Self::Plain(Plain::Unix(stream)) => Some(Arc::<UnixStream>::clone(stream)),
+            Self::Tls(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Plain {
@@ -325,8 +343,8 @@ impl AsyncRead for Plain {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = into.initialize_unfilled();
         let taken = ready!(match self.get_mut() {
-            Self::Tcp(stream) => poll_recv(stream, cx, room),
-            Self::Unix(stream) => poll_recv(stream, cx, room),
+            Self::Tcp(stream) => poll_recv(&**stream, cx, room),
+            Self::Unix(stream) => poll_recv(&**stream, cx, room),
         })?;
         into.advance(taken);
         Poll::Ready(Ok(()))
@@ -337,8 +355,8 @@ impl AsyncWrite for Plain {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => poll_send(stream, cx, bytes),
-            Self::Unix(stream) => poll_send(stream, cx, bytes),
+            Self::Tcp(stream) => poll_send(&**stream, cx, bytes),
+            Self::Unix(stream) => poll_send(&**stream, cx, bytes),
         }
     }
 
@@ -349,8 +367,8 @@ impl AsyncWrite for Plain {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tcp(stream) => poll_send_parts(&**stream, cx, parts),
+            Self::Unix(stream) => poll_send_parts(&**stream, cx, parts),
         }
     }
 
@@ -358,18 +376,16 @@ impl AsyncWrite for Plain {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = match self.get_mut() {
+            Self::Tcp(stream) => rustix::net::shutdown(stream, Shutdown::Write),
+            Self::Unix(stream) => rustix::net::shutdown(stream, Shutdown::Write),
+        };
+        Poll::Ready(done.map_err(io::Error::from))
     }
 }
 

@@ -1,8 +1,9 @@
 //! One worker: a thread, a single-threaded runtime, a desk, and the connections at it.
 //!
-//! Besides one task per connection a worker runs five of its own:
+//! Besides one task per connection a worker runs six of its own:
 //!
 //! * the *porter* seats arrivals, passes on phases, and looks for expired certificates;
+//! * the *carrier* sends what connections have for Redis when all that were ready have had their turn;
 //! * the *flusher* hands the pen's block to the sink when all connections that were ready have had their turn;
 //! * the *watcher* sleeps until a connection waits for the sink, and wakes it when the sink has written more;
 //! * the *clerk* answers scrapes with a copy of the counters;
@@ -111,6 +112,7 @@ fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
     let desk = Desk::new(Tools::new(recorder, plan.memory_max, plan.house.clock));
     let ports = Rc::new(plan.ports);
     let aborted = runtime.block_on(async {
+        tokio::task::spawn_local(carry(Rc::clone(&desk)));
         tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(watch_sinks(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&plan.stats)));
@@ -196,6 +198,15 @@ fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
     let src = arrival.origin.src();
     let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain", via: None, detail: "" };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
+}
+
+/// Sends what one scheduler round has put off: woken by the first connection that did, it runs behind all that were ready
+/// with it.
+async fn carry(desk: Rc<Desk>) {
+    loop {
+        std::future::poll_fn(|cx| desk.poll_burst_wanted(cx)).await;
+        desk.send_burst();
+    }
 }
 
 /// Hands over what one scheduler round has written: woken by the first connection that wrote, it runs behind all that

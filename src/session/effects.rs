@@ -57,7 +57,7 @@ impl Core {
     /// The client broke the protocol: what it sent before is still answered, then it is told, then both sides close.
     pub(super) fn protocol_error(&mut self, text: &str) {
         if self.replies == Replies::Sent {
-            self.last_words = Some(format!("ERR Protocol error: {text}"));
+            self.last_words = Some(format!("ERR Protocol error: {text}").into());
         }
         self.wind_down(CloseReason::Protocol);
     }
@@ -71,7 +71,8 @@ impl Core {
         up: &mut Gather<'_>,
         down: &mut Gather<'_>,
     ) -> Flow {
-        self.accept_resolved(command::resolve(words), words, source, turn, up, down)
+        let resolved = self.recent.resolve(words);
+        self.accept_resolved(resolved, words, source, turn, up, down)
     }
 
     pub(super) fn accept_resolved(

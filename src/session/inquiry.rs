@@ -74,7 +74,7 @@ pub struct Selected {
 pub(super) enum Inquiry {
     #[default]
     None,
-    New(Ask),
+    New(Box<Ask>),
     Pending,
     Answered(Answer),
 }
@@ -94,7 +94,7 @@ impl Inquiry {
             return None;
         }
         match std::mem::replace(self, Self::Pending) {
-            Self::New(ask) => Some(ask),
+            Self::New(ask) => Some(*ask),
             _ => None,
         }
     }
@@ -203,7 +203,7 @@ impl Core {
                 }
                 let secret = |word: &[u8]| Secret::new(word.to_vec());
                 let selects = self.config.client_auth == ClientAuth::Select;
-                self.inquiry = Inquiry::New(Ask { user: secret(user), password: secret(password), selects });
+                self.inquiry = Inquiry::New(Box::new(Ask { user: secret(user), password: secret(password), selects }));
                 return Err(Flow::Wait);
             }
             waiting => {

@@ -17,6 +17,7 @@ use crate::{
         encode::ConnectionFacts,
         record::{ConnectionEvent, Outcome},
     },
+    command::catalog::Recent,
     lane::{Closes, Lane, Own, Ticket, machine::Protocol},
     moment::Moment,
     policy::identity::AuthenticatedPeer,
@@ -106,6 +107,8 @@ pub(super) struct Core {
     pub(super) passwords: Passwords,
     pub(super) facts: ConnectionFacts,
     pub(super) lane: Lane,
+    /// The command before this one.
+    pub(super) recent: Recent,
     pub(super) slots: Queue,
     pub(super) phase: Phase,
     /// A state change behind which nothing is judged until it is answered (HELLO, RESET, what begins a stream).
@@ -143,7 +146,7 @@ pub(super) struct Core {
     /// It winds down for this reason as soon as the transaction that is open has ended.
     pub(super) leaving: Option<CloseReason>,
     /// A text the client is sent behind the last reply it is owed (a protocol error).
-    pub(super) last_words: Option<String>,
+    pub(super) last_words: Option<Box<str>>,
     /// What is left of the input is the beginning of a command, or nothing: only more bytes can help.
     pub(super) starved: bool,
     /// Bytes the last call of `downstream` left unconsumed.
@@ -163,7 +166,7 @@ pub(super) struct Core {
     /// Protocol that an open HELLO asks for.
     pub(super) hello: Option<Protocol>,
     pub(super) close: CloseReason,
-    pub(super) close_detail: String,
+    pub(super) close_detail: Box<str>,
     pub(super) down: End,
     pub(super) up: End,
     pub(super) opened: Moment,
@@ -193,6 +196,7 @@ impl Core {
     ) -> Self {
         Self {
             lane: Lane::new(config.reply),
+            recent: Recent::default(),
             authenticated: config.client_auth != ClientAuth::Verify,
             stranger_since: now.mono_us,
             watching: false,
@@ -231,7 +235,7 @@ impl Core {
             regreeting: false,
             hello: None,
             close: CloseReason::Internal,
-            close_detail: String::new(),
+            close_detail: Box::default(),
             down: End::Open,
             up: End::Open,
             opened: now,
@@ -348,7 +352,7 @@ impl Core {
         }
         self.phase = Phase::Closing;
         self.close = reason;
-        self.close_detail = if detail.is_empty() { reason.detail() } else { detail.to_owned() };
+        self.close_detail = if detail.is_empty() { reason.detail().into() } else { detail.into() };
         self.down = down;
         self.up = End::Abort;
         self.begun = None;

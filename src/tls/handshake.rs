@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
+    chains::{Chain, Chains},
     failure::{self, Failure},
     peer::{self, UnverifiedNames},
     pipe::TlsPipe,
@@ -41,6 +42,8 @@ pub struct Accepted<S> {
     pub pipe: TlsPipe<S>,
     /// What the verified certificate says; [`Identity::anonymous`] where none was shown and none need be.
     pub identity: Arc<Identity>,
+    /// The verified chain; empty where none was shown.
+    pub chain: Chain,
     /// The name that the client asked for, as [`shown_name`] shows it.
     pub sni: Option<String>,
 }
@@ -62,7 +65,7 @@ fn shown_name(name: &str) -> String {
     peer::cut(name)
 }
 
-/// Shakes hands on an admitted socket, as the server of `tls`. The deadline is the caller's: drop the future and write
+/// Shakes hands on an admitted socket, as the server of `tls`; `chains` has what other connections have shown. The deadline is the caller's: drop the future and write
 /// [`Failure::timeout`].
 ///
 /// A resumed session is verified again with the verifier in force now: expiry and revocation since the first handshake
@@ -71,7 +74,7 @@ fn shown_name(name: &str) -> String {
 /// # Errors
 ///
 /// [`Refused`]; the peer was sent the alert, and the socket is closed.
-pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused> {
+pub async fn accept<S: Socket>(tls: &Tls, chains: &Chains, io: S) -> Result<Accepted<S>, Refused> {
     let mut hello = LazyConfigAcceptor::new(Acceptor::default(), Watched::new(io));
     let mut start = match (&mut hello).await {
         Ok(start) => start,
@@ -104,9 +107,8 @@ pub async fn accept<S: Socket>(tls: &Tls, io: S) -> Result<Accepted<S>, Refused>
         Ok(stream) => {
             let (watched, session) = stream.into_inner();
             let pipe = TlsPipe::new(watched.io, session, watched.edge);
-            let identity = identify(tls, &pipe);
-            match identity {
-                Ok(identity) => Ok(Accepted { pipe, identity: Arc::new(identity), sni }),
+            match identify(tls, chains, &pipe) {
+                Ok((chain, identity)) => Ok(Accepted { pipe, identity, chain, sni }),
                 Err(refused) => {
                     let mut pipe = pipe;
                     // The session itself is sound, so the peer gets an orderly end; why is for the record.
@@ -132,7 +134,7 @@ async fn part<S: Socket>(mut watched: Watched<S>) {
     .await;
 }
 
-fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Refused>> {
+fn identify<S: Socket>(tls: &Tls, chains: &Chains, pipe: &TlsPipe<S>) -> Result<(Chain, Arc<Identity>), Box<Refused>> {
     let chain = pipe.peer_chain();
     let refused = |failure| {
         let unverified = chain.first().map(|leaf| peer::names_for_record(leaf));
@@ -143,10 +145,10 @@ fn identify<S: Socket>(tls: &Tls, pipe: &TlsPipe<S>) -> Result<Identity, Box<Ref
     }
     if chain.is_empty() {
         // Only where none is asked for; asked again, so that this room never depends on what rustls did before.
-        let anonymous = tls.recheck(chain).map(|()| Identity::anonymous());
+        let anonymous = tls.recheck(chain).map(|()| (Chain::default(), Arc::new(Identity::anonymous())));
         return anonymous.map_err(|error| refused(failure::explain(&error, None)));
     }
-    peer::identity(chain).map_err(|error| {
+    chains.share(chain, peer::identity).map_err(|error| {
         refused(Failure::new("bad-name", error.to_string(), Some("issue the certificate again without it")))
     })
 }

@@ -210,7 +210,7 @@ async fn raw(bench: &Bench, bytes: &[u8]) -> (Failure, Vec<u8>) {
     let (near, mut far) = tokio::io::duplex(65_536);
     far.write_all(bytes).await.unwrap();
     far.shutdown().await.unwrap();
-    let refused = accept(&tls, near).await.unwrap_err();
+    let refused = accept(&tls, &crate::tls::chains::Chains::default(), near).await.unwrap_err();
     let mut answer = Vec::new();
     far.read_to_end(&mut answer).await.unwrap();
     (refused.failure, answer)

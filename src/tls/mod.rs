@@ -8,7 +8,7 @@
 //! * [`reload`] swaps it whole, or keeps what was;
 //! * [`handshake`] turns an accepted socket into a [`pipe::TlsPipe`] and a verified
 //!   [`Identity`](crate::policy::identity::Identity), or into a reason in plain words;
-//! * [`peer`] reads the names out of a certificate;
+//! * [`peer`] reads the names out of a certificate, [`chains`] keeps what open connections have shown, each once;
 //! * [`failure`] puts what rustls refuses into words an operator can act on;
 //! * [`pipe`] is all that the rest of the shell sees of an open connection;
 //! * [`client`] is the other direction, to a server that is known by its CA and name or by a [`pin`]; [`stream`] is what
@@ -17,6 +17,7 @@
 //! Invariant: an [`Identity`](crate::policy::identity::Identity) leaves this room only for a chain that the verifier in
 //! force accepted on this very connection; a resumed session is verified again.
 
+pub mod chains;
 pub mod client;
 mod describe;
 pub mod expiry;
@@ -44,4 +45,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::{Socket, poll_recv, poll_send};
+pub use socket::{Socket, poll_recv, poll_send, poll_send_parts};

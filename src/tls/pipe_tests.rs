@@ -1,4 +1,5 @@
 use super::*;
+use crate::tls::chains::Chains;
 use crate::tls::testing::{Bench, echo, open, read, shake, write};
 use std::future::poll_fn;
 use tokio::{
@@ -66,7 +67,8 @@ async fn there_and_back(sent: &[u8], pipe_bytes: usize, step: usize) -> (Vec<u8>
         back
     };
     let near = Dribble { io: near, step };
-    let server = async { echo(crate::tls::handshake::accept(&tls, near).await.unwrap().pipe).await.1 };
+    let server =
+        async { echo(crate::tls::handshake::accept(&tls, &Chains::default(), near).await.unwrap().pipe).await.1 };
     tokio::join!(client, server)
 }
 
@@ -211,7 +213,9 @@ async fn over_tcp(bench: &Bench) -> (TcpStream, rustls::ClientConnection, TlsPip
     let (near, _) = listener.accept().await.unwrap();
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let connector = tokio_rustls::TlsConnector::from(bench.app());
-    let (client, server) = tokio::join!(connector.connect(name, far), crate::tls::handshake::accept(&tls, near));
+    let chains = Chains::default();
+    let (client, server) =
+        tokio::join!(connector.connect(name, far), crate::tls::handshake::accept(&tls, &chains, near));
     let (io, session) = client.unwrap().into_inner();
     (io, session, server.unwrap().pipe)
 }

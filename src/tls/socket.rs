@@ -2,11 +2,11 @@
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags},
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags},
 };
 use std::{
     future::Future,
-    io,
+    io::{self, IoSlice},
     os::fd::AsFd,
     pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
@@ -118,6 +118,28 @@ pub fn poll_send<S: Polled>(socket: &S, cx: &mut Context<'_>, bytes: &[u8]) -> P
         match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
             Ok(taken) => {
                 if 0 < taken && taken < bytes.len() {
+                    socket.forget(Interest::WRITABLE);
+                }
+                return Poll::Ready(Ok(taken));
+            }
+            Err(Errno::AGAIN) => socket.forget(Interest::WRITABLE),
+            Err(Errno::INTR) => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+/// As [`poll_send`], of several parts by one call.
+///
+/// # Errors
+///
+/// The socket's.
+pub fn poll_send_parts<S: Polled>(socket: &S, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
+        match rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+            Ok(taken) => {
+                if 0 < taken && taken < parts.iter().map(|part| part.len()).sum() {
                     socket.forget(Interest::WRITABLE);
                 }
                 return Poll::Ready(Ok(taken));

@@ -17,6 +17,7 @@ use tokio::io::DuplexStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
+    chains::Chains,
     handshake::{self, Accepted, Refused},
     pem,
     pipe::{Fault, Intake, Scratch, TlsPipe},
@@ -112,7 +113,8 @@ pub(super) async fn shake(
     let connect = TlsConnector::from(client).connect_with(name, far, |connection| {
         io::Write::write_all(&mut connection.writer(), early).unwrap();
     });
-    tokio::join!(connect, handshake::accept(tls, near))
+    let chains = Chains::default();
+    tokio::join!(connect, handshake::accept(tls, &chains, near))
 }
 
 pub(super) async fn open(

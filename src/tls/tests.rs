@@ -1,6 +1,7 @@
 //! Revocation, resumption and names, by handshakes in memory.
 
 use super::{
+    chains::Chains,
     failure::Failure,
     handshake::Accepted,
     revocation::{Doubt, RevokedSerial},
@@ -216,7 +217,8 @@ async fn shown(tls: &Tls, bench: &Bench, name: &str) -> Result<Vec<u8>, String> 
     let (near, far) = tokio::io::duplex(65_536);
     let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
     let connector = tokio_rustls::TlsConnector::from(bench.app());
-    let (client, _server) = tokio::join!(connector.connect(name, far), super::handshake::accept(tls, near));
+    let chains = Chains::default();
+    let (client, _server) = tokio::join!(connector.connect(name, far), super::handshake::accept(tls, &chains, near));
     let client = client.map_err(|error| error.to_string())?;
     Ok(client.get_ref().1.peer_certificates().unwrap()[0].to_vec())
 }
@@ -254,7 +256,7 @@ async fn an_unknown_name_is_refused_before_any_certificate_is_shown() {
     let (near, mut far) = tokio::io::duplex(65_536);
     far.write_all(&bytes).await.unwrap();
     far.shutdown().await.unwrap();
-    let refused = super::handshake::accept(&tls, near).await.unwrap_err();
+    let refused = super::handshake::accept(&tls, &Chains::default(), near).await.unwrap_err();
     assert_eq!((refused.failure.reason, refused.sni.as_deref()), ("unknown-name", Some("nobody.example")));
     assert!(!refused.failure.to_string().contains("nobody"), "the client's own words stay out of the sentence");
     let mut answer = Vec::new();
@@ -274,7 +276,8 @@ async fn the_name_in_a_record_is_cut() {
     let (near, far) = tokio::io::duplex(65_536);
     let name = rustls::pki_types::ServerName::try_from(long).unwrap();
     let connector = tokio_rustls::TlsConnector::from(bench.app());
-    let (client, server) = tokio::join!(connector.connect(name, far), super::handshake::accept(&tls, near));
+    let chains = Chains::default();
+    let (client, server) = tokio::join!(connector.connect(name, far), super::handshake::accept(&tls, &chains, near));
     client.unwrap();
     let sni = server.unwrap().sni.unwrap();
     assert_eq!((sni.chars().count(), sni.ends_with('…')), (129, true));

@@ -20,10 +20,10 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
         let (had_down, had_up) = (self.down.is_some(), self.up.is_some());
         match self.wants.up {
             End::Open => {}
-            End::Flush if self.outbox.pending() > 0 => {}
+            End::Flush if self.outbox.borrow().pending() > 0 => self.outbox.borrow_mut().await_burst(),
             End::Flush | End::Abort => {
                 self.up = None;
-                self.outbox.clear();
+                self.outbox.borrow_mut().clear();
                 self.up_rest = Vec::new();
                 self.up_again = false;
             }
@@ -128,6 +128,7 @@ impl<D: Downstream, U: Upward + 'static, M: Machine> Pump<D, U, M> {
             self.flush_until_us = None;
             self.down = None;
             self.up = None;
+            self.outbox.borrow_mut().clear();
         }
     }
 }

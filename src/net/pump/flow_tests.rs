@@ -204,7 +204,7 @@ impl Future for Watched {
         let over = Pin::new(&mut self.pump).poll(cx);
         let pump = &self.pump;
         let unread = pump.down.as_ref().map_or(0, |down| down.out.len());
-        let kept = pump.down_rest.capacity() + pump.up_rest.capacity() + pump.outbox.pending() + unread;
+        let kept = pump.down_rest.capacity() + pump.up_rest.capacity() + pump.outbox.borrow().pending() + unread;
         self.most.set(self.most.get().max(kept));
         over
     }
