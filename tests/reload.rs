@@ -192,8 +192,11 @@ fn limits_caps_the_log_and_what_outputs_take_are_live() {
         assert!(said.contains(key), "{key} is not in {said}");
     }
     // The live connection has the new bounds, its commands the new marks, and its records the new filter.
-    client.call(&["SET", "after", "v"]).expect_ok();
-    proxy.await_record("begin", |record| record["keys"] == json!(["after"]));
+    // It learns of them within a moment of the answer.
+    proxy.await_that("a mark", |proxy| {
+        client.call(&["SET", "after", "v"]).expect_ok();
+        proxy.records("begin").into_iter().find(|record| record["keys"] == json!(["after"]))
+    });
     client.call(&["GET", "after"]);
     let notable = client.call(&["SET", "large", &"x".repeat(1000)]);
     notable.expect_ok();
