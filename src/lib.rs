@@ -48,9 +48,10 @@
 //! * A client gets its turn and an address that is up, or is told ([`net::keeper`], `tests/upstream_life.rs`); what was
 //!   encrypted counts as sent ([`tls::stream`], `tests/upstream_ends.rs`).
 //! * A limit in time delays or denies and invents no reply (`session::toll_tests`, `tests/limits.rs`); no attack before
-//!   TLS costs more than its bound (`tests/abuse.rs`).
+//!   TLS costs more than its bound, nor keeps anybody out who comes from elsewhere ([`policy::turnstile`], [`policy::newcomers`],
+//!   `tests/abuse.rs`).
 //! * Nothing acknowledged is lost and nobody is left waiting, whatever befalls Redis, the disk, the certificates or the
-//!   process (`tests/misfortunes.rs`, `deploy/docs/failures.md`); a drain has one order (`tests/handover.rs`).
+//!   process (`tests/misfortunes.rs`, `tests/wall_clock.rs`, `deploy/docs/failures.md`); a drain has one order (`tests/handover.rs`).
 //! * No command allocates once its connection is warm (`tests/allocation.rs`).
 //! * `ravelin explain` says what the proxy does, because it asks the same session ([`session::trial`], `tests/explain.rs`).
 //! * Memory has the bounds of `deploy/docs/memory.md` (`tests/flow_memory.rs`).

@@ -95,57 +95,46 @@ fn all_end(sockets: Vec<TcpStream>) {
     }
 }
 
-#[test]
-fn a_client_hello_a_byte_at_a_time_takes_no_place_among_handshakes() {
-    const COUNT: usize = 300;
-    let redis = redis();
-    let proxy = proxy(&redis, "handshakes = 1\nhandshake_queue = 1\nhandshake_timeout = \"2s\"");
+/// `COUNT` sockets from there send these bytes, each a byte at a time, while somebody else is served; all of them end, each
+/// with this record, and none took more than a place to wait in.
+fn dribbles_harm_nobody(proxy: &Proxy, from: [u8; 4], bytes: &[u8], (event, reason): (&str, &str)) {
+    const COUNT: usize = 250;
     let gauge = Gauge::start(proxy.pid());
-    let bytes = hello(&proxy);
-    let mut sockets: Vec<TcpStream> = (0..COUNT).map(|_| socket_from(&proxy, BAD)).collect();
+    let mut sockets: Vec<TcpStream> = (0..COUNT).map(|_| socket_from(proxy, from)).collect();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| dribble(&mut sockets, &bytes, &stop));
+        scope.spawn(|| dribble(&mut sockets, bytes, &stop));
         for _ in 0..3 {
-            is_served(&proxy);
+            is_served(proxy);
         }
         stop.store(true, Ordering::Relaxed);
     });
     all_end(sockets);
     proxy.await_that("a record of each", |proxy| {
-        let failed = proxy.records("handshake_failure");
-        (failed.iter().filter(|record| record["reason"] == "timeout").count() == COUNT).then_some(())
+        let found = proxy.records(event);
+        (found.iter().filter(|record| record["reason"] == reason).count() == COUNT).then_some(())
     });
     gauge.within(SHARED + COUNT as u64 * WAITING);
-    is_served(&proxy);
+    is_served(proxy);
+}
+
+#[test]
+fn a_client_hello_a_byte_at_a_time_takes_no_place_among_handshakes() {
+    let redis = redis();
+    let proxy = proxy(&redis, "handshakes = 1\nhandshake_queue = 1\nhandshake_timeout = \"2s\"");
+    dribbles_harm_nobody(&proxy, BAD, &hello(&proxy), ("handshake_failure", "timeout"));
 }
 
 #[test]
 fn a_proxy_header_a_byte_at_a_time_ends_at_its_deadline() {
-    const COUNT: usize = 200;
     let redis = redis();
     let mut setup = Setup::before(&redis);
     setup.services[0].listen = ", proxy_protocol = { trusted = [\"127.0.9.0/24\"], timeout = \"1s\" }";
     let proxy = Proxy::with(&setup);
     warm(&proxy);
-    let gauge = Gauge::start(proxy.pid());
     let bytes =
         ravelin::net::proxy_protocol::encode_v2(([127, 0, 0, 1], 5).into(), ([127, 0, 0, 2], 6).into(), &[b'i'; 128]);
-    let mut sockets: Vec<TcpStream> = (0..COUNT).map(|_| socket_from(&proxy, BALANCER)).collect();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| dribble(&mut sockets, &bytes, &stop));
-        for _ in 0..3 {
-            is_served(&proxy);
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    all_end(sockets);
-    proxy.await_that("a record of each", |proxy| {
-        let refused = proxy.records("refused");
-        (refused.iter().filter(|record| record["reason"] == "proxy-timeout").count() == COUNT).then_some(())
-    });
-    gauge.within(SHARED + COUNT as u64 * WAITING);
+    dribbles_harm_nobody(&proxy, BALANCER, &bytes, ("refused", "proxy-timeout"));
 }
 
 #[test]
@@ -183,16 +172,49 @@ fn handshakes_that_stand_still_leave_a_place_for_others() {
     for socket in &mut sockets {
         let _ = socket.write_all(&bytes);
     }
-    // Six have a place, twenty wait, and the rest was sent away.
+    // Four have a place, twenty wait, and the rest was sent away.
     proxy.await_that("a full queue", |proxy| {
         let refused = proxy.records("refused");
-        (refused.iter().filter(|record| record["reason"] == "handshake-queue").count() >= COUNT - 26).then_some(())
+        (refused.iter().filter(|record| record["reason"] == "handshake-queue").count() >= COUNT - 24).then_some(())
     });
     for _ in 0..5 {
         is_served(&proxy);
     }
     all_end(sockets);
     gauge.within(SHARED + COUNT as u64 * WAITING + 8 * SHAKING);
+    is_served(&proxy);
+}
+
+/// A share for each address alone would not do: several together would hold all places to the end of their time.
+#[test]
+fn handshakes_of_several_addresses_that_stand_still_leave_a_place_for_one_that_holds_none() {
+    const ATTACKERS: u8 = 8;
+    const EACH: usize = 12;
+    let redis = redis();
+    let proxy = proxy(&redis, "handshakes = 16\nhandshake_queue = 40\nhandshake_timeout = \"20s\"");
+    let gauge = Gauge::start(proxy.pid());
+    let bytes = hello(&proxy);
+    let mut sockets = Vec::new();
+    for attacker in 0..ATTACKERS {
+        for _ in 0..EACH {
+            let mut socket = socket_from(&proxy, [127, 0, 0, 100 + attacker]);
+            let _ = socket.write_all(&bytes);
+            sockets.push(socket);
+        }
+    }
+    // The first has eight places and the others one each; forty wait, and the rest was sent away.
+    proxy.await_that("a full queue", |proxy| {
+        let refused = proxy.records("refused");
+        let full = refused.iter().filter(|record| record["reason"] == "handshake-queue").count();
+        (full >= usize::from(ATTACKERS) * EACH - 16 - 40).then_some(())
+    });
+    // Within seconds, while all of theirs stand where they stood.
+    for _ in 0..5 {
+        is_served(&proxy);
+    }
+    assert_eq!(proxy.records("handshake_failure").len(), 0, "nobody's time was over");
+    gauge.within(SHARED + sockets.len() as u64 * WAITING + 16 * SHAKING);
+    drop(sockets);
     is_served(&proxy);
 }
 
@@ -245,6 +267,36 @@ fn a_flood_of_connections_is_refused_at_the_door() {
         (refused + failed == COUNT && refused >= COUNT / 2).then_some(())
     });
     gauge.within(SHARED + 200 * WAITING);
+    is_served(&proxy);
+}
+
+/// Connections that say nothing cost nothing but their place, and there are only so many of those.
+#[test]
+fn connections_of_several_addresses_that_say_nothing_keep_nobody_out() {
+    const ATTACKERS: u8 = 8;
+    const PLACES: usize = 30;
+    let redis = redis();
+    let proxy = proxy(&redis, "max_connections = 30\nhandshake_timeout = \"20s\"");
+    let mut inside = client_from(&proxy, GOOD).unwrap();
+    let gauge = Gauge::start(proxy.pid());
+    let knock = |attacker: u8| socket_from(&proxy, [127, 0, 0, 100 + attacker]);
+    let mut sockets: Vec<TcpStream> = (0..PLACES * 4).map(|n| knock(u8::try_from(n).unwrap() % ATTACKERS)).collect();
+    proxy.await_that("a full house", |proxy| {
+        let full = proxy.records("refused").iter().filter(|record| record["reason"] == "max-connections").count();
+        (full >= PLACES * 3).then_some(())
+    });
+    for attacker in 0..ATTACKERS {
+        is_served(&proxy);
+        // Whatever place comes free is taken at once.
+        sockets.extend([knock(attacker), knock(attacker)]);
+    }
+    assert_eq!(inside.call(&["PING"]).text(), "PONG", "who is in stays in");
+    for record in proxy.records("refused") {
+        assert!(!record["src"].as_str().unwrap().starts_with("127.0.0.1:"), "{record}");
+    }
+    assert_eq!(proxy.records("handshake_failure").len(), 0, "nobody's time was over");
+    gauge.within(SHARED + PLACES as u64 * WAITING);
+    drop(sockets);
     is_served(&proxy);
 }
 

@@ -15,7 +15,7 @@ use support::{
     process::program,
     redis::Redis,
     setup::Setup,
-    succession::{Crowd, Office, account},
+    succession::{Crowd, Holder, Office, account},
 };
 
 #[test]
@@ -75,22 +75,45 @@ fn a_drain_goes_through_its_steps_in_their_order() {
     assert_eq!(server.call(&["GET", "sold"]).text(), "1", "the one that was cut off has sold nothing");
 }
 
+/// A crowd asks before, while and after `change` puts one process in the place of another: no command is lost, none runs
+/// twice, and nobody is refused, for somebody listens all the time.
+fn no_command_fails_while<'o>(
+    redis: &Redis,
+    office: &'o Arc<Office>,
+    change: impl FnOnce(Holder<'o>) -> Holder<'o>,
+) -> Holder<'o> {
+    let first = office.start("first", &[]);
+    first.await_said("READY=1");
+    let crowd = Crowd::before(office, 8);
+    crowd.await_more(300);
+    let second = change(first);
+    crowd.await_more(300);
+    let tally = crowd.end();
+    account(redis, &tally);
+    assert_eq!(tally.refused.load(Ordering::Relaxed), 0);
+    second
+}
+
+fn drain(mut holder: Holder<'_>) {
+    holder.signal(Signal::TERM);
+    assert!(holder.await_end().success(), "{}", holder.log());
+}
+
+/// The second is there before the first goes.
+fn side_by_side<'o>(redis: &Redis, office: &'o Arc<Office>) -> Holder<'o> {
+    no_command_fails_while(redis, office, |first| {
+        let second = office.start("second", &[]);
+        second.await_said("READY=1");
+        drain(first);
+        second
+    })
+}
+
 #[test]
 fn two_processes_on_a_socket_that_was_handed_down_lose_no_command_between_them() {
     let redis = Redis::start();
     let office = Arc::new(Office::on_a_socket(Setup::before(&redis)));
-    let mut first = office.start("first", &[]);
-    first.await_said("READY=1");
-    let crowd = Crowd::before(&office, 8);
-    crowd.await_more(300);
-    let second = office.start("second", &[]);
-    second.await_said("READY=1");
-    first.signal(Signal::TERM);
-    assert!(first.await_end().success(), "{}", first.log());
-    crowd.await_more(300);
-    let tally = crowd.end();
-    account(&redis, &tally);
-    assert_eq!(tally.refused.load(Ordering::Relaxed), 0, "the socket listens all the time");
+    let second = side_by_side(&redis, &office);
     assert!(second.records("command").len() > 200);
 }
 
@@ -98,38 +121,19 @@ fn two_processes_on_a_socket_that_was_handed_down_lose_no_command_between_them()
 fn a_restart_on_a_socket_that_was_handed_down_lets_clients_wait_and_refuses_nobody() {
     let redis = Redis::start();
     let office = Arc::new(Office::on_a_socket(Setup::before(&redis)));
-    let mut first = office.start("first", &[]);
-    first.await_said("READY=1");
-    let crowd = Crowd::before(&office, 8);
-    crowd.await_more(300);
-    first.signal(Signal::TERM);
-    assert!(first.await_end().success(), "{}", first.log());
-    let second = office.start("second", &[]);
-    second.await_said("READY=1");
-    crowd.await_more(300);
-    let tally = crowd.end();
-    account(&redis, &tally);
-    assert_eq!(tally.refused.load(Ordering::Relaxed), 0, "the socket listens all the time");
+    no_command_fails_while(&redis, &office, |first| {
+        drain(first);
+        let second = office.start("second", &[]);
+        second.await_said("READY=1");
+        second
+    });
 }
 
 #[test]
 fn a_second_process_on_the_same_port_takes_over_while_the_first_drains() {
     let redis = Redis::start();
     let office = Arc::new(Office::on_a_port(Setup::before(&redis)));
-    let mut first = office.start("first", &[]);
-    first.await_said("READY=1");
-    let crowd = Crowd::before(&office, 8);
-    crowd.await_more(300);
-    let mut second = office.start("second", &[]);
-    second.await_said("READY=1");
-    first.signal(Signal::TERM);
-    assert!(first.await_end().success(), "{}", first.log());
-    crowd.await_more(300);
-    let tally = crowd.end();
-    account(&redis, &tally);
-    assert_eq!(tally.refused.load(Ordering::Relaxed), 0, "one of them listens all the time");
-    second.signal(Signal::TERM);
-    assert!(second.await_end().success(), "{}", second.log());
+    drain(side_by_side(&redis, &office));
 }
 
 #[test]

@@ -318,15 +318,23 @@ fn sigusr1_goes_on_in_a_new_audit_file_without_losing_a_line() {
 #[test]
 fn an_idle_client_is_closed_after_its_time_and_a_waiting_one_is_not() {
     let redis = redis();
-    let proxy = Proxy::with(&Setup { limits: "idle_timeout = \"1s\"", ..Setup::before(&redis) });
-    let mut waiting = proxy.client();
+    let (limits, more) = ("idle_timeout = \"1s\"", "[policy]\ndeny = []");
+    let proxy = Proxy::with(&Setup { limits, more, ..Setup::before(&redis) });
+    let (mut waiting, mut hears, mut watches) = (proxy.client(), proxy.client(), proxy.client());
     waiting.send(&["BLPOP", "queue", "0"]);
+    hears.call(&["SUBSCRIBE", "news"]);
+    watches.call(&["MONITOR"]).expect_ok();
     let mut idle = proxy.client();
     assert_eq!(idle.rest(), b"");
     proxy.await_record("connection_close", |record| record["reason"] == "idle");
     std::thread::sleep(Duration::from_millis(1200));
-    redis.connect().call(&["RPUSH", "queue", "element"]);
+    let mut server = redis.connect();
+    server.call(&["RPUSH", "queue", "element"]);
     assert_eq!(waiting.reply().elements()[1].text(), "element");
+    server.call(&["PUBLISH", "news", "x"]);
+    assert_eq!(hears.reply().elements().len(), 3);
+    while !watches.reply().text().contains("\"PUBLISH\"") {}
+    assert_eq!(proxy.records("connection_close").len(), 1);
 }
 
 #[test]

@@ -99,9 +99,8 @@ fn a_reload_changes_the_limits_of_live_connections_and_leaves_others_where_they_
     assert!(refused >= 1, "the same limit is as empty as it was");
     proxy.configure(&rated(&redis, "[[role]]\nname = \"app\"\nmatch = [{ cn = \"app\" }]"));
     assert_eq!(proxy.reload()["result"], "swapped");
-    for _ in 0..10 {
-        client.call(&["SET", "a", "1"]).expect_ok();
-    }
+    // It learns of that within a moment; more in a row than the limit of before would ever have let through.
+    proxy.await_that("no limit", |_| (0..10).all(|_| client.call(&["SET", "a", "1"]).error().is_none()).then_some(()));
 }
 
 /// Connects from there until the door says no, and returns how often it did not.
@@ -193,6 +192,30 @@ fn half_a_command_is_waited_for_so_long_and_what_came_before_it_is_answered() {
     assert_eq!(waiting.reply().text(), "PONG");
     subscriber.stream().write_all(b"NG\r\n").unwrap();
     assert!(subscriber.reply().error().is_none());
+}
+
+/// Who was let in under other deadlines, or none, is under the new ones at once.
+#[test]
+fn deadlines_that_a_reload_brings_are_those_of_live_connections_too() {
+    let redis = redis();
+    let limits = |limits| Setup { limits, ..Setup::before(&redis) };
+    let proxy = Proxy::with(&limits("half_command_timeout = \"0s\""));
+    let app = proxy.pki.client("app").unwrap();
+    let mut silent = proxy.shake(Some(&app)).unwrap();
+    let (mut half, mut other) = (proxy.client(), proxy.client());
+    half.stream().write_all(b"*2\r\n$3\r\nGET\r\n$1").unwrap();
+    proxy.await_that("three sessions", |proxy| (proxy.records("connection_open").len() == 3).then_some(()));
+    proxy.configure(&limits("first_byte_timeout = \"200ms\"\nhalf_command_timeout = \"300ms\""));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(silent.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "first-byte-timeout");
+    assert_eq!(half.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "half-command-timeout");
+    assert_eq!(other.call(&["PING"]).text(), "PONG");
+    proxy.configure(&limits("idle_timeout = \"1s\""));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(other.rest(), b"");
+    proxy.await_record("connection_close", |record| record["reason"] == "idle");
 }
 
 #[test]

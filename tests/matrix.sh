@@ -15,7 +15,7 @@ quick=(gate dialogues records oracle fallback doors strict_framing states_ends s
     witness)
 # All that a server's release takes part in.
 suites=("${quick[@]}" life states_vanish replication strict_options flow_matrix flow_pipelines differential acl acl_oracle
-    arguments attacks credentials credentials_select databases explain presets rename roles scripts shadow)
+    arguments attacks credentials credentials_select databases explain misfortunes presets rename roles scripts shadow wall_clock)
 # What the catalog says of commands is looked at by means that came with 7.0: COMMAND's key specs, and what CLIENT LIST shows
 # of a connection (resp, ssub). What earlier servers do with their replies, the suites above see through the proxy.
 since7=(catalog_effects catalog_keys)

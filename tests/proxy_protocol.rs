@@ -262,3 +262,37 @@ fn an_upstream_that_wants_to_know_is_told_of_each_client_before_the_first_comman
     assert_eq!(of_client.whom, Whom::Client { src: at("10.9.9.9:99"), dst: at("10.0.0.250:6380") });
     assert_eq!(of_client.tlvs.words(), [format!("unique_id={conn}")], "the name that records have");
 }
+
+#[test]
+fn a_reload_changes_whom_a_listener_trusts_and_sends_away_who_came_on_the_word_of_one_it_does_not() {
+    let redis = redis();
+    let with = |listen| {
+        let mut changed = setup(&redis);
+        changed.services[0].listen = listen;
+        changed
+    };
+    let proxy = Proxy::with(&with(""));
+    let mut direct = client_from(&proxy, ELSEWHERE).unwrap();
+    let record = refused(&proxy, || say(&proxy, BALANCER, &header("10.1.2.3:5")));
+    assert_eq!(record["reason"], "address-not-allowed", "{record}");
+
+    proxy.configure(&with(", proxy_protocol = { trusted = [\"127.0.9.0/24\"] }"));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    let mut behind = client_behind(&proxy, BALANCER, &header("10.1.2.3:5")).unwrap();
+    let open = proxy.await_record("connection_open", |record| record["src"] == "10.1.2.3:5");
+    proxy.configure(&with(", proxy_protocol = { trusted = [\"127.0.9.1\"], timeout = \"300ms\" }"));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    let record = refused(&proxy, || say(&proxy, BALANCER, b""));
+    assert_eq!(record["reason"], "proxy-timeout", "{record}");
+    assert_eq!(behind.call(&["PING"]).text(), "PONG", "its proxy is trusted still");
+
+    proxy.configure(&with(", proxy_protocol = { trusted = [\"127.0.9.2\"] }"));
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert_eq!(behind.rest(), b"");
+    let close = proxy.await_record("connection_close", |record| record["conn"] == open["conn"]);
+    assert_eq!(close["reason"], "revoked", "{close}");
+    assert!(proxy.log().contains("127.0.9.1 is not among the listener's trusted proxies"), "{}", proxy.log());
+    let record = refused(&proxy, || say(&proxy, BALANCER, &header("10.1.2.3:6")));
+    assert_eq!(record["reason"], "address-not-allowed", "{record}");
+    assert_eq!(direct.call(&["PING"]).text(), "PONG", "who spoke for himself is as he was");
+}

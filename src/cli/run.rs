@@ -11,12 +11,16 @@ use crate::{
         supervisor::{Inherited, Supervisor},
     },
 };
-use std::{fmt, io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
+    Layer, Registry,
     filter::EnvFilter,
-    fmt::{FmtContext, FormatEvent, FormatFields, format},
+    fmt::{self, FmtContext, FormatEvent, FormatFields, format},
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt as _,
 };
 
 /// Serves what the configuration says until a signal ends it. The exit code is 0 after a clean drain, 1 if the system
@@ -56,28 +60,27 @@ pub(super) fn main(source: &Source) -> ExitCode {
 }
 
 /// The operational log goes to standard error; standard output may be the audit stream. `RAVELIN_LOG`-like filters are
-/// deliberately absent: what is logged is in the configuration. Returned is what puts another level in force.
+/// deliberately absent: what is logged is in the configuration. Returned is what puts another level and format in force.
 fn start_log(log: Log) -> Box<dyn Fn(Log)> {
-    let colours = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter(log)).with_ansi(colours).with_writer(std::io::stderr);
+    let (filter_layer, filter_in_force) = reload::Layer::new(filter(log));
+    let (lines_layer, lines_in_force) = reload::Layer::new(lines(log.format));
     // A second subscriber is refused; that one is already there is all that matters.
-    match log.format {
-        LogFormat::Text => {
-            let builder = builder.with_target(false).with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Box::new(move |log| drop(handle.reload(filter(log))))
-        }
-        LogFormat::Json => {
-            let builder = builder
-                .event_format(NotAudit(format().json().flatten_event(true)))
-                .fmt_fields(format::JsonFields::new())
-                .with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Box::new(move |log| drop(handle.reload(filter(log))))
-        }
+    let _ = tracing_subscriber::registry().with(lines_layer).with(filter_layer).try_init();
+    Box::new(move |log| {
+        let _ = filter_in_force.reload(filter(log));
+        let _ = lines_in_force.reload(lines(log.format));
+    })
+}
+
+/// What writes lines of this format.
+fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => layer.with_target(false).boxed(),
+        LogFormat::Json => layer
+            .event_format(NotAudit(format::format().json().flatten_event(true)))
+            .fmt_fields(format::JsonFields::new())
+            .boxed(),
     }
 }
 
@@ -103,7 +106,12 @@ where
     N: for<'a> FormatFields<'a> + 'static,
     F: FormatEvent<S, N>,
 {
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: format::Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
         let mut line = String::new();
         self.0.format_event(ctx, format::Writer::new(&mut line), event)?;
         match line.strip_prefix('{') {

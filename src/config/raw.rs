@@ -577,7 +577,7 @@ tables! {
         accepts_per_address: RawKnocks,
         /// How often one address may begin a TLS handshake, likewise: { rate = 20, burst = 100 }.
         handshakes_per_address: RawKnocks,
-        /// TLS handshakes that may be under way at once, 1 to 100000; one address has at most three quarters of them. Default 512.
+        /// TLS handshakes that may be under way at once, 1 to 100000; one address has at most half of them. Default 512.
         handshakes: i64,
         /// Connections that may wait for one of these, 0 to 1000000; the address with the fewest is next. Default 4096.
         handshake_queue: i64,

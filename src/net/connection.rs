@@ -255,7 +255,7 @@ async fn establish(
         let place = if tls.is_some() { lobby.place(&socket, &guest).await? } else { None };
         Ok::<_, Refusal>((guest, place))
     };
-    let (guest, place) = within(deadline, seat.control(), welcome).await?;
+    let (guest, place) = within(deadline, seat.control(), seat.unless_ousted(welcome)).await?;
     let Arriving { service, listener, at, .. } = arrival;
     let entrance = Entrance { house, desk, seat, whence, service, listener, at, deadline, tls, socket, guest, place };
     // Its own allocation, made now: whoever never comes as far as this takes a fraction of it.

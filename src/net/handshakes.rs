@@ -40,6 +40,7 @@ impl Handshakes {
     /// Other bounds, from now on.
     pub fn configure(&self, places: NonZeroU32, queue_max: u32) {
         self.turnstile().configure(places, queue_max);
+        self.call();
     }
 
     /// A place for a handshake with this address, as soon as there is one; `None` if the queue is full, or becomes so.
@@ -68,10 +69,19 @@ impl Handshakes {
     }
 
     fn leave(&self, address: IpAddr) {
-        let mut next = self.turnstile().leave(address);
-        while let Some((address, tell)) = next {
+        self.turnstile().leave(address);
+        self.call();
+    }
+
+    /// Tells those for whom there is a place now.
+    fn call(&self) {
+        loop {
+            let next = self.turnstile().call();
+            let Some((address, tell)) = next else { return };
             // Who has gone at this very moment had the place without knowing.
-            next = if tell.send(()).is_ok() { None } else { self.turnstile().leave(address) };
+            if tell.send(()).is_err() {
+                self.turnstile().leave(address);
+            }
         }
     }
 

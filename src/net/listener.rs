@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     audit::{event::ProcessEvent, sink::Ports},
-    config::settings::ProxyProtocol,
     metrics::WorkerStats,
     policy::bans::Origin,
 };
@@ -52,8 +51,6 @@ pub struct Door {
     pub service: usize,
     /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
-    /// Proxies before it that say for whom they speak.
-    pub proxies: Option<ProxyProtocol>,
 }
 
 /// What listens.
@@ -139,7 +136,7 @@ fn run(plan: Plan) -> io::Result<()> {
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&stats)));
         let mut open = Vec::new();
         for door in doors {
-            let Door { socket, address, service, listener, proxies } = door;
+            let Door { socket, address, service, listener } = door;
             let socket = Listening::begin(socket)?;
             let reception = Reception {
                 house: Arc::clone(&house),
@@ -149,7 +146,6 @@ fn run(plan: Plan) -> io::Result<()> {
                 address,
                 service,
                 listener,
-                proxies,
             };
             open.push(tokio::task::spawn_local(reception.serve(socket)));
         }
@@ -177,7 +173,6 @@ struct Reception {
     address: String,
     service: usize,
     listener: usize,
-    proxies: Option<ProxyProtocol>,
 }
 
 impl Reception {
@@ -222,10 +217,10 @@ impl Reception {
         let Some(service) = self.house.services.get(self.service) else { return };
         let live = service.live.load();
         let permits: &Arc<Permits> = &self.house.permits;
-        let proxy = self.proxies.as_ref().filter(|proxies| proxies.trusted.admit(src).is_ok());
+        let proxy = live.proxy(self.listener, src);
         // Whom a proxy speaks for, its worker asks all of this when it has been told.
         let (origin, permit) = match proxy {
-            Some(proxy) => match permits.take_unnamed() {
+            Some(proxy) => match permits.take_unnamed(src.ip()) {
                 Ok(permit) => (From::Behind { proxy: src, timeout: proxy.timeout }, permit),
                 Err(full) => return self.refuse(src, &service.name, full.word()),
             },

@@ -5,7 +5,7 @@ use super::handshakes::Handshakes;
 use crate::{
     config::settings::Limits,
     moment::Moment,
-    policy::{arrivals::Arrivals, network::host},
+    policy::{arrivals::Arrivals, network::host, newcomers::Newcomers},
 };
 use std::{
     collections::HashMap,
@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
 };
+use tokio::sync::oneshot;
 
 /// Whom a cap counts together: an IPv4 address, or the /64 an IPv6 address lies in (one host owns all of it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +66,8 @@ pub struct Permits {
     origins: Mutex<HashMap<Origin, u32>>,
     /// Connections of roles, and of identities in them, by service; likewise.
     roles: Mutex<HashMap<Arc<RoleKey>, u32>>,
+    /// Those that have not begun a handshake; whoever is removed by another has lost its place to it.
+    newcomers: Mutex<Newcomers<oneshot::Sender<()>>>,
     accepts: Mutex<Arrivals>,
     handshake_rates: Mutex<Arrivals>,
     /// Handshakes that are under way.
@@ -97,6 +100,7 @@ impl Permits {
             total: AtomicU32::new(0),
             origins: Mutex::default(),
             roles: Mutex::default(),
+            newcomers: Mutex::default(),
             accepts: Mutex::default(),
             handshake_rates: Mutex::default(),
             handshakes: Handshakes::new(NonZeroU32::MAX, 0),
@@ -142,24 +146,31 @@ impl Permits {
         address: IpAddr,
         per_address_max: Option<NonZeroU32>,
     ) -> Result<Permit, Full> {
-        let mut permit = self.take_unnamed()?;
+        let mut permit = self.take_unnamed(address)?;
         permit.count(service, address, per_address_max)?;
         Ok(permit)
     }
 
-    /// A place for one connection of which nobody has said yet where it comes from: [`Permit::count`] does.
+    /// A place for one connection of which nobody has said yet where it comes from: [`Permit::count`] does. Until then it
+    /// stands for the address of its proxy. At a full house a newcomer of an address that has more of them may give way.
     ///
     /// # Errors
     ///
     /// [`Full::Total`], and nothing is counted.
-    pub fn take_unnamed(self: &Arc<Self>) -> Result<Permit, Full> {
+    pub fn take_unnamed(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Full> {
         let most = self.total_max.load(Ordering::Relaxed);
         let raised = |held: u32| (held < most).then(|| held.saturating_add(1));
+        let (tell, told) = oneshot::channel();
+        let mut newcomers = lock(&self.newcomers);
         if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).is_err() {
-            return Err(Full::Total);
+            // The place goes from one to the other, and the total stays what it is. Dropping what was left here tells.
+            newcomers.oust_for(address).ok_or(Full::Total)?;
         }
+        let number = newcomers.enter(address, tell);
+        drop(newcomers);
         // From here on the total is given back by the permit, whichever way this ends.
-        Ok(Permit { permits: Arc::clone(self), origin: None })
+        let newcomer = Some(Newcomer { address, number });
+        Ok(Permit { permits: Arc::clone(self), origin: None, newcomer, told: Some(told), lost: false })
     }
 
     /// A place for one connection of a role, and of an identity in it, given back when it is dropped. Counted without a cap
@@ -208,9 +219,41 @@ pub struct Permit {
     permits: Arc<Permits>,
     /// Where it is counted besides the total.
     origin: Option<Origin>,
+    /// It has not begun a handshake.
+    newcomer: Option<Newcomer>,
+    told: Option<oneshot::Receiver<()>>,
+    /// Its place is another's.
+    lost: bool,
+}
+
+/// One of those who have not begun a handshake.
+#[derive(Clone, Copy, Debug)]
+struct Newcomer {
+    address: IpAddr,
+    number: u64,
 }
 
 impl Permit {
+    /// Resolves if the place is lost to another connection before [`Permit::settle`]. To be asked for once.
+    pub fn lost(&mut self) -> impl Future<Output = ()> + use<> {
+        let told = self.told.take();
+        async move {
+            match told {
+                // Nobody sends anything.
+                Some(told) => drop(told.await),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The handshake begins, and the place can be lost no more; false if it is.
+    pub fn settle(&mut self) -> bool {
+        if let Some(Newcomer { address, number }) = self.newcomer.take() {
+            self.lost = lock(&self.permits.newcomers).leave(address, number).is_none();
+        }
+        !self.lost
+    }
+
     /// Counts the connection for the address it comes from: at once, or when a proxy has said which that is. Without a cap
     /// too, for a reload may bring one.
     ///
@@ -219,6 +262,13 @@ impl Permit {
     /// [`Full::Address`], and the connection is counted in the total alone.
     pub fn count(&mut self, service: usize, address: IpAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
         self.forget();
+        if let Some(newcomer) = self.newcomer.as_mut().filter(|newcomer| host(newcomer.address) != host(address)) {
+            let mut newcomers = lock(&self.permits.newcomers);
+            // One that has given way meanwhile will be told.
+            if let Some(tell) = newcomers.leave(newcomer.address, newcomer.number) {
+                *newcomer = Newcomer { address, number: newcomers.enter(address, tell) };
+            }
+        }
         let origin = Origin::new(service, address);
         let mut origins = lock(&self.permits.origins);
         let held = origins.get(&origin).copied().unwrap_or(0);
@@ -246,7 +296,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.permits.total.fetch_sub(1, Ordering::Relaxed);
+        if self.settle() {
+            self.permits.total.fetch_sub(1, Ordering::Relaxed);
+        }
         self.forget();
     }
 }
@@ -298,6 +350,27 @@ mod tests {
         drop(first);
         assert_eq!(permits.open(), 1);
         permits.take(0, ip("10.0.0.3"), None).unwrap();
+    }
+
+    #[test]
+    fn a_newcomer_loses_its_place_to_one_of_an_address_with_fewer_until_it_settles() {
+        let permits = Permits::new(max(3));
+        let take = |address| permits.take(0, ip(address), None);
+        let mut flood: Vec<_> = (0..3).map(|_| take("10.0.0.1").unwrap()).collect();
+        assert_eq!(take("10.0.0.1").unwrap_err(), Full::Total);
+        assert!(flood[1].settle(), "it is on its way in");
+        let mut good = take("10.0.0.2").unwrap();
+        assert_eq!(permits.open(), 3, "a place that goes from one to the other");
+        assert!(good.settle());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(flood[0].lost());
+        assert!(!flood[0].settle(), "the oldest, and too late");
+        assert_eq!(take("10.0.0.3").unwrap_err(), Full::Total, "one that stands alone stays");
+        drop(flood.remove(0));
+        assert_eq!(permits.open(), 3, "what was lost is not given back");
+        drop((flood, good));
+        assert_eq!(permits.open(), 0);
+        assert!(permits.origins.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -354,8 +427,8 @@ mod tests {
     #[test]
     fn an_address_that_a_proxy_names_is_counted_when_it_is_known() {
         let permits = Permits::new(max(10));
-        let mut one = permits.take_unnamed().unwrap();
-        let mut two = permits.take_unnamed().unwrap();
+        let mut one = permits.take_unnamed(ip("10.9.9.9")).unwrap();
+        let mut two = permits.take_unnamed(ip("10.9.9.9")).unwrap();
         assert!(permits.origins.lock().unwrap().is_empty(), "the proxy is nobody's address");
         one.count(0, ip("10.0.0.1"), Some(max(1))).unwrap();
         assert_eq!(two.count(0, ip("10.0.0.1"), Some(max(1))), Err(Full::Address));

@@ -2,7 +2,7 @@
 
 use super::{
     clock::micros,
-    connection::Arriving,
+    connection::{Arriving, Origin, Refusal},
     desk::{Control, Order},
     keeper::{Keeper, Link},
     permits::{Full, Permit, RolePermit},
@@ -69,6 +69,8 @@ struct Sitter {
     listener: usize,
     /// Where it comes from, and since when.
     src: Cell<SocketAddr>,
+    /// The proxy on whose word it is from there.
+    via: Option<SocketAddr>,
     at: Moment,
     standing: RefCell<Option<Standing>>,
     /// It was told to go, once; a second order would be no news.
@@ -187,6 +189,10 @@ impl Seats {
             service: arriving.service,
             listener: arriving.listener,
             src: Cell::new(arriving.origin.src()),
+            via: match arriving.origin {
+                Origin::Direct(_) => None,
+                Origin::Behind { proxy, .. } => Some(proxy),
+            },
             at: arriving.at,
             standing: RefCell::default(),
             leaving: Cell::default(),
@@ -322,7 +328,7 @@ impl Seats {
                     sitter.control.renew(Renewal { peer, facts, config });
                 }
                 Err(reason) => {
-                    tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                    tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                     sitter.leaving.set(true);
                     sitter.control.order(Order::Drain(CloseReason::Revoked));
                     dismissed = dismissed.saturating_add(1);
@@ -340,7 +346,7 @@ impl Seats {
                 && !sitter.leaving.get()
                 && let Some(reason) = reason(sitter, standing)
             {
-                tracing::info!(src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+                tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                 sitter.leaving.set(true);
                 sitter.control.order(Order::Drain(CloseReason::Revoked));
                 dismissed = dismissed.saturating_add(1);
@@ -373,6 +379,9 @@ impl Standing {
         house: &House,
         now: Moment,
     ) -> Result<(AuthenticatedPeer, Arc<SessionConfig>, &'l Terms), String> {
+        if let Some(via) = sitter.via.filter(|via| live.proxy(sitter.listener, *via).is_none()) {
+            return Err(format!("{} is not among the listener's trusted proxies any more", via.ip()));
+        }
         let peer = self.peer.revalidate(&live.admission, &live.roles, now).map_err(|error| error.to_string())?;
         let role = &peer.role().name;
         let terms = live.terms.get(role.as_str()).ok_or("its role has no terms")?;
@@ -398,7 +407,7 @@ impl Standing {
             let identity = peer.identity().display_name();
             let taken = house.permits.take_role(sitter.service, role, &identity, terms.caps);
             self.place = taken.map_err(|_| format!("its role is now {role}, which has no place left"))?;
-            tracing::info!(src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
+            tracing::info!(conn = %self.name, src = %peer.src(), was = self.peer.role().name, role, "a connection has another role now");
         }
         self.age_us = terms.max_age.map(micros);
         self.client_auth = terms.client_auth;
@@ -468,6 +477,21 @@ impl Seat {
     pub(super) fn comes_from(&self, src: SocketAddr, per_address_max: Option<NonZeroU32>) -> Result<(), Full> {
         self.sitter.src.set(src);
         self.permit.borrow_mut().count(self.sitter.service, src.ip(), per_address_max)
+    }
+
+    /// The future's output, unless its place has gone to another meanwhile; from here on it can go to nobody.
+    pub(super) async fn unless_ousted<T>(
+        &self,
+        future: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let lost = self.permit.borrow_mut().lost();
+        let done = tokio::select! {
+            biased;
+            done = future => Some(done?),
+            () = lost => None,
+        };
+        let done = done.filter(|_| self.permit.borrow_mut().settle());
+        done.ok_or_else(|| Refusal::at_the_door(Full::Total.word(), "its place went to an address that has fewer here"))
     }
 
     pub(super) fn control(&self) -> &Rc<Control> {

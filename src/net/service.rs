@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{encode::ConnectionFacts, outlet::Plan, record::Recorder, watch::Watches},
-    config::settings::{self, Audit, Limits},
+    config::settings::{self, Audit, Limits, ProxyProtocol},
     policy::{
         bans::Bans,
         credentials::Grant,
@@ -103,6 +103,8 @@ pub struct Live {
     pub admission: Arc<Admission>,
     /// `max_connections_per_address`.
     pub per_address_max: Option<NonZeroU32>,
+    /// Proxies before each listener that say for whom they speak, in the order of the configuration.
+    pub proxies: Vec<Option<ProxyProtocol>>,
     /// Who may be what.
     pub roles: Vec<Arc<Role>>,
     /// Where Redis is and how it is greeted.
@@ -249,6 +251,13 @@ impl Live {
         }
     }
 
+    /// The proxies before a listener, if this is the address of one.
+    #[must_use]
+    pub fn proxy(&self, listener: usize, src: SocketAddr) -> Option<&ProxyProtocol> {
+        let proxies = self.proxies.get(listener).and_then(Option::as_ref);
+        proxies.filter(|proxies| proxies.trusted.admit(src).is_ok())
+    }
+
     /// Whether what a connection was let in by still stands. Not if passwords are looked up elsewhere now.
     #[must_use]
     pub fn upholds(&self, grant: &Grant) -> bool {
@@ -322,6 +331,7 @@ impl Live {
         Self {
             admission: Arc::clone(&service.admission),
             per_address_max: service.max_connections_per_address,
+            proxies: service.listeners.iter().map(|listener| listener.proxy_protocol.clone()).collect(),
             vouching: 0,
             roles: service.roles.clone(),
             upstream: service.upstream.clone(),

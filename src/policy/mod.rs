@@ -9,6 +9,7 @@ pub mod databases;
 pub mod guards;
 pub mod identity;
 pub mod network;
+pub mod newcomers;
 pub mod pattern;
 pub mod presets;
 pub mod rates;

@@ -6,7 +6,9 @@
 //! Everybody is counted by address (an IPv6 one for its /64), so that one address that floods is in its own way first:
 //!
 //! * the next place goes to the address that holds the fewest, and among those to whoever has waited longest;
-//! * one address holds at most three quarters of the places, so that another one finds a place at once;
+//! * the first half of the places is for whoever comes; of the rest an address has one, and only while it holds none. So
+//!   one address holds at most half, and as long as no more addresses hold places than half their number, whoever holds
+//!   none finds one at once: many who stand still together do not fill them;
 //! * an address that has nobody in a full queue takes the place of the newest of the address that has the most there.
 //!
 //! Pure: the shell holds one of these behind a lock, and tells those who wait by what they left here (`T`).
@@ -69,7 +71,7 @@ impl<T> Turnstile<T> {
     pub fn enter(&mut self, address: IpAddr, tell: T) -> Entry<T> {
         let address = host(address);
         // With a place free, whoever waits has as many as he may.
-        if self.taken < self.places && self.may_hold_one_more(address) {
+        if self.may_hold_one_more(address) {
             self.take(address);
             return Entry::Taken;
         }
@@ -87,8 +89,8 @@ impl<T> Turnstile<T> {
         Entry::Waits(self.order, displaced)
     }
 
-    /// A place is given back by this address; whoever is returned has it now.
-    pub fn leave(&mut self, address: IpAddr) -> Option<(IpAddr, T)> {
+    /// A place is given back by this address. [`Turnstile::call`] says who has one because of it.
+    pub fn leave(&mut self, address: IpAddr) {
         let address = host(address);
         self.taken = self.taken.saturating_sub(1);
         if let Some(held) = self.held.get_mut(&address) {
@@ -97,9 +99,11 @@ impl<T> Turnstile<T> {
                 self.held.remove(&address);
             }
         }
-        if self.taken >= self.places {
-            return None;
-        }
+    }
+
+    /// One of those who wait, if there is a place for him: it is his now. To be asked until there is none, whenever places
+    /// were given back or made: one that comes free may let several in, who had as many as they might before.
+    pub fn call(&mut self) -> Option<(IpAddr, T)> {
         let may = self.waiting.iter().filter(|(address, _)| self.may_hold_one_more(**address));
         let next = may.min_by_key(|(address, queue)| {
             (self.held.get(*address).copied().unwrap_or(0), queue.front().map_or(u64::MAX, |(order, _)| *order))
@@ -126,8 +130,8 @@ impl<T> Turnstile<T> {
     }
 
     fn may_hold_one_more(&self, address: IpAddr) -> bool {
-        let share = self.places.saturating_sub(self.places / 4);
-        self.held.get(&address).copied().unwrap_or(0) < share
+        let free = self.places.saturating_sub(self.taken);
+        free > self.places / 2 || (free > 0 && !self.held.contains_key(&address))
     }
 
     fn take(&mut self, address: IpAddr) {
@@ -187,22 +191,56 @@ mod tests {
         assert_eq!(door.enter(nth(2), 2), Entry::Taken);
         assert_eq!(door.enter(nth(3), 3), Entry::Waits(1, None));
         assert_eq!(door.enter(nth(4), 4), Entry::Full, "nobody has more than one waiting");
-        assert_eq!(door.leave(nth(1)), Some((nth(3), 3)));
-        assert_eq!((door.leave(nth(2)), door.leave(nth(3)), door.count()), (None, None, (0, 0)));
+        assert_eq!(left(&mut door, 1), [(nth(3), 3)]);
+        assert_eq!((left(&mut door, 2), left(&mut door, 3), door.count()), (vec![], vec![], (0, 0)));
         assert!(door.held.is_empty() && door.waiting.is_empty(), "nothing is remembered of who is gone");
     }
 
+    /// Who has a place because this one left.
+    fn left(door: &mut Turnstile<u32>, who: u32) -> Vec<(IpAddr, u32)> {
+        door.leave(nth(who));
+        std::iter::from_fn(|| door.call()).collect()
+    }
+
     #[test]
-    fn an_address_that_floods_leaves_a_quarter_and_the_next_place_to_others() {
+    fn an_address_that_floods_leaves_half_and_the_next_place_to_others() {
         let mut door = turnstile(4, 10);
-        let taken = (0..13).filter(|n| door.enter(nth(1), *n) == Entry::Taken).count();
-        assert_eq!((taken, door.count()), (3, (3, 10)));
+        let taken = (0..12).filter(|n| door.enter(nth(1), *n) == Entry::Taken).count();
+        assert_eq!((taken, door.count()), (2, (2, 10)));
         assert_eq!(door.enter(nth(1), 99), Entry::Full);
-        assert_eq!(door.enter(nth(2), 20), Entry::Taken, "the last quarter is for others");
-        let Entry::Waits(_, displaced) = door.enter(nth(3), 30) else { panic!() };
-        assert_eq!(displaced, Some(12), "the newest of who has most gives way");
-        assert_eq!(door.leave(nth(1)), Some((nth(3), 30)), "who holds nothing is next");
-        assert_eq!(door.leave(nth(3)), Some((nth(1), 3)), "then who has waited longest");
+        assert_eq!(door.enter(nth(2), 20), Entry::Taken, "the second half is for others");
+        let Entry::Waits(_, displaced) = door.enter(nth(2), 21) else { panic!() };
+        assert_eq!(displaced, Some(11), "the newest of who has most gives way; one of it an address");
+        assert_eq!(door.enter(nth(3), 30), Entry::Taken);
+        let Entry::Waits(_, displaced) = door.enter(nth(4), 40) else { panic!() };
+        assert_eq!(displaced, Some(10));
+        assert_eq!(left(&mut door, 1), [(nth(4), 40)], "who holds nothing is next");
+        assert_eq!(left(&mut door, 4), [], "and nobody has a second of the second half");
+        assert_eq!(left(&mut door, 3), []);
+        assert_eq!(left(&mut door, 2), [(nth(2), 21)]);
+        assert_eq!(left(&mut door, 1), [(nth(1), 2)], "then who has waited longest");
+    }
+
+    #[test]
+    fn many_addresses_that_stand_still_together_leave_a_place_for_one_that_holds_none() {
+        let mut door = turnstile(16, 100);
+        // One after the other as many as it can.
+        for who in 0..8 {
+            while door.enter(nth(who), 0) == Entry::Taken {}
+        }
+        assert_eq!(door.enter(nth(99), 1), Entry::Taken);
+        assert!(matches!(door.enter(nth(99), 2), Entry::Waits(..)), "in its turn: it holds one");
+        assert_eq!(left(&mut door, 99), [(nth(99), 2)]);
+    }
+
+    #[test]
+    fn more_places_let_in_who_waits() {
+        let mut door = turnstile(1, 9);
+        for n in 0..4 {
+            door.enter(nth(n), n);
+        }
+        door.configure(NonZeroU32::new(3).unwrap(), 9);
+        assert_eq!(std::iter::from_fn(|| door.call()).collect::<Vec<_>>(), [(nth(1), 1), (nth(2), 2)]);
     }
 
     #[test]
@@ -212,7 +250,7 @@ mod tests {
         assert_eq!((door.enter(nth(2), 2), door.enter(nth(2), 3)), (Entry::Waits(1, None), Entry::Waits(2, None)));
         assert_eq!(door.give_up(nth(2), 1), Some(2));
         assert_eq!(door.give_up(nth(2), 1), None);
-        assert_eq!(door.leave(nth(1)), Some((nth(2), 3)));
+        assert_eq!(left(&mut door, 1), [(nth(2), 3)]);
         assert_eq!(door.give_up(nth(2), 2), None, "he has his place");
     }
 
@@ -224,17 +262,18 @@ mod tests {
         }
         assert!(matches!(door.enter(nth(9), 9), Entry::Waits(..)));
         door.configure(NonZeroU32::new(1).unwrap(), 0);
-        assert_eq!((door.leave(nth(0)), door.leave(nth(1))), (None, None));
-        assert_eq!(door.leave(nth(2)), Some((nth(9), 9)));
+        assert_eq!((left(&mut door, 0), left(&mut door, 1)), (vec![], vec![]));
+        assert_eq!(left(&mut door, 2), [(nth(9), 9)]);
     }
 
     proptest! {
-        /// Places and queue keep to their bounds, nobody is lost, and no place stays free that somebody could have.
+        /// Places and queue keep to their bounds, nobody is lost, no place stays free that somebody could have, and few
+        /// addresses never hold all.
         #[test]
         fn whoever_comes_and_goes_is_counted(
             places in 1_u32..9,
             queue in 0_u32..9,
-            steps in proptest::collection::vec((0_u32..4, 0_u8..3, any::<prop::sample::Index>()), 1..200),
+            steps in proptest::collection::vec((0_u32..6, 0_u8..3, any::<prop::sample::Index>()), 1..200),
         ) {
             let mut door = turnstile(places, queue);
             let (mut inside, mut outside): (Vec<u32>, HashMap<u32, (u32, u64)>) = (Vec::new(), HashMap::new());
@@ -253,7 +292,7 @@ mod tests {
                     },
                     _ if !inside.is_empty() => {
                         let gone = inside.swap_remove(index.index(inside.len()));
-                        if let Some((address, name)) = door.leave(nth(gone)) {
+                        for (address, name) in left(&mut door, gone) {
                             let (who, _) = outside.remove(&name).unwrap();
                             prop_assert_eq!(address, nth(who));
                             inside.push(who);
@@ -269,11 +308,12 @@ mod tests {
                 }
                 prop_assert_eq!(door.count(), (u32::try_from(inside.len()).unwrap(), u32::try_from(outside.len()).unwrap()));
                 prop_assert!(inside.len() <= places as usize && outside.len() <= queue as usize);
-                let share = places - places / 4;
-                for (who, _) in outside.values().filter(|_| inside.len() < places as usize) {
-                    let held = inside.iter().filter(|held| *held == who).count();
-                    prop_assert!(held >= share as usize, "a place is free and {} waits", who);
+                let (free, holds) = (places - door.count().0, |who: &u32| inside.contains(who));
+                for (who, _) in outside.values().filter(|_| free > 0) {
+                    prop_assert!(holds(who) && free <= places / 2, "a place is free and {} waits", who);
                 }
+                let holders = (0..6).filter(holds).count();
+                prop_assert!(free > 0 || holders > places as usize / 2, "{} addresses hold all places", holders);
             }
         }
     }

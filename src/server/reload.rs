@@ -2,8 +2,8 @@
 //!
 //! Asked for by SIGHUP, over the admin socket (`ravelin reload`), or because a file has changed ([`super::watch`]).
 //!
-//! Swapped: certificates, keys, CAs, CRLs, passwords, admission, roles and their policy, every limit but two, the log's
-//! level, bans, and what the audit outputs take of the stream. New connections use the new ones. Live connections are asked
+//! Swapped: certificates, keys, CAs, CRLs, passwords, admission, roles and their policy, every limit but two, the log,
+//! bans, and what the audit outputs take of the stream. New connections use the new ones. Live connections are asked
 //! again whether their address, certificate, role, user and Redis still stand, and drained if not; the others learn what is
 //! new ([`crate::session::renewal`]).
 //!
@@ -244,14 +244,14 @@ fn digest(file: &Path) -> String {
 }
 
 /// The first key that differs and that sockets, threads or files were made from: services and where they listen, the
-/// backlog, the number of workers, where records go and what proves them, the admin side, how lines of the log look.
+/// backlog, the number of workers, where records go and what proves them, the admin side.
 fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
     let names = |settings: &Settings| settings.services.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>();
     if names(old) != names(new) {
         return Some("the list of services".to_owned());
     }
     let sockets = |listeners: &[Listener]| -> Vec<Listener> {
-        listeners.iter().map(|each| Listener { inline: false, ..each.clone() }).collect()
+        listeners.iter().map(|each| Listener { inline: false, proxy_protocol: None, ..each.clone() }).collect()
     };
     for (before, after) in old.services.iter().zip(&new.services) {
         let fixed = [
@@ -278,7 +278,6 @@ fn needs_restart(old: &Settings, new: &Settings) -> Option<String> {
             places(&old.audit.outputs) != places(&new.audit.outputs),
         ),
         ("admin", old.admin != new.admin),
-        ("log.format", old.log.format != new.log.format),
     ];
     fixed.into_iter().find(|(_, changed)| *changed).map(|(key, _)| key.to_owned())
 }

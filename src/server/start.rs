@@ -175,7 +175,7 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
                     (Ear::Unix(socket, file), each.place.to_string())
                 }
             };
-            doors.push(Door { socket, address, service: index, listener, proxies: each.proxy_protocol.clone() });
+            doors.push(Door { socket, address, service: index, listener });
         }
     }
     let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {

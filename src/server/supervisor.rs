@@ -237,10 +237,15 @@ fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::{Inherited, Supervisor, notify};
+    use crate::{audit::counters::Counters, metrics::WorkerStats};
     use std::{
         ffi::OsString,
         net::{SocketAddr, TcpListener},
         os::unix::net::UnixDatagram,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
         time::Duration,
     };
 
@@ -279,6 +284,45 @@ mod tests {
         assert_eq!(watchdog(&[("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "18")]), None);
         assert_eq!(watchdog(&[("WATCHDOG_USEC", "0")]), None);
         assert_eq!(watchdog(&[("WATCHDOG_USEC", "soon")]), None);
+    }
+
+    #[tokio::test]
+    async fn one_thread_that_hangs_is_enough_for_the_watchdog_not_to_be_fed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let pairs = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
+        let supervisor = Supervisor::new(environment(&pairs), 1);
+        let (well, hangs): (Arc<WorkerStats>, Arc<WorkerStats>) = Default::default();
+        let hung = Arc::new(AtomicBool::new(false));
+        for (stats, hung) in [(Arc::clone(&well), Arc::default()), (Arc::clone(&hangs), Arc::clone(&hung))] {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            std::thread::spawn(move || {
+                runtime.block_on(stats.serve(|| {
+                    while hung.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    Counters::default()
+                }))
+            });
+        }
+        tokio::spawn(supervisor.watch(vec![well, hangs]));
+        let told = || manager.recv(&mut [0; 64]).is_ok();
+        let pause = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        let fed = || async {
+            while !told() {
+                pause(5).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), fed()).await.expect("both answer");
+        hung.store(true, Ordering::Relaxed);
+        pause(200).await;
+        while told() {}
+        pause(300).await;
+        assert!(!told(), "six times it would have been");
+        hung.store(false, Ordering::Relaxed);
+        tokio::time::timeout(Duration::from_secs(10), fed()).await.expect("both answer again");
     }
 
     #[test]

@@ -144,11 +144,13 @@ impl Session {
 
     /// Bytes from Redis, likewise. `down` gathers from `input`.
     pub fn upstream(&mut self, input: &[u8], turn: &mut Turn<'_>, up: &mut Gather<'_>, down: &mut Gather<'_>) -> usize {
-        let waited = self.core.partial.is_some() && self.core.waits_upstream();
+        let timed = self.core.partial.is_some() || self.core.config.idle_timeout_us > 0;
+        let waited = timed && self.core.waits_upstream();
         let consumed = self.core.take_replies(input, turn, up, down).min(input.len());
         if waited && !self.core.waits_upstream() {
-            // While the command before it waited, the half one had time without end.
+            // While it waited it had time without end, for the half command behind it and for the next one.
             self.core.restart_partial(turn.now.mono_us);
+            self.core.last_input_us = turn.now.mono_us;
         }
         self.core.settle(turn, down);
         consumed

@@ -126,6 +126,10 @@ impl Core {
         }
         self.passwords.current = 0;
         self.config = config;
+        if self.partial.is_none() {
+            // Without such a limit nobody has noted that a command has begun; the last of its bytes is known.
+            self.note_partial(0, self.last_input_us);
+        }
     }
 
     pub(super) fn put_in_force(&mut self) {

@@ -922,6 +922,10 @@ fn an_idle_client_is_closed_and_a_blocked_one_is_not() {
     let mut script = idle();
     script.say("BLPOP q 0").wait_us(60_000_000);
     assert!(!script.wants().done);
+    // It could not have asked for the next one before.
+    script.redis(b"*-1\r\n").wait_us(4_999_999);
+    assert!(!script.wants().done, "its time begins when the wait ends");
+    script.wait_us(1).closed("idle", End::Flush);
 }
 
 #[test]

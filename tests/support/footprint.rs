@@ -5,6 +5,7 @@
 use super::{
     process::{PATIENCE, Proxy},
     redis::Redis,
+    setup::Setup,
 };
 use std::{
     fs, thread,
@@ -52,6 +53,26 @@ impl Footprint {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A proxy before it that has served somebody, so that what is made once is made, and what it takes then. It looks at Redis by
+/// itself, as it does in service, and more often.
+pub fn settled(setup: &Setup, redis: &Redis) -> (Proxy, Footprint) {
+    let mut setup = setup.clone();
+    if setup.services[0].upstream.is_empty() {
+        setup.services[0].upstream = ", health = { interval = \"500ms\" }";
+    }
+    let proxy = Proxy::with(&setup);
+    let mut client = proxy.client();
+    client.call(&[&b"SET"[..], b"settled", &vec![b'x'; 300_000]]).expect_ok();
+    assert_eq!(client.call(&["GET", "settled"]).text().len(), 300_000);
+    client.call(&["DEL", "settled"]);
+    drop(client);
+    proxy.await_record("connection_close", |_| true);
+    proxy.await_that("no connection", |proxy| (gauge(proxy, "ravelin_connections") == 0).then_some(()));
+    let footprint = Footprint::of(&proxy);
+    footprint.await_return(&proxy, redis);
+    (proxy, footprint)
 }
 
 /// The sum of a gauge over its labels.

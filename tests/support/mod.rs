@@ -5,6 +5,7 @@
 
 pub mod books;
 pub mod client;
+pub mod clock;
 pub mod credentials;
 pub mod far;
 pub mod farside;

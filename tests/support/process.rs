@@ -168,12 +168,27 @@ impl Proxy {
         fs::read_to_string(self.path("ravelin.toml")).unwrap()
     }
 
+    /// Changes the text of the configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = self.configuration();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(self.path("ravelin.toml"), text.replace(from, to)).unwrap();
+    }
+
     /// `ravelin reload` over the admin socket `admin.sock`: exit code, standard output, standard error.
     pub fn ask_for_reload(&self) -> (Option<i32>, String, String) {
         let output =
             Command::new(program()).arg("reload").arg("--socket").arg(self.path("admin.sock")).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Holds that a file of records with checkpoints proves itself, from its first line on.
+    pub fn verify(&self, file: &str) {
+        let verify = Command::new(program()).args(["audit", "verify", "--from-start"]).arg(self.path(file)).output();
+        let verify = verify.unwrap();
+        let said = String::from_utf8_lossy(&verify.stdout).into_owned() + &String::from_utf8_lossy(&verify.stderr);
+        assert!(verify.status.success(), "{said}");
     }
 
     /// One line of the metrics: its value.
