@@ -290,7 +290,7 @@ impl Tls {
             let file = crl.first().map_or(&files.client_ca, |source| &source.file);
             Flaw::new(format!("cannot be used: {error}"), None).at(file)
         })?;
-        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials) {
+        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials, revocation::good_until(&lists)) {
             Some(guard) => Arc::new(guard),
             None => return Err(Flaw::new("holds no CA that can be trusted", None).at(&files.client_ca)),
         };
