@@ -119,7 +119,7 @@
 //! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
 //! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
 //! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); a few commands go up when the
-//! other ready connections have had their turn, so that Redis is woken once for all of them; what nearly every command is
+//! other ready connections have had their turn, those of all by one system call (`net::burst`), so that Redis is woken once; what nearly every command is
 //! has a short way through session and record (`session::plain`, [`audit::plain`]), which properties hold against the long one;
 //! records are rendered into one buffer per worker and output and handed over in blocks. Two counts guard it: instructions
 //! (`benches/core/instructions.txt`) and system calls (`tests/syscalls.rs`). `benches/README.md` has the questions and the figures.

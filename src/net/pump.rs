@@ -9,13 +9,13 @@
 //! The machine decides; the pump does what [`Wants`] says and nothing else. Its own rules are these:
 //!
 //! * **Each half is driven until it is pending**, in rounds; after a short read the second poll only registers the waker
-//!   (tokio has cleared the readiness), so a command costs four system calls and no `EAGAIN`. After [`ROUNDS`] rounds the
-//!   connection goes to the back of the queue.
+//!   (tokio has cleared the readiness), so a command costs two reads, one write, its share of one that is made for many, and no
+//!   `EAGAIN`. After [`ROUNDS`] rounds the connection goes to the back of the queue.
 //! * **A side is not read while the other side's bytes are unsent.** Memory per connection is bounded by one read plus
 //!   what the machine holds, whatever a peer does.
 //! * **Bytes are written straight from where they were read**; only what a socket does not take is copied, and
-//!   **a few commands, which wait until the other connections that are ready have had their turn**: Redis is woken once for
-//!   all of them. Nothing waits where nobody else is ready, and no timer is part of it.
+//!   **a few commands, which wait until the other connections that are ready have had their turn** and then leave together
+//!   ([`super::burst`]).
 //! * **The clock is read once per round, and only if the machine is called.**
 //! * **A panic ends this connection and no other**: the machine is asked to record what is open, then all is dropped.
 
