@@ -1,6 +1,6 @@
 //! A reload that changes where Redis is, or how it is reached: who may stay, and who goes along.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
