@@ -9,7 +9,7 @@
 //! | anything else | 404; 405 for another method than GET and HEAD |
 //!
 //! The address serves whoever reaches it, so it says nothing that an operator would not put on a dashboard, and changes
-//! nothing but bans, those only for who is on this host and asks by its address. The *admin socket* ([`socket`]) is a Unix
+//! nothing but bans, those only for who is on this host and asks by its address. The *admin socket* ([`crate::net::socket_file`]) is a Unix
 //! socket with file permissions; whoever may write to it is an operator and may do more ([`operator`]).
 //!
 //! Neither can be used up: at most [`CONNECTIONS_MAX`] connections at a time each (further ones wait in the backlog), one
@@ -17,7 +17,6 @@
 
 pub mod operator;
 mod serve;
-pub mod socket;
 
 pub use serve::{serve, serve_operators};
 

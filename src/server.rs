@@ -348,18 +348,23 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
-        let Some(tls) = service.tls.as_ref().map(Store::current) else { continue };
-        let ends = tls.description().ends.iter().map(|end| (end.certificate.as_str(), end.at));
-        metrics.set_certificates(&service.name, ends);
+        let (tls, live) = (service.tls.as_ref().map(Store::current), service.live.load());
+        let ends = tls.iter().flat_map(|tls| &tls.description().ends).chain(live.ends());
+        metrics.set_certificates(&service.name, ends.map(|end| (end.certificate.as_str(), end.at)));
     }
 }
 
 /// What there is to say now of certificates and lists that end by themselves.
 fn due(reminder: &mut Reminder, house: &House) -> Vec<(String, Say)> {
     let now = house.clock.now();
-    let found: Vec<_> =
-        house.services.iter().filter_map(|service| Some((&*service.name, service.tls.as_ref()?.current()))).collect();
-    let ends = found.iter().flat_map(|(name, tls)| tls.description().ends.iter().map(|end| (*name, end)));
+    let services = house.services.iter();
+    let found: Vec<_> = services
+        .map(|service| (&*service.name, service.tls.as_ref().map(Store::current), service.live.load_full()))
+        .collect();
+    let ends = found.iter().flat_map(|(name, tls, live)| {
+        let theirs = tls.iter().flat_map(|tls| &tls.description().ends);
+        theirs.chain(live.ends()).map(|end| (*name, end))
+    });
     reminder.due(ends, i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX), now.mono_us)
 }
 

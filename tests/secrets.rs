@@ -4,6 +4,7 @@
 
 mod support;
 
+use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use support::{
@@ -201,6 +202,65 @@ fn credentials_of_systemd_and_variables_are_read_and_warned_about() {
     assert!(code == Some(3) && text.contains("the environment variable SECRET_OF_REDIS is not set"), "{text}");
 }
 
+#[test]
+fn the_keys_that_hash_and_sign_records_are_credentials_of_systemd_too() {
+    let redis = redis();
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let openssl = |words: &[&str]| {
+        let made = std::process::Command::new("openssl").args(words).current_dir(dir.path()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    let secret = "0123456789abcdef".repeat(4);
+    write_secret(&at("hash-key"), format!("{secret}\n"));
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "sign-key"]);
+    write_secret(&at("sign-key"), fs::read(at("sign-key")).unwrap());
+    openssl(&["pkey", "-in", "sign-key", "-pubout", "-out", "audit.pub"]);
+    let setup = Setup {
+        audit: "arguments = \"hashed\"\nhash_key_credential = \"hash-key\"",
+        outputs: ", { file = { path = \"proven.jsonl\" }, checkpoint = { sign_key_credential = \"sign-key\" } }",
+        environment: vec![("CREDENTIALS_DIRECTORY", dir.path().display().to_string())],
+        ..watched(&redis)
+    };
+    let hashed = |secret: &str, key: &str| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), key.as_bytes());
+        tag.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let mut proxy = Proxy::with(&setup);
+    proxy.client().call(&["SET", "user:17", "x"]).expect_ok();
+    proxy.await_record("command", |record| record["keys_hmac"] == json!([hashed(&secret, "user:17")]));
+    // systemd copies at the start; who puts another one there all the same is heard.
+    let other = "f".repeat(64);
+    write_secret(&at("hash-key"), &other);
+    proxy.await_record("reload", |record| record["changes"].to_string().contains("audit.hash_key_file: "));
+    proxy.client().call(&["SET", "user:17", "x"]).expect_ok();
+    proxy.await_record("command", |record| record["keys_hmac"] == json!([hashed(&other, "user:17")]));
+    assert!(proxy.stop().success());
+    let verify = |key: &str| {
+        let mut command = std::process::Command::new(support::process::program());
+        command.args(["audit", "verify", "--key"]).arg(at(key)).arg(proxy.path("proven.jsonl"));
+        command.output().unwrap()
+    };
+    let proven = verify("audit.pub");
+    assert!(proven.status.success(), "{proven:?}");
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "stranger"]);
+    openssl(&["pkey", "-in", "stranger", "-pubout", "-out", "stranger.pub"]);
+    assert!(!verify("stranger.pub").status.success(), "it was the credential that signed, and no other key");
+    let shown = proxy.log() + &proxy.audit_text();
+    assert!(!shown.contains(&secret) && !shown.contains(&other) && !shown.contains("user:17"), "{shown}");
+
+    // Whoever is started without them is told so.
+    for (key, name) in [("hash_key_credential", "hash-key"), ("sign_key_credential", "sign-key")] {
+        let text = proxy.configuration().replace(&format!("{key} = \"{name}\""), &format!("{key} = \"gone\""));
+        fs::write(proxy.path("gone.toml"), text).unwrap();
+        let mut command = std::process::Command::new(support::process::program());
+        command.args(["check", "--offline", "-c"]).arg(proxy.path("gone.toml"));
+        let output = command.env("CREDENTIALS_DIRECTORY", dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.code() == Some(3) && said.contains(key) && said.contains("gone"), "{said}");
+    }
+}
+
 /// A program that prints what a file holds, and says how often it was run.
 fn vault(dir: &TempDir) -> String {
     let at = dir.path().display();
@@ -258,6 +318,42 @@ fn a_vault_is_asked_in_time_and_its_last_word_kept_while_it_fails() {
     await_service(&proxy);
     let shown = proxy.log() + &proxy.audit_text();
     assert!(!shown.contains("s3cr3t") && !shown.contains("third") && !shown.contains(PASSWORD), "{shown}");
+}
+
+#[test]
+fn a_vault_that_fails_is_asked_less_and_less_often_and_never_in_the_way_of_clients() {
+    let redis = redis();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    // When each run began, in milliseconds; one that fails takes its time first.
+    let script =
+        format!("date +%s%3N >> {at}/runs\nif test -e {at}/broken; then sleep 0.3; exit 1; fi\ncat {at}/value");
+    fs::write(dir.path().join("value"), PASSWORD).unwrap();
+    let program = program(dir.path(), &script);
+    let upstream = format!(", password_command = {{ run = [\"{program}\"], ttl = \"1s\", timeout = \"20s\" }}");
+    let proxy = Proxy::with(&Setup { reload: "watch = \"off\"", ..with_upstream(&redis, upstream) });
+    let kept = |proxy: &Proxy| proxy.records("reload").iter().filter(|record| record["result"] == "kept").count();
+    fs::write(dir.path().join("broken"), "").unwrap();
+    proxy.await_that("three failures", |proxy| {
+        // Clients come and go meanwhile, as if nothing were.
+        assert_eq!(proxy.client().call(&["PING"]).text(), "PONG");
+        (kept(proxy) == 3).then_some(())
+    });
+    let text = fs::read_to_string(dir.path().join("runs")).unwrap();
+    let began: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+    let [.., first, second, third] = began[..] else { panic!("{text}") };
+    // A failure's run took 300 ms, and then 1 s and 2 s were waited.
+    assert!(second - first >= 1250 && third - second >= 2250, "{began:?}");
+    // It is well again: what it prints is in force, and the next comes in its time and not in that of the failures.
+    fs::remove_file(dir.path().join("broken")).unwrap();
+    fs::write(dir.path().join("value"), "second").unwrap();
+    proxy.await_record("reload", |record| record["result"] == "swapped");
+    let well = runs(&dir);
+    proxy.await_that("it is asked before its time to live is over again", |_| (runs(&dir) >= well + 2).then_some(()));
+    let text = fs::read_to_string(dir.path().join("runs")).unwrap();
+    let last: Vec<u64> = text.lines().skip(well - 1).map(|line| line.parse().unwrap()).collect();
+    assert!(last[1] - last[0] >= 700, "{last:?}");
+    assert_eq!(kept(&proxy), 3);
 }
 
 #[test]

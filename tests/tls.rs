@@ -401,3 +401,38 @@ fn a_folder_of_lists_takes_the_place_of_a_file() {
     assert_eq!(record["result"], "kept");
     assert!(record["detail"].to_string().contains("broken.pem"), "{record}");
 }
+
+#[test]
+fn a_list_that_comes_to_its_end_takes_live_connections_along_unless_it_is_accepted() {
+    let redis = Redis::start();
+    // One that lets in whose list is over, and one that does not.
+    let come = |policy: &str| {
+        let proxy = Proxy::start(&redis);
+        let pki = &proxy.pki;
+        let clients = [pki.client("app").unwrap(), pki.intermediate.issue(&Leaf::client("app")).unwrap()];
+        fs::write(proxy.path("ca.crl"), pki.ca.crl(&[], 7).unwrap()).unwrap();
+        fs::write(proxy.path("short.crl"), pki.intermediate.crl_due_in(4, &[]).unwrap()).unwrap();
+        reload(&proxy, &tls(&proxy, format!("crl = [\"ca.crl\", \"short.crl\"]\ncrl_expired = \"{policy}\"")));
+        let wires = clients.each_ref().map(|issued| {
+            let mut client = proxy.client_with(issued).unwrap();
+            assert_eq!(client.call(&["PING"]).text(), "PONG");
+            client
+        });
+        (proxy, clients, wires)
+    };
+    let (accepting, _, mut stay) = come("accept");
+    let (refusing, [_, below], [mut stays, mut goes]) = come("refuse");
+    assert_eq!(goes.rest(), b"", "nobody asked for it, and it is over");
+    let record = refusing.await_record("connection_close", |record| record["reason"] == "revoked");
+    assert!(record["us"].as_u64().unwrap() < 10_000_000, "{record}");
+    assert!(refusing.client_with(&below).is_err());
+    refusing.await_record("handshake_failure", |record| record["reason"] == "crl-expired");
+    assert_eq!(stays.call(&["PING"]).text(), "PONG", "the list of its own issuer is in force");
+    assert_eq!(refusing.records("reload").len(), 1, "the one that brought the lists");
+
+    accepting.await_that("the log says that it is over", |proxy| proxy.log().contains("still counts").then_some(()));
+    for client in &mut stay {
+        assert_eq!(client.call(&["PING"]).text(), "PONG");
+    }
+    assert!(!accepting.records("connection_close").iter().any(|record| record["reason"] == "revoked"));
+}

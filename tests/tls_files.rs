@@ -177,3 +177,63 @@ fn an_ocsp_response_is_for_this_certificate_says_good_and_is_in_date_or_that_is_
     std::fs::rename(response(dir, &pki.other, &server, Status::Good, Some(8)), dir.join("foreign")).unwrap();
     assert!(stapled(dir, "foreign", 0).unwrap_err().contains("does not speak of"));
 }
+
+#[test]
+fn a_response_that_neither_the_issuer_nor_its_delegate_has_signed_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let pki = Pki::new().unwrap();
+    let server = pki.server(&["localhost"]).unwrap();
+    for (name, content) in [
+        ("ca.crt", &pki.ca.cert),
+        ("ca.key", &pki.ca.key()),
+        ("other.crt", &pki.other.cert),
+        ("other.key", &pki.other.key()),
+        ("tls.crt", &server.chain),
+        ("tls.key", &server.key),
+        ("signing.cnf", &"extendedKeyUsage=OCSPSigning\n".to_owned()),
+        ("client.cnf", &"extendedKeyUsage=clientAuth\n".to_owned()),
+    ] {
+        std::fs::write(dir.join(name), content).unwrap();
+    }
+    // The table of what was issued, and a response by the issuer itself.
+    std::fs::rename(response(dir, &pki.ca, &server, Status::Good, Some(8)), dir.join("issuer")).unwrap();
+    openssl(
+        dir,
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout signer.key -subj /CN=ocsp -out signer.csr",
+    );
+    let by_delegate = |name: &str, usage: &str, ca: &str| {
+        openssl(
+            dir,
+            &format!(
+                "x509 -req -in signer.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days 9 -extfile {usage}.cnf -out signer.crt"
+            ),
+        );
+        openssl(
+            dir,
+            &format!(
+                "ocsp -index index.txt -CA ca.crt -issuer ca.crt -rsigner signer.crt -rkey signer.key -cert tls.crt \
+                 -no_nonce -noverify -ndays 8 -respout {name}"
+            ),
+        );
+    };
+    by_delegate("delegate", "signing", "ca");
+    by_delegate("client", "client", "ca");
+    by_delegate("stranger", "signing", "other");
+    // The issuer's own, made to count ten years longer.
+    let mut longer = std::fs::read(dir.join("issuer")).unwrap();
+    let next_update = longer.windows(2).rposition(|tag| tag == [0x18, 15]).unwrap() + 2;
+    longer[next_update + 2] += 1;
+    std::fs::write(dir.join("longer"), longer).unwrap();
+    for (file, fine) in
+        [("issuer", true), ("delegate", true), ("client", false), ("stranger", false), ("longer", false)]
+    {
+        let found = stapled(dir, file, 0).unwrap().description().clone();
+        let said = found.warnings.iter().any(|warning| warning.contains("is not signed by the certificate's issuer"));
+        assert_eq!(said, !fine, "{file}: {found:?}");
+        assert!(found.ocsp.is_some(), "{file} is stapled all the same: it is for the client to judge");
+    }
+    // The delegate's time is over, though the response's is not: a warning from then on.
+    let found = stapled(dir, "delegate", 10).map(|tls| tls.description().clone());
+    assert!(found.unwrap().warnings.iter().any(|warning| warning.contains("is not signed")));
+}

@@ -2,158 +2,24 @@
 //! end is known by a CA, a pin and a name, or nothing passes. And the far end for a stunnel.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::disallowed_methods, reason = "patience is measured, not decided by")]
 
 mod support;
 
 use certs_dev::Pki;
 use ravelin::tls::pin::Pin;
-use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    fs::{self, File},
+    fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 use support::{
-    process::{PASSWORD, PATIENCE, Proxy, program},
+    far::Far,
+    near::{Near, Program, await_that, client_of, far, round_trip, tls_to},
+    process::{PASSWORD, Proxy, program},
     redis::Redis,
-    setup::{Setup, write_secret},
-    twins::ALLOW_ALL,
-    wire::Wire,
+    setup::write_secret,
 };
-
-/// A program that ends with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running near end.
-struct Near {
-    program: Program,
-    address: SocketAddr,
-    manager: UnixDatagram,
-    dir: tempfile::TempDir,
-}
-
-impl Near {
-    /// `tunnels` are whole tables, without `listen` and `name`.
-    fn with(tunnel: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("near.toml");
-        fs::write(&config, Self::text(tunnel, more)).unwrap();
-        Self::start(dir, &["run".into(), "--config".into(), config.display().to_string()])
-    }
-
-    fn text(tunnel: &str, more: &str) -> String {
-        format!(
-            "[[tunnel]]\nname = \"near\"\nlisten = \"127.0.0.1:0\"\n{tunnel}\n[audit]\noutput = [{{ file = {{ path = \"near.jsonl\" }} }}]\n{more}"
-        )
-    }
-
-    fn start(dir: tempfile::TempDir, arguments: &[String]) -> Self {
-        let notify = dir.path().join("notify");
-        let manager = UnixDatagram::bind(&notify).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = Command::new(program())
-            .args(arguments)
-            .env("NOTIFY_SOCKET", &notify)
-            .stdin(Stdio::null())
-            .stdout(File::create(dir.path().join("stdout")).unwrap())
-            .stderr(File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let mut near = Self { program: Program(child), address: ([127, 0, 0, 1], 0).into(), manager, dir };
-        near.await_ready();
-        let log = near.log();
-        let told = log.split("listening on ").nth(1).unwrap_or_else(|| panic!("{log}"));
-        near.address = told.split(' ').next().unwrap().parse().unwrap();
-        near
-    }
-
-    fn await_ready(&self) {
-        let mut said = [0; 200];
-        loop {
-            let length = self.manager.recv(&mut said).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
-            if said[..length].starts_with(b"READY=1") {
-                return;
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
-    }
-
-    fn reload(&self, tunnel: &str) {
-        fs::write(self.dir.path().join("near.toml"), Self::text(tunnel, "")).unwrap();
-        kill_process(Pid::from_child(&self.program.0), Signal::HUP).unwrap();
-        self.await_ready();
-    }
-
-    fn client(&self) -> Wire<TcpStream> {
-        client_of(self.address)
-    }
-
-    /// A client that is told that nobody is there.
-    fn is_refused(&self) {
-        let mut client = self.client();
-        let told = client.rest();
-        let whole = told == b"-ERR the Redis behind this proxy is unavailable\r\n";
-        assert!(whole, "{}\n{:?}\n{}", told.escape_ascii(), self.records("connection_close"), self.log());
-    }
-
-    fn records(&self, event: &str) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.dir.path().join("near.jsonl")).unwrap_or_default();
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        whole.lines().map(support::books::parse).filter(|record| record["event"] == event).collect()
-    }
-}
-
-fn client_of(address: SocketAddr) -> Wire<TcpStream> {
-    let socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_nodelay(true).unwrap();
-    Wire::over(socket)
-}
-
-fn await_that(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE + PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn round_trip(mut client: Wire<TcpStream>, key: &str) {
-    assert_eq!(client.call(&["PING"]).text(), "PONG");
-    let value = "v".repeat(300_000);
-    client.call(&["SET", key, &value]).expect_ok();
-    assert!(client.call(&["GET", key]).text() == value);
-    let pipeline: Vec<u8> = (0..500).flat_map(|_| support::wire::encode(&["INCR", "count"])).collect();
-    client.send_raw(&pipeline);
-    let last = (0..500).map(|_| client.reply().integer()).last().unwrap();
-    assert_eq!(last % 500, 0);
-}
-
-/// How a near end knows this proxy, and what it shows it.
-fn tls_to(far: &Proxy) -> String {
-    let (cert, key) = far.files_for("app");
-    let shown = |name: &str| far.path(name).display().to_string();
-    format!("tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}", shown("ca.crt"), shown(&cert), shown(&key))
-}
-
-fn far(redis: &Redis) -> Proxy {
-    Proxy::with(&Setup { more: ALLOW_ALL, ..Setup::before(redis) })
-}
 
 #[test]
 fn a_client_without_tls_reaches_redis_through_two_ravelins() {
@@ -251,6 +117,111 @@ fn policy_and_password_may_stand_at_the_near_end() {
     client.call(&["SET", "a", "1"]).expect_ok();
 }
 
+#[test]
+fn redis_own_tls_is_the_other_end_known_by_a_ca_or_by_the_systems_roots() {
+    let far = Far::new(&["localhost"]);
+    // It asks for a certificate, and for a password, which no client sees.
+    let Some((redis, address)) = far.redis(true) else { return };
+    write_secret(&far.path("password"), PASSWORD);
+    let tunnel = |trust: &str| {
+        format!(
+            "connect = \"localhost:{}\"\npassword_file = \"{}\"\ntls = {{ {trust}{} }}",
+            address.port(),
+            far.shown("password"),
+            far.own()
+        )
+    };
+    let by_ca = Near::with(&tunnel(&format!("ca = \"{}\"", far.shown("far-ca.crt"))), "");
+    round_trip(by_ca.client(), "a");
+    let (roots, stranger) = (far.path("far-ca.crt"), far.path("stranger.crt"));
+    write_secret(&stranger, &Pki::new().unwrap().ca.cert);
+    let by_system = |roots: &Path| {
+        let listen = "listen = \"127.0.0.1:0\"";
+        Near::in_environment(listen, &tunnel("system_roots = true"), "", &[("SSL_CERT_FILE", roots)])
+    };
+    round_trip(by_system(&roots).client(), "b");
+    assert_eq!(redis.calls_of("get"), 2);
+    let other = by_system(&stranger);
+    other.is_refused();
+    await_that("it is said why", || {
+        let records = other.records("upstream_failed");
+        let said = |record: &serde_json::Value| record["detail"].as_str().unwrap().contains("not issued by a CA");
+        records.iter().any(|record| record["reason"] == "tls" && said(record))
+    });
+    assert_eq!(redis.calls_of("get"), 2, "nothing got through");
+}
+
+#[test]
+fn several_tunnels_stand_in_one_file_each_with_its_own_end_and_one_has_another_to_go_to() {
+    let (one, two) = (Redis::with_password(PASSWORD), Redis::with_password(PASSWORD));
+    let fars = [far(&one), far(&two)];
+    let [first, second] = &fars;
+    let gone = free();
+    let all = |first: &Proxy, second: &Proxy| {
+        let (own, other) = (tls_to(first), tls_to(second));
+        let looks = "health = { interval = \"100ms\" }";
+        format!(
+            "connect = \"{}\"\n{own}\n[[tunnel]]\nname = \"two\"\nlisten = \"127.0.0.1:0\"\nconnect = \"{gone}\"\n\
+             alternatives = [\"{}\"]\nconnect_timeout = \"10s\"\n{looks}\n{other}",
+            first.address(),
+            second.address()
+        )
+    };
+    let admin = "events = \"denied\"\n[admin]\naddress = \"127.0.0.1:0\"";
+    let near = Near::with(&all(first, second), admin);
+    let places = near.places();
+    assert_eq!(places.len(), 2, "{}", near.log());
+    for (at, place) in places.iter().enumerate() {
+        let mut client = client_of(place.parse().unwrap());
+        client.call(&["SET", "which", &at.to_string()]).expect_ok();
+        assert!(client.call(&["AUTH", "a", "b"]).error().is_some());
+    }
+    assert_eq!(one.connect().call(&["GET", "which"]).text(), "0");
+    assert_eq!(two.connect().call(&["GET", "which"]).text(), "1");
+    // The other end has the records of commands, and this one what is denied; each has its figures.
+    await_that("the denials", || near.records("command").len() == 2);
+    assert!(near.records("command").iter().all(|record| record["verdict"] == "deny"), "{}", near.audit_text());
+    for service in ["near", "two"] {
+        let figures = [
+            format!("ravelin_upstream_up{{service=\"{service}\"}} 1"),
+            format!("certificate=\"upstream\",service=\"{service}\""),
+        ];
+        await_that("its figures", || {
+            let page = near.page("/metrics");
+            figures.iter().all(|figure| page.contains(figure))
+        });
+    }
+}
+
+#[test]
+fn the_password_of_a_redis_at_the_other_end_comes_from_wherever_a_services_does() {
+    let far = Far::new(&["localhost"]);
+    let Some((redis, address)) = far.redis(false) else { return };
+    write_secret(&far.path("right"), PASSWORD);
+    write_secret(&far.path("wrong"), "wrong");
+    let shown = |name: &str| far.shown(name);
+    let folder = far.path("right").parent().unwrap().to_owned();
+    let tunnel = |password: &str| {
+        format!("connect = \"localhost:{}\"\ntls = {{ ca = \"{}\" }}\n{password}", address.port(), shown("far-ca.crt"))
+    };
+    for (round, password) in [
+        format!("password_command = {{ run = [\"/bin/cat\", \"{}\"] }}", shown("right")),
+        "password_credential = \"right\"".to_owned(),
+        "password_env = \"WORD\"".to_owned(),
+        // The one that Redis has is not here yet, and the next one is there already.
+        format!("password_file = \"{}\"\nnext_password_file = \"{}\"", shown("wrong"), shown("right")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let listen = "listen = \"127.0.0.1:0\"";
+        let variables = [("CREDENTIALS_DIRECTORY", folder.as_path()), ("WORD", Path::new(PASSWORD))];
+        let near = Near::in_environment(listen, &tunnel(password), "", &variables);
+        near.client().call(&["SET", "round", &round.to_string()]).expect_ok();
+        assert_eq!(redis.connect().call(&["GET", "round"]).text(), round.to_string(), "{password}");
+    }
+}
+
 fn stunnel(dir: &Path, config: &str, address: SocketAddr) -> Program {
     let path = dir.join("stunnel.conf");
     fs::write(&path, format!("foreground = yes\npid =\nsyslog = no\n[redis]\naccept = {address}\n{config}")).unwrap();
@@ -262,6 +233,50 @@ fn stunnel(dir: &Path, config: &str, address: SocketAddr) -> Program {
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_self_signed_certificate_is_pinned_and_its_renewal_with_the_same_key_is_known_by_that_key() {
+    let redis = Redis::with_password(PASSWORD);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let openssl = |words: &[&str]| {
+        let made = Command::new("openssl").args(words).current_dir(dir.path()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    // As people make one for stunnel.
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "far.key"]);
+    let issue = || openssl(&["req", "-x509", "-key", "far.key", "-subj", "/CN=far", "-days", "9", "-out", "far.crt"]);
+    let pins = || {
+        let text = fs::read(path("far.crt")).unwrap();
+        let der = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&text);
+        let (whole, key) = Pin::of(&der.unwrap());
+        (whole.to_string(), key.unwrap().to_string())
+    };
+    let address = free();
+    let served =
+        format!("connect = {}\ncert = {}\nkey = {}\n", redis.socket().display(), path("far.crt"), path("far.key"));
+    write_secret(&dir.path().join("password"), PASSWORD);
+    let tunnel = |pin: &str| {
+        format!("connect = \"{address}\"\npassword_file = \"{}\"\ntls = {{ pin = [\"{pin}\"] }}", path("password"))
+    };
+    issue();
+    let (whole, key) = pins();
+    let far = stunnel(dir.path(), &served, address);
+    let near = Near::with(&tunnel(&whole), "");
+    round_trip(near.client(), "a");
+    drop(far);
+    issue();
+    assert_ne!(pins().0, whole, "another certificate");
+    assert_eq!(pins().1, key, "of the same key");
+    let _far = stunnel(dir.path(), &served, address);
+    near.is_refused();
+    await_that("it is said which one is shown", || {
+        let records = near.records("upstream_failed");
+        records.iter().any(|record| record["detail"].as_str().unwrap().contains(&pins().0))
+    });
+    near.reload(&tunnel(&key));
+    await_that("it is known by its key", || client_of(near.address).call(&["PING"]).text_or_empty() == "PONG");
 }
 
 #[test]
@@ -353,6 +368,9 @@ fn what_is_no_tunnel_is_said_at_its_key() {
         ("tls = { system_roots = true }\n", "", "say how the other end is known"),
         ("system_roots = true", "", "say how the server is known"),
         ("name = \"t\"\n", "name = \"t\"\nclient_auth = \"verify\"\n", "a tunnel looks no passwords up"),
+        ("name = \"t\"\n", "name = \"t\"\nnext_password_file = \"x\"\n", "none to begin with"),
+        ("system_roots = true", "pin = [\"sha256//AAAA\"]", "pin"),
+        ("system_roots = true", "ca = \"x\", crl = [\"gone.crl\"]", "cannot be read"),
     ] {
         let text = check(&whole.replace(change, with));
         assert!(text.contains(said), "{change:?} → {with:?}: {text}");

@@ -5,81 +5,22 @@
 
 mod support;
 
-use certs_dev::{Issued, Pki};
+use certs_dev::Leaf;
 use ravelin::tls::pin::Pin;
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 use support::{
+    far::Far,
     farside::setup,
     process::{PASSWORD, PATIENCE, Proxy, program},
-    redis::{Redis, Release},
+    redis::Redis,
     setup::{Setup, write_secret},
 };
-
-/// A PKI of Redis' own, in files.
-struct Far {
-    pki: Pki,
-    issued: Issued,
-    dir: tempfile::TempDir,
-}
-
-impl Far {
-    fn new(names: &[&str]) -> Self {
-        let pki = Pki::new().unwrap();
-        let issued = pki.server(names).unwrap();
-        let far = Self { pki, issued, dir: tempfile::tempdir().unwrap() };
-        let proxy = far.pki.client("proxy").unwrap();
-        for (name, content) in [
-            ("far.crt", &far.issued.chain),
-            ("far.key", &far.issued.key),
-            ("far-ca.crt", &far.pki.ca.cert),
-            ("own.crt", &proxy.chain),
-            ("own.key", &proxy.key),
-        ] {
-            write_secret(&far.path(name), content);
-        }
-        far
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn shown(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn by_ca(&self, more: &str) -> String {
-        format!(", tls = {{ ca = \"{}\"{more} }}", self.shown("far-ca.crt"))
-    }
-
-    fn own(&self) -> String {
-        format!(", cert = \"{}\", key = \"{}\"", self.shown("own.crt"), self.shown("own.key"))
-    }
-
-    /// A Redis with a TLS port and a password, which asks clients for certificates or not.
-    fn redis(&self, clients: bool) -> Option<(Redis, SocketAddr)> {
-        if !Release::of_server().since(6, 0) {
-            return None;
-        }
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let lines = [
-            "bind 127.0.0.1".to_owned(),
-            format!("tls-port {}", free.port()),
-            format!("tls-cert-file {}", self.shown("far.crt")),
-            format!("tls-key-file {}", self.shown("far.key")),
-            format!("tls-ca-cert-file {}", self.shown("far-ca.crt")),
-            format!("tls-auth-clients {}", if clients { "yes" } else { "no" }),
-        ];
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        Some((Redis::with(&lines, Some(PASSWORD.as_bytes())), free))
-    }
-}
 
 /// What a client is told and the record says.
 fn refused(proxy: &Proxy, reason: &str, said: &str) {
@@ -274,4 +215,73 @@ fn the_systems_roots_are_believed_where_they_are_named() {
     let known = said(&far.path("far-ca.crt"));
     assert!(known.contains("answers and takes the credential"), "{known}");
     assert!(known.contains("issued by a CA that the system trusts, for the name localhost"), "{known}");
+}
+
+#[test]
+fn a_redis_that_its_ca_revokes_is_not_connected_to_any_more() {
+    let far = Far::new(&["localhost"]);
+    let Some((_redis, address)) = far.redis(false) else { return };
+    let list = |serials: &[&[u8]], number| far.pki.ca.crl_numbered(number, serials, (0, 7)).unwrap();
+    write_secret(&far.path("far.crl"), list(&[], 1));
+    let way = far.by_ca(&format!(", crl = [\"{}\"]", far.shown("far.crl")));
+    let proxy = Proxy::with(&setup(&format!("localhost:{}", address.port()), &way));
+    round_trip(&proxy, "a");
+    let mut open = proxy.client();
+    assert_eq!(open.call(&["PING"]).text(), "PONG");
+    write_secret(&far.path("far.crl"), list(&[&far.issued.serial], 2));
+    let record = proxy.reload();
+    assert_eq!(record["result"], "swapped", "{record}");
+    assert!(record["changes"].to_string().contains("upstream.tls.crl"), "{record}");
+    refused(&proxy, "tls", "is revoked");
+    assert_eq!(open.call(&["PING"]).text(), "PONG", "a reload leaves open connections to Redis alone");
+    let page = proxy.await_that("it is not ready", |proxy| Some(proxy.page("/readyz")).filter(|page| page.0 == 503));
+    assert!(page.1.contains("revoked"), "{}", page.1);
+    // What is broken is not put in force, and what is over believes nobody.
+    write_secret(&far.path("far.crl"), "-----BEGIN X509 CRL-----\n");
+    let record = proxy.reload();
+    assert_eq!(record["result"], "kept", "{record}");
+    assert!(record["detail"].to_string().contains("far.crl"), "{record}");
+    write_secret(&far.path("far.crl"), far.pki.ca.crl(&[], -1).unwrap());
+    assert_eq!(proxy.reload()["result"], "swapped");
+    refused(&proxy, "tls", "past its next update");
+    assert!(proxy.log().contains("no server of that CA is believed"), "{}", proxy.log());
+}
+
+#[test]
+fn what_ends_on_the_way_to_redis_is_a_metric_and_a_word_in_the_log_and_fails_the_check_once_it_is_over() {
+    let far = Far::new(&["localhost"]);
+    let own = |to| {
+        let issued = far.pki.issue(&Leaf::client("proxy").valid_days(-5, to)).unwrap();
+        write_secret(&far.path("own.crt"), &issued.chain);
+        write_secret(&far.path("own.key"), &issued.key);
+    };
+    own(3);
+    write_secret(&far.path("far.crl"), far.pki.ca.crl(&[], 2).unwrap());
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let way = far.by_ca(&format!("{}, crl = [\"{}\"]", far.own(), far.shown("far.crl")));
+    let proxy = Proxy::with(&setup(&format!("localhost:{}", nobody.port()), &way));
+    let ends = |word: &str| {
+        let line = format!("ravelin_certificate_not_after_seconds{{certificate=\"{word}\",service=\"cache\"}}");
+        proxy.metric(&line)
+    };
+    let own_end = ends("upstream").unwrap();
+    assert!(own_end > ends("upstream_crl").unwrap() && own_end < ends("upstream_ca").unwrap());
+    assert!(proxy.log().contains("the client certificate CN=proxy (upstream) expires in"), "{}", proxy.log());
+    let check = || {
+        let output = Command::new(program()).arg("check").arg("--config").arg(proxy.path("ravelin.toml")).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("CN=proxy (upstream) expires in"), "{code:?} {said}");
+    own(-1);
+    let (code, said) = check();
+    assert!(code == Some(3) && said.contains("CN=proxy (upstream) has expired"), "{code:?} {said}");
+    assert_eq!(proxy.reload()["result"], "swapped");
+    assert!(proxy.log().contains("CN=proxy (upstream) has expired"), "{}", proxy.log());
+    assert!(ends("upstream").unwrap() < own_end);
+    // What keeps `run` from starting is an error of `check` too.
+    std::fs::remove_file(far.path("far.crl")).unwrap();
+    let (code, said) = check();
+    assert!(code == Some(3) && said.contains("far.crl: cannot be read"), "{code:?} {said}");
 }

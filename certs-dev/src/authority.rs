@@ -137,6 +137,26 @@ impl Authority {
     /// When the system has no randomness.
     pub fn crl_numbered(&self, number: u64, serials: &[&[u8]], (made, due): (i64, i64)) -> Result<String, Error> {
         let now = OffsetDateTime::now_utc();
+        self.list(number, serials, (now + Duration::days(made), now + Duration::days(due)))
+    }
+
+    /// The same, made yesterday and due in so many seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no randomness.
+    pub fn crl_due_in(&self, seconds: i64, serials: &[&[u8]]) -> Result<String, Error> {
+        let now = OffsetDateTime::now_utc();
+        self.list(1, serials, (now - Duration::days(1), now + Duration::seconds(seconds)))
+    }
+
+    fn list(
+        &self,
+        number: u64,
+        serials: &[&[u8]],
+        (made, due): (OffsetDateTime, OffsetDateTime),
+    ) -> Result<String, Error> {
+        let now = OffsetDateTime::now_utc();
         let revoked_certs = serials
             .iter()
             .map(|serial| RevokedCertParams {
@@ -147,8 +167,8 @@ impl Authority {
             })
             .collect();
         let params = CertificateRevocationListParams {
-            this_update: now + Duration::days(made) - Duration::minutes(5),
-            next_update: now + Duration::days(due),
+            this_update: made - Duration::minutes(5),
+            next_update: due,
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
             revoked_certs,

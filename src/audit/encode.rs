@@ -75,6 +75,17 @@ pub struct TlsFacts<'a> {
     pub cert_not_after: i64,
 }
 
+/// The process at the other end of a Unix socket, as it was when it connected; another may have the descriptor by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProcess {
+    /// Its number; 0 for one that this process' namespace does not know.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
 impl ConnectionFacts {
     /// `conn` names the connection, unique in the process and its restarts; `src` is where it comes from; `identity`
     /// is the name its role was found by; `upstream_user` is the Redis user it acts as (`None`: the default user, by
@@ -140,6 +151,17 @@ impl ConnectionFacts {
         text_field(&mut out, "via", &via.to_string(), LABEL_MAX);
         if !words.is_empty() {
             names(&mut out, "proxy", words);
+        }
+        self.opening = out.into();
+        self
+    }
+
+    /// Adds to the `connection_open` record the process that connected to a Unix socket.
+    #[must_use]
+    pub fn with_process(mut self, process: PeerProcess) -> Self {
+        let mut out = self.opening.into_vec();
+        for (key, value) in [("pid", process.pid), ("uid", process.uid), ("gid", process.gid)] {
+            number_field(&mut out, key, u64::from(value));
         }
         self.opening = out.into();
         self

@@ -67,7 +67,7 @@
 //! | event | when | fields |
 //! |---|---|---|
 //! | `upstream_command` | the proxy's own command was answered | `cmd`, `outcome`, `reply` (an error's code or null), `us` |
-//! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `sni` (the name the client asked for), *opt* `cert_sha256` `cert_serial` `cert_not_after`, *opt* `via` (the proxy that named it as `src`), `proxy` (what that said of it besides) |
+//! | `connection_open` | the peer is in and its upstream ready | *opt* `tls` `cipher` `resumed`, *opt* `sni` (the name the client asked for), *opt* `cert_sha256` `cert_serial` `cert_not_after`, *opt* `via` (the proxy that named it as `src`), `proxy` (what that said of it besides), *opt* `pid` `uid` `gid` (the process that connected to a Unix socket: its `src` is `127.0.0.1:0`; `pid` is 0 if it is in another namespace) |
 //! | `connection_close` | the end | `reason` ([`crate::session::error::CloseReason::word`]), `detail`, `commands`, `denied`, `bytes_in`, `bytes_out` (plaintext), `us` |
 //! | `upstream_failed` | no upstream could be had | `reason`, `detail` |
 //! | `client_auth` | the client sent AUTH, or HELLO with it | `cmd`, `verdict` (`allow`, `deny`, `ignore`, `unavailable`) |

@@ -235,6 +235,9 @@ pub const EVENTS: &[Event] = &[
             opt("proxy", Texts),
             opt("proxy_cut", True),
             opt("proxy_total", Count),
+            opt("pid", Count),
+            opt("uid", Count),
+            opt("gid", Count),
         ],
     },
     Event {

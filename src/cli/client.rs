@@ -11,9 +11,15 @@ use std::{
 /// One tunnel. A `[[tunnel]]` of a configuration file says the same, and more (`deploy/docs/tunnel.md`).
 #[derive(Debug, Args)]
 pub(super) struct ClientArgs {
-    /// Where to listen, in plain text: a loopback address with a port.
+    /// Where to listen, in plain text: a loopback address with a port, or unix:PATH.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6379")]
     listen: String,
+    /// Who may connect to a Unix socket: its permission bits, octal. Its owner alone unless this is said.
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// The group it belongs to, by name or number.
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// The other end: a Ravelin, a stunnel, or a Redis with TLS.
     #[arg(long, value_name = "HOST:PORT")]
     connect: String,
@@ -42,7 +48,7 @@ impl ClientArgs {
     fn source(&self) -> Source {
         let mut tls = Vec::new();
         for (key, path) in [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)] {
-            tls.extend(path.as_deref().map(|path| format!("{key} = {}", quoted_path(path))));
+            tls.extend(path.as_deref().map(|path| format!("{key} = {}", quoted_path("", path))));
         }
         if self.system_roots {
             tls.push("system_roots = true".to_owned());
@@ -51,9 +57,18 @@ impl ClientArgs {
             tls.push(format!("pin = [{}]", self.pin.iter().map(|pin| quoted(pin)).collect::<Vec<_>>().join(", ")));
         }
         tls.extend(self.server_name.as_deref().map(|name| format!("server_name = {}", quoted(name))));
+        let mut door = match self.listen.strip_prefix("unix:") {
+            Some(path) => quoted_path("unix:", Path::new(path)),
+            None => quoted(&self.listen),
+        };
+        for (key, said) in [("mode", &self.mode), ("group", &self.group)] {
+            // A group's number is one that is written as text too.
+            let number = said.as_deref().filter(|said| key == "group" && said.parse::<u32>().is_ok());
+            let value = said.as_deref().map(|said| number.map_or_else(|| quoted(said), str::to_owned));
+            door.extend(value.map(|value| format!(", {key} = {value}")));
+        }
         let tunnel = format!(
-            "[{{ name = \"client\", listen = {}, connect = {}, tls = {{ {} }} }}]",
-            quoted(&self.listen),
+            "[{{ name = \"client\", listen = {door}, connect = {}, tls = {{ {} }} }}]",
             quoted(&self.connect),
             tls.join(", ")
         );
@@ -70,8 +85,9 @@ fn quoted(text: &str) -> String {
 }
 
 /// From the folder the command was given in, for there is no file for paths to be relative to.
-fn quoted_path(path: &Path) -> String {
-    quoted(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).to_string_lossy())
+fn quoted_path(kind: &str, path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    quoted(&format!("{kind}{}", whole.to_string_lossy()))
 }
 
 /// As `run` with that configuration.

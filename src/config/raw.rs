@@ -69,19 +69,43 @@ tables! {
     RawTunnel {
         /// Its name in records and metrics, as a service's. Required, unique among both.
         name: String,
-        /// Loopback address and port to listen on, in plain text: "127.0.0.1:6379". Whoever can connect to it is at the other
-        /// end of the tunnel; another address is refused. Required.
+        /// Where to listen, in plain text: a loopback address with a port, "127.0.0.1:6379", or a Unix socket,
+        /// "unix:/run/ravelin/cache.sock". Whoever can connect to it is at the other end of the tunnel; an address that others
+        /// can reach is refused. Required.
         listen: String,
+        /// A Unix socket's permission bits, octal: "0600" (default), "0660" with a group, "0666" for every user of this host.
+        mode: String,
+        /// The group that a Unix socket belongs to, by name (in /etc/group) or number. Default: the process' own.
+        group: NumberOrText,
         /// The other end, a name or address with port: "redis.example.com:6380". Required.
         connect: String,
+        /// Where else it may be, as `service.N.upstream.alternatives`. Default: none.
+        alternatives: List<String>,
         /// How the other end is known, and the certificate that is shown to it: the keys of `upstream.tls`. Required.
         tls: RawUpstreamTls,
         /// The user for AUTH at the other end, where that is a Redis that asks for a password.
         username: String,
-        /// The file with that password. Left out: the other end asks for none.
+        /// The file with that password; this or another source of it as in `service.N.upstream`. Left out: the other end asks
+        /// for none.
         password_file: String,
+        /// In its place: the name of a systemd credential.
+        password_credential: String,
+        /// In its place: the name of an environment variable.
+        password_env: String,
+        /// In its place: a program that prints the password.
+        password_command: RawPasswordCommand,
+        /// The file of the password that will come next.
+        next_password_file: String,
         /// What becomes of a client's own AUTH: "refuse" (default) or "ignore".
         client_auth: String,
+        /// Time for connecting, and again for the answer to AUTH. Default: `limits.upstream_connect_timeout`.
+        connect_timeout: String,
+        /// Whether the other end is looked at, which has a record there each time: as `service.N.upstream.health`.
+        health: RawUpstreamHealth,
+        /// How long to wait between looks at an end that is not up: as `service.N.upstream.backoff`.
+        backoff: RawUpstreamBackoff,
+        /// How many may be on their way to it at once: as `service.N.upstream.connects`.
+        connects: RawUpstreamConnects,
         /// What nobody may say here already. Default: everything may be said.
         policy: RawPolicy,
     }
@@ -221,6 +245,13 @@ tables! {
         cert: String,
         /// Its private key, PEM. Required with `cert`.
         key: String,
+        /// Certificate revocation lists about its certificate and those above, PEM or DER: files, and folders, of which every
+        /// file is read. Default: none.
+        crl: List<String>,
+        /// A list past its next update: "refuse" (default) believes no server of its issuer, "accept" goes on with it and warns.
+        crl_expired: String,
+        /// A certificate in the chain whose issuer has no list, where any is configured: "refuse" (default) or "accept".
+        crl_missing: String,
         /// "1.2" (default) or "1.3".
         min_version: String,
     }

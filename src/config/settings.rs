@@ -9,12 +9,14 @@
 //! [`Settings::files`] lists both kinds.
 
 mod limits;
+mod listen;
 mod secrets;
 mod terms;
 mod upstream;
 
 pub use self::{
     limits::{Keepalive, Limits, Workers},
+    listen::{Listener, Place, ProxyProtocol, UnixSocket},
     secrets::{Account, Password, SecretCommand, SecretSource, unfilled},
     terms::{Credentials, Helper, RoleLimits, Terms},
     upstream::{ClientAuth, Host, SocketFault, SocketPolicy, Upstream, UpstreamAddress},
@@ -129,28 +131,6 @@ pub struct RulePlace {
     pub key: String,
     /// `ravelin.toml:12:5`, or the flag or variable.
     pub place: String,
-}
-
-/// One listening socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// What to bind. Port 0 lets the kernel choose (tests); the bound address is logged.
-    pub address: SocketAddr,
-    /// Whether inline commands (plain words on a line) are accepted, besides the exact line `PING`.
-    pub inline: bool,
-    /// Whether another process may listen at the same address.
-    pub reuse_port: bool,
-    /// Who must say for whom it speaks, if anybody may.
-    pub proxy_protocol: Option<ProxyProtocol>,
-}
-
-/// Proxies that begin each connection with a header of the PROXY protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyProtocol {
-    /// The proxies' own addresses.
-    pub trusted: Arc<Admission>,
-    /// Time for the header, from accept.
-    pub timeout: Duration,
 }
 
 /// The TLS files of a service; `tls` reads them.
@@ -281,23 +261,7 @@ pub struct Admin {
     /// Where `/metrics`, `/livez` and `/readyz` are served, in plain HTTP.
     pub address: Option<SocketAddr>,
     /// Where an operator is served besides.
-    pub socket: Option<AdminSocket>,
-}
-
-/// The admin socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminSocket {
-    /// The file.
-    pub path: PathBuf,
-    /// Its permission bits.
-    pub mode: u32,
-    /// Its group's number; the process' own without one.
-    pub group: Option<u32>,
-}
-
-impl AdminSocket {
-    /// Nobody but the process' user.
-    pub const MODE: u32 = 0o600;
+    pub socket: Option<UnixSocket>,
 }
 
 /// When changes of the configuration and its files are put in force.

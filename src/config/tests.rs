@@ -10,7 +10,7 @@ mod upstream;
 
 use super::{
     Override, Source,
-    settings::{ClientAuth, LogFormat, LogLevel, Settings, TlsVersion, UpstreamAddress, Workers},
+    settings::{ClientAuth, LogFormat, LogLevel, Place, Settings, TlsVersion, UpstreamAddress, Workers},
 };
 use proptest::prelude::*;
 use std::{fs, num::NonZeroU16, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
@@ -84,7 +84,7 @@ fn the_minimal_file_is_one_service_the_tls_files_an_allowlist_and_a_role() {
     let settings = folder.load(&[], &[]).unwrap();
     let [service] = &settings.services[..] else { panic!("{settings:?}") };
     assert_eq!(&*service.name, "cache");
-    assert_eq!(service.listeners[0].address, "127.0.0.1:6380".parse().unwrap());
+    assert_eq!(service.listeners[0].place, Place::Tcp("127.0.0.1:6380".parse().unwrap()));
     assert!(!service.listeners[0].inline);
     assert_eq!(service.upstream.address, UpstreamAddress::Unix("/run/redis/redis.sock".into()));
     let credential = service.upstream.credential().unwrap();
@@ -193,7 +193,7 @@ fn every_key_means_something() {
         ("admission.max_per_address=0", |s| format!("{:?}", s.services[0].max_connections_per_address), "None"),
         ("policy.deny=['preset:hardened', 'KEYS']", |s| s.services[0].floor.join(" "), "preset:hardened KEYS"),
         ("service.0.listen.0.inline=true", |s| s.services[0].listeners[0].inline.to_string(), "true"),
-        ("service.0.listen.1.address=[::1]:0", |s| s.services[0].listeners[1].address.to_string(), "[::1]:0"),
+        ("service.0.listen.1.address=[::1]:0", |s| s.services[0].listeners[1].place.to_string(), "[::1]:0"),
         ("service.cache.upstream.address=[::1]:6379", |s| s.services[0].upstream.address.to_string(), "[::1]:6379"),
         (
             "service.cache.upstream.client_auth=ignore",

@@ -4,6 +4,7 @@
 //! task of its own, so that a connection at rest keeps none of it.
 
 use super::{
+    caller::{self, Caller},
     clock::micros,
     desk::{Control, Desk, Order},
     gate,
@@ -16,7 +17,7 @@ use super::{
     seats::{Loaded, Seat, Standing, Way},
     service::{House, Line},
     side::Downstream,
-    upstream::ConnectError,
+    upstream::{ConnectError, Plain},
 };
 use crate::{
     audit::{
@@ -49,7 +50,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// Once an order to leave has come, or a peer was told that it has no role, this is all the time a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(250);
@@ -58,7 +59,7 @@ const GOODBYE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Arrival {
     /// The connection, non-blocking.
-    pub socket: std::net::TcpStream,
+    pub socket: Caller,
     /// Where it comes from.
     pub origin: Origin,
     /// Its place among all connections.
@@ -170,10 +171,9 @@ impl From<handshake::Refused> for Refusal {
 pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival: Arriving) {
     let (src, service) = (arrival.origin.src(), arrival.service);
     let whence = Cell::new(Whence { src, via: None });
-    let listener = arrival.socket.local_addr();
+    let listener = arrival.socket.listener();
     let refuse = |refusal: &Refusal| {
         let name = house.services.get(service).map_or("", |service| &service.name);
-        let listener = listener.as_ref().map_or_else(|_| String::new(), ToString::to_string);
         record_refusal(&desk, whence.get(), name, &listener, refusal);
     };
     match contained(establish(&house, &desk, &seat, arrival, &whence)).await {
@@ -193,7 +193,7 @@ pub(super) async fn serve(house: Arc<House>, desk: Rc<Desk>, seat: Seat, arrival
 
 /// What is left of an [`Arrival`] once it has its seat.
 pub(super) struct Arriving {
-    pub(super) socket: std::net::TcpStream,
+    pub(super) socket: Caller,
     pub(super) origin: Origin,
     pub(super) service: usize,
     pub(super) listener: usize,
@@ -225,7 +225,22 @@ async fn establish(
     let internal = |what: &str| Refusal::new("internal", what);
     let service = house.services.get(arrival.service).ok_or_else(|| internal("no such service"))?;
     let live = service.live.load_full();
-    let socket = TcpStream::from_std(arrival.socket)
+    let socket = match arrival.socket {
+        Caller::Tcp(socket) => socket,
+        Caller::Unix(socket) => {
+            let Origin::Direct(admitted) = arrival.origin else { return Err(internal("a proxy at a Unix socket")) };
+            let socket = UnixStream::from_std(socket)
+                .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
+            let Arriving { service, listener, at, .. } = arrival;
+            let guest = Guest::of_this_host(admitted);
+            return Box::pin(from_this_host(
+                Vetted { house, desk, seat, whence, service, listener, at, guest },
+                socket,
+            ))
+            .await;
+        }
+    };
+    let socket = TcpStream::from_std(socket)
         .and_then(|socket| live.sockets.apply(&socket).map(|()| socket))
         .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
 
@@ -270,7 +285,7 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
     let vetted = Vetted { house, desk, seat, whence, service, listener, at, guest };
     let Some(tls) = tls else {
         drop(place);
-        let (side, identity) = (PlainPipe::new(socket), Arc::new(Identity::anonymous()));
+        let (side, identity) = (PlainPipe::new(Plain::Tcp(Arc::new(socket))), Arc::new(Identity::anonymous()));
         let shaken = Shaken { side, identity, chain: Chain::default() };
         return admit(vetted, shaken, |facts, _, _| facts).await.map(Running::Plain);
     };
@@ -281,12 +296,30 @@ async fn shake(entrance: Entrance<'_>) -> Result<Running, Refusal> {
 
     // A reload may have come during the handshake, and this connection was not yet there to be asked again.
     let current = at.tls.as_ref().map(Store::current);
-    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls)) {
+    let (came, now) = (vetted.at.wall_us / 1_000_000, desk.now().wall_us / 1_000_000);
+    // Or a list may have come to its end.
+    if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &tls) || current.has_turned(came, now)) {
         current.recheck(&chain).map_err(|error| failure::explain(&error, chain.first().map(AsRef::as_ref)))?;
     }
     let shaken = Shaken { side: pipe, identity, chain };
     let complete = |facts, pipe: &_, identity: &_| with_tls(facts, pipe, sni.as_deref(), identity);
     admit(vetted, shaken, complete).await.map(Running::Tls)
+}
+
+/// A client of a Unix socket: in plain text, and known by its process.
+async fn from_this_host(vetted: Vetted<'_>, socket: UnixStream) -> Result<Running, Refusal> {
+    let service = vetted.house.services.get(vetted.service);
+    if service.is_none_or(|service| service.tls.is_some()) {
+        return Err(Refusal::new("internal", "a Unix socket before TLS"));
+    }
+    let process = caller::process(&socket);
+    let (side, identity) = (PlainPipe::new(Plain::Unix(Arc::new(socket))), Arc::new(Identity::anonymous()));
+    let shaken = Shaken { side, identity, chain: Chain::default() };
+    let complete = |facts: ConnectionFacts, _: &_, _: &_| match process {
+        Some(process) => facts.with_process(process),
+        None => facts,
+    };
+    admit(vetted, shaken, complete).await.map(Running::Plain)
 }
 
 /// What is known of a connection besides its client's side.

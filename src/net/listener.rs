@@ -9,11 +9,13 @@
 //! when something is given back. Each episode is logged and recorded once.
 
 use super::{
+    caller::{Caller, HERE},
     connection::{Arrival, Origin as From},
     desk::{Desk, Tools},
     permits::Permits,
     seats::Loaded,
     service::House,
+    socket_file::SocketFile,
     worker::{Ending, Phase, answer_scrapes, flush, refit, watch_sinks},
 };
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
@@ -41,13 +44,51 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Door {
     /// Bound and listening.
-    pub socket: TcpListener,
-    /// Its address, port 0 resolved.
-    pub address: SocketAddr,
+    pub socket: Ear,
+    /// Its address, port 0 resolved, or its file, as records name it.
+    pub address: String,
     /// Index into [`House::services`].
     pub service: usize,
     /// Index into [`super::service::Terms::sessions`].
     pub listener: usize,
+}
+
+/// What listens.
+#[derive(Debug)]
+pub enum Ear {
+    /// A port.
+    Tcp(TcpListener),
+    /// A file, which is removed when nobody listens any more.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The same at the acceptor's runtime.
+enum Listening {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "removes the file when dropped")] SocketFile),
+}
+
+impl Listening {
+    fn begin(ear: Ear) -> io::Result<Self> {
+        Ok(match ear {
+            Ear::Tcp(socket) => Self::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Ear::Unix(socket, file) => Self::Unix(tokio::net::UnixListener::from_std(socket)?, file),
+        })
+    }
+
+    /// The next client, out of this thread's runtime: it is to go into a worker's. Its socket stays non-blocking.
+    async fn accept(&self) -> io::Result<(Caller, SocketAddr)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, src) = socket.accept().await?;
+                Ok((Caller::Tcp(stream.into_std()?), src))
+            }
+            Self::Unix(socket, _) => {
+                let (stream, _) = socket.accept().await?;
+                Ok((Caller::Unix(stream.into_std()?), HERE))
+            }
+        }
+    }
 }
 
 /// What the acceptor is made of.
@@ -96,13 +137,13 @@ fn run(plan: Plan) -> io::Result<()> {
         let mut open = Vec::new();
         for door in doors {
             let Door { socket, address, service, listener } = door;
-            let socket = tokio::net::TcpListener::from_std(socket)?;
+            let socket = Listening::begin(socket)?;
             let reception = Reception {
                 house: Arc::clone(&house),
                 desk: Rc::clone(&desk),
                 ports: Rc::clone(&ports),
                 workers: Rc::clone(&workers),
-                address: address.to_string(),
+                address,
                 service,
                 listener,
             };
@@ -135,7 +176,7 @@ struct Reception {
 }
 
 impl Reception {
-    async fn serve(self, socket: tokio::net::TcpListener) {
+    async fn serve(self, socket: Listening) {
         let mut trouble = BackOff::default();
         loop {
             self.room().await;
@@ -172,7 +213,7 @@ impl Reception {
         }
     }
 
-    async fn receive(&self, socket: tokio::net::TcpStream, src: SocketAddr) {
+    async fn receive(&self, socket: Caller, src: SocketAddr) {
         let Some(service) = self.house.services.get(self.service) else { return };
         let live = service.live.load();
         let permits: &Arc<Permits> = &self.house.permits;
@@ -203,8 +244,6 @@ impl Reception {
             }
         };
         drop(live);
-        // Out of this thread's runtime, into the worker's; the socket stays non-blocking.
-        let Ok(socket) = socket.into_std() else { return };
         let fewest = self.workers.iter().min_by_key(|(_, stats)| stats.connections().load(Ordering::Relaxed));
         let Some((worker, stats)) = fewest else { return };
         let arrival = Arrival {

@@ -1,6 +1,7 @@
 //! Between the acceptor and TLS: who is it really, may it be here, and when is there a place for its handshake?
 
 use super::{
+    caller::HERE,
     connection::{Origin, Refusal, Whence},
     desk::Desk,
     handshakes::Place,
@@ -39,6 +40,13 @@ pub(super) struct Guest {
     pub(super) words: Vec<String>,
     /// The proxy spoke for itself.
     own: bool,
+}
+
+impl Guest {
+    /// One that has come by a Unix socket.
+    pub(super) const fn of_this_host(admitted: Admitted) -> Self {
+        Self { admitted, dst: HERE, words: Vec::new(), own: false }
+    }
 }
 
 impl Lobby<'_> {

@@ -15,13 +15,15 @@
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
-//! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either.
+//! * [`service`]: what all threads share and a reload swaps; [`clock`] and [`socket`]: the only place for either;
+//! * [`caller`]: a client's socket as it was accepted, by TCP or by a Unix socket ([`socket_file`]: that as a file).
 //!
 //! Invariant: nothing here looks into a byte that passes, and no task is spawned, no lock taken and no clock read for
 //! the sake of one command.
 
 mod aio;
 mod burst;
+pub mod caller;
 pub mod clock;
 pub mod connection;
 pub mod credential;
@@ -46,6 +48,7 @@ mod seats;
 pub mod service;
 pub mod side;
 pub mod socket;
+pub mod socket_file;
 pub mod upkeep;
 pub mod upstream;
 pub mod worker;

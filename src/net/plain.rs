@@ -1,23 +1,26 @@
-//! A client's side without TLS: the near end of a tunnel, from this host alone.
+//! A client's side without TLS: the near end of a tunnel, from this host alone, by a port or a Unix socket.
 
-use super::side::{Downstream, Intake};
-use crate::tls::{Socket, pipe::Scratch, poll_recv, poll_send};
+use super::{
+    side::{Downstream, Intake},
+    upstream::Plain,
+};
+use crate::tls::{Socket, pipe::Scratch, poll_hangup, poll_recv, poll_send};
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// What one read asks for; a larger command takes more of them.
 const READ_BYTES: usize = 16 * 1024;
 /// A buffer that is empty and larger than this is given back.
 const KEEP_BYTES: usize = 64 * 1024;
 
-/// Plain text over TCP.
+/// Plain text over TCP or a Unix socket.
 #[derive(Debug)]
 pub(super) struct PlainPipe {
-    socket: TcpStream,
+    socket: Plain,
     /// Sent and not yet taken by the socket, from `taken` on.
     waiting: Vec<u8>,
     taken: usize,
@@ -25,7 +28,7 @@ pub(super) struct PlainPipe {
 }
 
 impl PlainPipe {
-    pub(super) const fn new(socket: TcpStream) -> Self {
+    pub(super) const fn new(socket: Plain) -> Self {
         Self { socket, waiting: Vec::new(), taken: 0, ended: false }
     }
 }
@@ -37,7 +40,11 @@ impl Downstream for PlainPipe {
         }
         let before = out.len();
         out.resize(before.saturating_add(READ_BYTES), 0);
-        let read = poll_recv(&self.socket, cx, out.get_mut(before..).unwrap_or_default());
+        let room = out.get_mut(before..).unwrap_or_default();
+        let read = match &self.socket {
+            Plain::Tcp(socket) => poll_recv(&**socket, cx, room),
+            Plain::Unix(socket) => poll_recv(&**socket, cx, room),
+        };
         let bytes = if let Poll::Ready(Ok(bytes)) = &read { *bytes } else { 0 };
         out.truncate(before.saturating_add(bytes));
         match ready!(read) {
@@ -61,7 +68,10 @@ impl Downstream for PlainPipe {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.waiting.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let sent = ready!(poll_send(&self.socket, cx, rest))?;
+            let sent = ready!(match &self.socket {
+                Plain::Tcp(socket) => poll_send(&**socket, cx, rest),
+                Plain::Unix(socket) => poll_send(&**socket, cx, rest),
+            })?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -88,7 +98,10 @@ impl Downstream for PlainPipe {
         if self.ended {
             return Poll::Ready(());
         }
-        Socket::poll_hangup(&self.socket, cx)
+        match &self.socket {
+            Plain::Tcp(socket) => poll_hangup(&**socket, cx),
+            Plain::Unix(socket) => poll_hangup(&**socket, cx),
+        }
     }
 
     fn quick_ack(&self) {

@@ -19,7 +19,7 @@ use crate::{
         machine::{ClientAuth, SessionConfig},
         renewal::Renewal,
     },
-    tls::chains::Chain,
+    tls::{chains::Chain, reload::Store, server::Tls},
 };
 use rustls::pki_types::UnixTime;
 use std::{
@@ -58,6 +58,8 @@ pub(super) struct Seats {
     taken: RefCell<HashMap<u64, Rc<Sitter>>>,
     next: Cell<u64>,
     left: Notify,
+    /// When it was last asked whether a CA or a list has come to its end, in seconds since 1970.
+    turned: Cell<Option<u64>>,
 }
 
 #[derive(Debug)]
@@ -269,9 +271,21 @@ impl Seats {
         }
     }
 
-    /// Drains whoever's certificate has expired.
-    pub(super) fn expire(&self, now: Moment) -> usize {
-        self.dismiss(|standing| standing.peer.identity().expired(now).then(|| "certificate-expired".to_owned()))
+    /// Drains whoever's certificate has expired; and, where a CA or a revocation list has, whoever would be refused for it
+    /// now.
+    pub(super) fn expire(&self, house: &House, now: Moment) -> usize {
+        let unix = UnixTime::since_unix_epoch(Duration::from_micros(now.wall_us));
+        let since = self.turned.replace(Some(unix.as_secs())).unwrap_or(unix.as_secs());
+        let verifiers = house.services.iter().map(|service| service.tls.as_ref().map(Store::current));
+        let turned = |tls: Option<Arc<Tls>>| tls.filter(|tls| tls.has_turned(since, unix.as_secs()));
+        let turned: Vec<_> = verifiers.map(turned).collect();
+        self.dismiss(|sitter, standing| {
+            if standing.peer.identity().expired(now) {
+                return Some("certificate-expired".to_owned());
+            }
+            let tls = turned.get(sitter.service)?.as_ref()?;
+            tls.recheck_at(&standing.chain, unix).err().map(|error| error.to_string())
+        })
     }
 
     /// Asks who is old enough to go to do so, and drains whoever could not.
@@ -324,13 +338,13 @@ impl Seats {
         dismissed
     }
 
-    fn dismiss(&self, reason: impl Fn(&Standing) -> Option<String>) -> usize {
+    fn dismiss(&self, reason: impl Fn(&Sitter, &Standing) -> Option<String>) -> usize {
         let mut dismissed = 0_usize;
         for sitter in self.taken.borrow().values() {
             let standing = sitter.standing.borrow();
             if let Some(standing) = &*standing
                 && !sitter.leaving.get()
-                && let Some(reason) = reason(standing)
+                && let Some(reason) = reason(sitter, standing)
             {
                 tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
                 sitter.leaving.set(true);

@@ -19,7 +19,7 @@ use crate::{
         network::Admission,
     },
     session::machine::{ClientAuth, SessionConfig},
-    tls::{chains::Chains, client::TlsClient, reload::Store, server::FileError},
+    tls::{chains::Chains, client::TlsClient, expiry::End, reload::Store, server::FileError},
 };
 use arc_swap::ArcSwap;
 use rustls::pki_types::UnixTime;
@@ -264,6 +264,11 @@ impl Live {
         self.lookup.as_ref().is_some_and(|lookup| lookup.upholds(grant))
     }
 
+    /// What the certificates and lists on the way to Redis end by.
+    pub fn ends(&self) -> impl Iterator<Item = &End> {
+        self.tls.iter().flat_map(|tls| &tls.description().ends)
+    }
+
     /// What the settings say of this service; `before` is what was in force until now, and keeps in force what has not
     /// changed of TLS, with the sessions that can be resumed.
     ///
@@ -280,6 +285,7 @@ impl Live {
         let tls = service.upstream.tls.as_ref().map(|files| TlsClient::load(files, now)).transpose()?;
         let tls = tls.map(|tls| {
             tls.description().warnings.iter().for_each(|warning| tracing::warn!(service = %service.name, "{warning}"));
+            tls.description().expired.iter().for_each(|over| tracing::error!(service = %service.name, "{over}"));
             let same = before.and_then(|live| live.tls.as_ref()).filter(|old| old.is_same_as(&tls));
             same.map_or_else(|| Arc::new(tls), Arc::clone)
         });

@@ -30,8 +30,8 @@ use tokio::{
 
 /// Sockets on their way to one worker; more wait in the kernel's queue.
 const ARRIVALS_MAX: usize = 256;
-/// How often certificates are looked at for expiry.
-const EXPIRY_EVERY: Duration = Duration::from_secs(5);
+/// How often certificates, and what they are judged by, are looked at for expiry.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How often connections are looked at for their age.
 const AGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -166,7 +166,7 @@ async fn porter(
                     }
                 }
             }
-            _ = expiry.tick() => drop(seats.expire(desk.now())),
+            _ = expiry.tick() => drop(seats.expire(&house, desk.now())),
             _ = ages.tick() => seats.retire(desk.now()),
             () = seats.empty(), if !open => return aborted,
         }
@@ -194,7 +194,7 @@ fn seat(house: &Arc<House>, desk: &Rc<Desk>, seats: &Rc<Seats>, arrival: Arrival
 /// For sockets that were accepted just before the drain began.
 fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
     let service = house.services.get(arrival.service).map_or("", |service| &service.name);
-    let listener = arrival.socket.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+    let listener = arrival.socket.listener();
     let src = arrival.origin.src();
     let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain", via: None, detail: "" };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));

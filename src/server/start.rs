@@ -5,21 +5,22 @@ use super::{
     supervisor::{InheritError, Inherited},
 };
 use crate::{
-    admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach, socket::SocketFile},
+    admin::{self, AdminState, BanAnswer, BanOrder, operator::Reach},
     audit::{
         outlet::OnFull,
         sink::{Ports, SinkMonitor, Sinks},
     },
-    config::settings::{AuditOutput, Service as ServiceSettings, Settings},
+    config::settings::{AuditOutput, Place, Service as ServiceSettings, Settings, UnixSocket},
     metrics::{Metrics, WorkerStats},
     net::{
         clock::Clock,
         gate::BanBook,
-        listener::{self, Door},
+        listener::{self, Door, Ear},
         permits::Permits,
         roster::Question,
         service::{Common, House, Live, Service},
         socket,
+        socket_file::SocketFile,
         worker::{self, Phase, Worker},
     },
     policy::bans::Bans,
@@ -43,6 +44,9 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
+
+/// Requests to the admin side that wait to be accepted.
+const ADMIN_BACKLOG: u32 = 128;
 
 /// Why the process did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +80,11 @@ pub enum StartError {
     /// What the service manager handed down is not what the configuration asks for.
     #[error(transparent)]
     Inherited(#[from] InheritError),
-    /// The admin socket cannot be made.
-    #[error("the admin socket {path} cannot be made: {error}")]
-    AdminSocket {
+    /// A Unix socket cannot be made.
+    #[error("{what} {path} cannot be made: {error}")]
+    UnixSocket {
+        /// `the admin socket`, or whose.
+        what: String,
         /// Where.
         path: String,
         /// What is there, or as the system says.
@@ -104,7 +110,7 @@ impl StartError {
             Self::Sink { .. }
             | Self::Bind { .. }
             | Self::Inherited(_)
-            | Self::AdminSocket { .. }
+            | Self::UnixSocket { .. }
             | Self::Secret(_)
             | Self::System(_)
             | Self::Metrics(_) => ExitCode::FAILURE,
@@ -154,30 +160,34 @@ pub(super) fn prepare(settings: Settings, mut inherited: Inherited) -> Result<Pr
     let mut doors = Vec::new();
     for (index, service) in settings.services.iter().enumerate() {
         for (listener, each) in service.listeners.iter().enumerate() {
-            let socket = match inherited.claim(&service.name, service.listeners.len() == 1, each.address) {
-                Some(socket) => socket,
-                None => {
-                    let backlog = settings.limits.backlog.get();
-                    bind(each.address, backlog, each.reuse_port, || format!("service {}", service.name))?
+            let backlog = settings.limits.backlog.get();
+            let (socket, address) = match &each.place {
+                Place::Tcp(address) => {
+                    let socket = match inherited.claim(&service.name, service.listeners.len() == 1, *address) {
+                        Some(socket) => socket,
+                        None => bind(*address, backlog, each.reuse_port, || format!("service {}", service.name))?,
+                    };
+                    let address = socket.local_addr()?.to_string();
+                    (Ear::Tcp(socket), address)
+                }
+                Place::Unix(socket) => {
+                    let (file, socket) = make(socket, backlog, || format!("the socket of tunnel {}", service.name))?;
+                    (Ear::Unix(socket, file), each.place.to_string())
                 }
             };
-            let address = socket.local_addr()?;
             doors.push(Door { socket, address, service: index, listener });
         }
     }
     let admin = match settings.admin.as_ref().and_then(|admin| admin.address) {
         Some(address) => Some(match inherited.claim("admin", true, address) {
             Some(socket) => socket,
-            None => bind(address, 128, false, || "the admin endpoint".to_owned())?,
+            None => bind(address, ADMIN_BACKLOG, false, || "the admin endpoint".to_owned())?,
         }),
         None => None,
     };
     inherited.end()?;
     let socket = match settings.admin.as_ref().and_then(|admin| admin.socket.as_ref()) {
-        Some(socket) => Some(SocketFile::listen(socket).map_err(|error| {
-            let path = socket.path.display().to_string();
-            StartError::AdminSocket { path, error }
-        })?),
+        Some(socket) => Some(make(socket, ADMIN_BACKLOG, || "the admin socket".to_owned())?),
         None => None,
     };
     let admin = AdminDoors { address: admin, socket };
@@ -196,6 +206,18 @@ fn bind(
     socket::listen(address, backlog, reuse_port).map_err(|error| StartError::Bind {
         address,
         purpose: purpose(),
+        error,
+    })
+}
+
+fn make(
+    socket: &UnixSocket,
+    backlog: u32,
+    what: impl Fn() -> String,
+) -> Result<(SocketFile, std::os::unix::net::UnixListener), StartError> {
+    SocketFile::listen(socket, backlog).map_err(|error| StartError::UnixSocket {
+        what: what(),
+        path: socket.path.display().to_string(),
         error,
     })
 }

@@ -8,19 +8,20 @@
 //! * **Pins alone** are for a certificate that nobody issued. It must be the one that is meant, in force by its own dates, and
 //!   its owner must prove the key as always. Its name is looked at only where `server_name` asks for it: a pin says more.
 //! * **A session may be resumed**: what it resumes was verified under this very configuration, because a reload makes
-//!   another, with no memory of sessions. It saves a busy Redis the dearest part of a reconnect storm.
+//!   another, with no memory of sessions. It saves a busy Redis the dearest part of a reconnect storm. Not where a revocation
+//!   list counts for nothing once it is over: a session must not outlive what spoke for it.
 //! * **The provider is passed explicitly**, as on the server's side ([`super::server`]).
 
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InconsistentKeys, OtherError,
-    RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, IpAddr, ServerName, UnixTime},
+    pki_types::{CertificateDer, CertificateRevocationListDer, IpAddr, ServerName, UnixTime},
     server::ParsedCertificate,
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -32,20 +33,20 @@ use std::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+pub use super::client_load::ClientDescription;
 use super::{
+    client_load::{SYSTEM, at, lists, own_key, read, seconds, system, trusted},
     failure::Failure,
     handshake::Watched,
     pem,
     pin::Pin,
     pipe::TlsPipe,
     refusal,
+    revocation::{Doubt, Revocation},
     server::{FileError, Flaw, MinVersion},
     socket::Socket,
     stream::Secured,
 };
-
-/// Where the system's roots come from, in errors.
-const SYSTEM: &str = "the system's root certificates";
 
 /// How a server is to be known, and what it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,10 @@ pub struct ClientFiles {
     pub server_name: Option<Name>,
     /// Our own certificate and its key, if it asks for one.
     pub own: Option<Own>,
+    /// Revocation lists about its certificate and those above, files or folders; none is asked for if empty.
+    pub crl: Vec<PathBuf>,
+    /// What is made of doubts about them.
+    pub revocation: Revocation,
     /// The oldest protocol spoken.
     pub min_version: MinVersion,
 }
@@ -68,6 +73,7 @@ impl ClientFiles {
         if let Trust::Ca(path) = &self.trust {
             name("upstream.tls.ca", path);
         }
+        self.crl.iter().for_each(|path| name("upstream.tls.crl", path));
         if let Some(own) = &self.own {
             name("upstream.tls.cert", &own.cert);
             name("upstream.tls.key", &own.key);
@@ -130,19 +136,6 @@ pub struct TlsClient {
     digest: [u8; 32],
 }
 
-/// What is worth knowing about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientDescription {
-    /// Certificates trusted to issue.
-    pub roots: usize,
-    /// Days until the first of our own certificate's chain ends, if there is one; below zero when it has.
-    pub own_days_left: Option<i64>,
-    /// Seconds since 1970 at which it does.
-    pub own_not_after: Option<i64>,
-    /// What works now and will be trouble, in sentences.
-    pub warnings: Vec<String>,
-}
-
 impl TlsClient {
     /// Reads the files and makes a client out of them. `now` decides what has expired.
     ///
@@ -172,23 +165,30 @@ impl TlsClient {
                 let (cert, key) = (read(&own.cert)?, read(&own.key)?);
                 hash.update(Sha256::digest(cert.as_slice()));
                 hash.update(Sha256::digest(key.as_slice()));
-                Some(own_key(own, &cert, &key, now, &provider, &mut description)?)
+                Some(own_key(own, &cert, &key, &provider, &mut description)?)
             }
             None => None,
         };
-        hash.update(format!("{:?} {:?} {:?}", files.pins, files.server_name, files.min_version));
+        let lists = lists(files, &provider, &mut hash, &mut description)?;
+        let rest = (&files.pins, &files.server_name, files.min_version, &files.revocation);
+        hash.update(format!("{rest:?}"));
+        description.foresee(now);
         let needs_name = roots.is_some();
-        let verifier = verifier(roots, files, &provider).map_err(|error| {
+        let resumes = lists.is_empty() || files.revocation.expired == Doubt::Accept;
+        let verifier = verifier(roots, lists, files, &provider).map_err(|error| {
             let path = match &files.trust {
                 Trust::Ca(path) => path.as_path(),
                 Trust::System | Trust::Pinned => Path::new(SYSTEM),
             };
             at(path, Flaw::new(format!("cannot be used: {error}"), None))
         })?;
-        let config = config(&provider, files.min_version, own, verifier).map_err(|error| {
+        let mut config = config(&provider, files.min_version, own, verifier).map_err(|error| {
             let path = files.own.as_ref().map_or(Path::new(SYSTEM), |own| own.cert.as_path());
             at(path, Flaw::new(format!("cannot be used: {error}"), None))
         })?;
+        if !resumes {
+            config.resumption = Resumption::disabled();
+        }
         let (config, name, digest) = (Arc::new(config), files.server_name.clone(), hash.finalize().into());
         Ok(Self { config, name, needs_name, description, digest })
     }
@@ -257,120 +257,24 @@ impl TlsClient {
     }
 }
 
-fn at(path: &Path, flaw: Flaw) -> FileError {
-    FileError { file: path.to_owned(), flaw }
-}
-
-fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, FileError> {
-    pem::read(path).map_err(|flaw| at(path, flaw))
-}
-
-fn system() -> Result<Vec<CertificateDer<'static>>, Flaw> {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        let hint = "install the package ca-certificates, or name a file with `ca`";
-        return Err(Flaw::new(format!("cannot be found{why}"), hint));
-    }
-    Ok(found.certs)
-}
-
-/// Those of the certificates that may issue now. Of a file that somebody wrote each must make sense; of the system's
-/// hundreds those that do not are passed over.
-fn trusted(
-    found: Vec<CertificateDer<'static>>,
-    now: UnixTime,
-    strict: bool,
-    description: &mut ClientDescription,
-) -> Result<RootCertStore, Flaw> {
-    let mut roots = RootCertStore::empty();
-    for certificate in found {
-        let Ok((_, parsed)) = X509Certificate::from_der(&certificate) else {
-            if strict {
-                return Err(Flaw::new("holds a certificate that cannot be read", None));
-            }
-            continue;
-        };
-        let subject = parsed.subject().to_string();
-        let is_ca = parsed.basic_constraints().ok().flatten().is_some_and(|basic| basic.value.ca);
-        if strict && !is_ca && parsed.version() == x509_parser::prelude::X509Version::V3 {
-            let (whole, _) = Pin::of(&certificate);
-            return Err(Flaw::new(
-                format!("{subject} is not a CA certificate; a server's own certificate is pinned: pin = [\"{whole}\"]"),
-                None,
-            ));
-        }
-        // A root's own dates mean nothing to webpki.
-        if seconds(now) > parsed.validity().not_after.timestamp() {
-            if strict {
-                description.warnings.push(format!("the CA {subject} has expired and is no longer trusted"));
-            }
-            continue;
-        }
-        match roots.add(certificate.clone()) {
-            Err(error) if strict => {
-                return Err(Flaw::new(format!("holds a certificate that cannot be trusted: {error}"), None));
-            }
-            Err(_) | Ok(()) => {}
-        }
-    }
-    if roots.is_empty() {
-        return Err(Flaw::new("holds only expired CA certificates", "put the CA in force there"));
-    }
-    description.roots = roots.len();
-    Ok(roots)
-}
-
-fn own_key(
-    own: &Own,
-    cert: &[u8],
-    key: &[u8],
-    now: UnixTime,
-    provider: &CryptoProvider,
-    description: &mut ClientDescription,
-) -> Result<CertifiedKey, FileError> {
-    let chain = pem::certificates(cert).map_err(|flaw| at(&own.cert, flaw))?;
-    let key = pem::private_key(key).map_err(|flaw| at(&own.key, flaw))?;
-    for certificate in &chain {
-        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-            return Err(at(&own.cert, Flaw::new("holds a certificate that cannot be read", None)));
-        };
-        let end = parsed.validity().not_after.timestamp();
-        description.own_not_after = Some(description.own_not_after.map_or(end, |first| first.min(end)));
-    }
-    let left = description.own_not_after.map(|end| end.saturating_sub(seconds(now)).div_euclid(86_400));
-    if let Some(days) = left.filter(|days| *days < 14) {
-        let ends = if days < 0 { "has expired".to_owned() } else { format!("expires in {days} days") };
-        description.warnings.push(format!("the client certificate {} {ends}", own.cert.display()));
-    }
-    description.own_days_left = left;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
-        let flaw = match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Flaw::new(
-                format!("is not the key of the certificate in {}", own.cert.display()),
-                "install certificate and key of the same issue; the client's own certificate comes first in its file",
-            ),
-            error => Flaw::new(
-                format!("holds a key that cannot be used: {error}"),
-                "use ECDSA P-256/P-384, Ed25519 or RSA of 2048 bits or more",
-            ),
-        };
-        at(&own.key, flaw)
-    })
-}
-
-fn seconds(time: UnixTime) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
-}
-
 fn verifier(
     roots: Option<RootCertStore>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
     files: &ClientFiles,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Verifier, rustls::server::VerifierBuilderError> {
     let chain = match roots {
         Some(roots) => {
-            Some(WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()?)
+            // The whole chain is asked about: webpki's default, relied on and tested.
+            let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+            builder = builder.with_crls(lists);
+            if files.revocation.expired == Doubt::Refuse {
+                builder = builder.enforce_revocation_expiration();
+            }
+            if files.revocation.missing == Doubt::Accept {
+                builder = builder.allow_unknown_revocation_status();
+            }
+            Some(builder.build()?)
         }
         None => None,
     };

@@ -45,7 +45,15 @@ async fn shake(
 }
 
 fn files(trust: Trust) -> ClientFiles {
-    ClientFiles { trust, pins: Vec::new(), server_name: None, own: None, min_version: MinVersion::Tls12 }
+    ClientFiles {
+        trust,
+        pins: Vec::new(),
+        server_name: None,
+        own: None,
+        crl: Vec::new(),
+        revocation: Revocation::default(),
+        min_version: MinVersion::Tls12,
+    }
 }
 
 fn by_ca(bench: &Bench) -> ClientFiles {
@@ -237,27 +245,94 @@ async fn a_server_without_tls_is_told_from_one_that_hangs_up() {
     }
 }
 
+/// Whether this client resumes a session with a server called redis.example.
+async fn resumed(client: &TlsClient, acceptor: &TlsAcceptor) -> bool {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let serve = async {
+        let mut stream = acceptor.accept(far).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    };
+    let host = Name::new("redis.example");
+    let (shaken, _server) = tokio::join!(client.connect(host.as_ref(), near), serve);
+    let mut shaken = shaken.unwrap();
+    // The ticket comes before the first byte.
+    shaken.read_u8().await.unwrap();
+    shaken.resumed()
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_or_intermediate_is_revoked_is_not_believed() {
+    let bench = Bench::new();
+    let (pki, host) = (&bench.pki, Some("redis.example"));
+    let leaf = |authority: &certs_dev::Authority| authority.issue(&Leaf::server(&["redis.example"])).unwrap();
+    let (direct, below) = (leaf(&pki.ca), leaf(&pki.intermediate));
+    let list = |name: &str, text: String| bench.file(name, &text);
+    let with = |crl: Vec<PathBuf>| ClientFiles { crl, ..by_ca(&bench) };
+    let said = async |files: &ClientFiles, issued: &Issued| {
+        reason(files, host, server(issued, None, rustls::ALL_VERSIONS)).await
+    };
+    let (of_ca, of_intermediate) =
+        (list("ca.crl", pki.ca.crl(&[], 7).unwrap()), list("intermediate.crl", pki.intermediate.crl(&[], 7).unwrap()));
+    let both = with(vec![of_ca.clone(), of_intermediate.clone()]);
+    assert_eq!((said(&both, &direct).await, said(&both, &below).await), ("none", "none"));
+    // Nobody speaks for what the intermediate has issued: whoever keeps a list back must not win.
+    let one = with(vec![of_ca.clone()]);
+    assert_eq!((said(&one, &direct).await, said(&one, &below).await), ("none", "revocation-unknown"));
+    let missing = Revocation { missing: Doubt::Accept, ..Revocation::default() };
+    assert_eq!(said(&ClientFiles { revocation: missing, ..one }, &below).await, "none");
+    let number = list("direct.crl", pki.ca.crl_numbered(2, &[&direct.serial], (0, 7)).unwrap());
+    let revoked = with(vec![of_ca, number, of_intermediate.clone()]);
+    assert_eq!((said(&revoked, &direct).await, said(&revoked, &below).await), ("revoked", "none"));
+    let above = list("above.crl", pki.ca.crl(&[pki.intermediate.serial().unwrap()], 7).unwrap());
+    let folder = bench.file("x", "").with_file_name("lists");
+    std::fs::create_dir(&folder).unwrap();
+    for file in [&above, &of_intermediate] {
+        std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    let whole = with(vec![folder]);
+    assert_eq!((said(&whole, &direct).await, said(&whole, &below).await), ("none", "revoked"));
+    let old = with(vec![list("old.crl", pki.ca.crl(&[], -1).unwrap())]);
+    assert_eq!(said(&old, &direct).await, "crl-expired");
+    let expired = Revocation { expired: Doubt::Accept, ..Revocation::default() };
+    assert_eq!(said(&ClientFiles { revocation: expired, ..old.clone() }, &direct).await, "none");
+
+    let found = |files: &ClientFiles| TlsClient::load(files, UnixTime::now()).unwrap().description().clone();
+    assert!(found(&old).expired.join("\n").contains("no server of that CA is believed"), "{:?}", found(&old));
+    assert!(
+        found(&revoked).warnings.join("\n").contains("ca.crl holds a revocation list that a newer one here replaces")
+    );
+    let broken = with(vec![list("broken.crl", "-----BEGIN X509 CRL-----\n".to_owned())]);
+    assert!(TlsClient::load(&broken, UnixTime::now()).unwrap_err().to_string().contains("broken.crl"));
+}
+
+#[tokio::test]
+async fn no_session_is_resumed_where_a_list_may_come_to_its_end_meanwhile() {
+    let bench = Bench::new();
+    let acceptor = server(&bench.pki.server(&["redis.example"]).unwrap(), None, rustls::ALL_VERSIONS);
+    let crl = vec![bench.file("ca.crl", &bench.pki.ca.crl(&[], 7).unwrap())];
+    for (expired, resumes) in [(Doubt::Refuse, false), (Doubt::Accept, true)] {
+        let revocation = Revocation { expired, ..Revocation::default() };
+        let files = ClientFiles { crl: crl.clone(), revocation, ..by_ca(&bench) };
+        let client = TlsClient::load(&files, UnixTime::now()).unwrap();
+        assert!(!resumed(&client, &acceptor).await);
+        assert_eq!(resumed(&client, &acceptor).await, resumes, "{expired:?}");
+    }
+    // Another list is another client.
+    let files = ClientFiles { crl, ..by_ca(&bench) };
+    let before = TlsClient::load(&files, UnixTime::now()).unwrap();
+    bench.file("ca.crl", &bench.pki.ca.crl_numbered(2, &[], (0, 7)).unwrap());
+    assert!(!TlsClient::load(&files, UnixTime::now()).unwrap().is_same_as(&before));
+}
+
 #[tokio::test]
 async fn a_session_is_resumed_by_the_same_client_and_not_by_one_that_was_loaded_anew() {
     let bench = Bench::new();
     let issued = bench.pki.server(&["redis.example"]).unwrap();
     let acceptor = server(&issued, None, rustls::ALL_VERSIONS);
     let client = TlsClient::load(&by_ca(&bench), UnixTime::now()).unwrap();
-    let host = Name::new("redis.example");
-    let resumed = async |client: &TlsClient| {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let serve = async {
-            let mut stream = acceptor.accept(far).await.unwrap();
-            stream.write_all(b"x").await.unwrap();
-            stream.flush().await.unwrap();
-            stream
-        };
-        let (shaken, _server) = tokio::join!(client.connect(host.as_ref(), near), serve);
-        let mut shaken = shaken.unwrap();
-        // The ticket comes before the first byte.
-        shaken.read_u8().await.unwrap();
-        shaken.resumed()
-    };
+    let resumed = async |client: &TlsClient| resumed(client, &acceptor).await;
     assert!(!resumed(&client).await);
     assert!(resumed(&client).await);
     let again = TlsClient::load(&by_ca(&bench), UnixTime::now()).unwrap();
@@ -293,7 +368,9 @@ fn a_client_certificate_that_ends_soon_is_a_warning() {
         let issued = bench.pki.issue(&Leaf::client("proxy").valid_days(-5, to)).unwrap();
         let own = Own { cert: bench.file("own.crt", &issued.chain), key: bench.file("own.key", &issued.key) };
         let client = TlsClient::load(&ClientFiles { own: Some(own), ..by_ca(&bench) }, UnixTime::now()).unwrap();
-        let warnings = client.description().warnings.join("\n");
+        let found = client.description();
+        assert_eq!(found.expired.is_empty(), to > 0, "{found:?}");
+        let warnings = [&found.warnings[..], &found.expired[..]].concat().join("\n");
         assert!(warnings.contains(said) && said.is_empty() == warnings.is_empty(), "{to}: {warnings}");
     }
 }

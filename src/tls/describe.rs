@@ -4,7 +4,6 @@ use rustls::{
     SupportedProtocolVersion,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::WebPkiClientVerifier,
 };
 use serde::Serialize;
 use std::{fmt, path::Path, sync::Arc};
@@ -18,7 +17,7 @@ use super::{
     expiry::{End, Kind, Say, warn_from},
     ocsp::{self, OcspInfo},
     peer::{cut, hex, serial},
-    revocation::Doubt,
+    revocation::{self, Doubt},
     server::{Choice, Flaw, version_1},
     shelf::normal,
     suites,
@@ -341,6 +340,7 @@ impl Found {
         &mut self,
         chain: &[CertificateDer<'_>],
         response: &[u8],
+        provider: &CryptoProvider,
     ) -> Result<Option<(Vec<u8>, u64)>, Flaw> {
         let leaf = chain.first().ok_or_else(|| Flaw::new("has no certificate", None)).and_then(|der| parse(der))?;
         let issuer = leaf.issuer().as_raw();
@@ -352,6 +352,12 @@ impl Found {
         issuers.extend(self.authorities.iter().filter(|(name, _)| name == issuer).map(|(_, key)| key.clone()));
         let info = ocsp::read(response, &leaf, &issuers, self.now)?;
         let subject = cut(&leaf.subject().to_string());
+        if !issuers.is_empty() && !ocsp::is_signed(response, &issuers, self.now, provider) {
+            self.warn(format!(
+                "the OCSP response for {subject} is not signed by the certificate's issuer, nor by whom that has named for it: \
+                 clients that check it will refuse it"
+            ));
+        }
         let name = self.description.by_name.last().and_then(|last| last.names.first());
         let certificate = name.map_or("ocsp".to_owned(), |name| format!("ocsp:{name}"));
         match info.until {
@@ -446,17 +452,7 @@ impl Found {
         der: &CertificateRevocationListDer<'static>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<(), Flaw> {
-        let Ok(([], crl)) = CertificateRevocationList::from_der(der) else {
-            return Err(Flaw::new("holds a revocation list that cannot be read", "fetch it again"));
-        };
-        // What the verifier makes of this one alone, so that an error can be told of its file.
-        let alone = WebPkiClientVerifier::builder_with_provider(Arc::new(nobody()), Arc::clone(provider));
-        if let Err(rustls::server::VerifierBuilderError::InvalidCrl(error)) = alone.with_crls([der.clone()]).build() {
-            return Err(Flaw::new(
-                format!("holds a revocation list that cannot be used: {error:?}"),
-                "lists must be version 2, whole (no delta) and by the CA that issued the certificates (RFC 5280, 5)",
-            ));
-        }
+        let crl = revocation::usable(der, provider)?;
         let issuer = cut(&crl.issuer().to_string());
         let mut keys = self.authorities.iter().filter(|(known, _)| known == crl.issuer().as_raw()).peekable();
         if keys.peek().is_none() {
@@ -539,17 +535,6 @@ impl Found {
             subject,
             key,
         }
-    }
-}
-
-/// A store that trusts a key nobody has: a verifier needs an anchor, and the lists alone are to be looked at.
-fn nobody() -> rustls::RootCertStore {
-    rustls::RootCertStore {
-        roots: vec![rustls::pki_types::TrustAnchor {
-            subject: vec![].into(),
-            subject_public_key_info: vec![].into(),
-            name_constraints: None,
-        }],
     }
 }
 

@@ -23,6 +23,14 @@ pub enum Kind {
     CrlAccepting,
     /// A response to be stapled.
     Ocsp,
+    /// The certificate that is shown to Redis, or to the other end of a tunnel.
+    Own,
+    /// A CA that may have issued theirs.
+    FarCa,
+    /// A revocation list about theirs; one that is over counts for nothing.
+    FarCrlRefusing,
+    /// The same, where that is no reason not to believe them.
+    FarCrlAccepting,
 }
 
 /// One thing that ends.
@@ -30,7 +38,8 @@ pub enum Kind {
 pub struct End {
     /// What it is.
     pub kind: Kind,
-    /// Its word in the metric: `server`, `client_ca`, `crl`, `ocsp`, with `:NAME` behind it for a further certificate.
+    /// Its word in the metric: `server`, `client_ca`, `crl`, `ocsp`, with `:NAME` behind it for a further certificate; and
+    /// `upstream`, `upstream_ca`, `upstream_crl`.
     pub certificate: String,
     /// Whose it is.
     pub subject: String,
@@ -59,6 +68,9 @@ impl End {
             Kind::ClientCa => format!("the client CA {who}"),
             Kind::CrlRefusing | Kind::CrlAccepting => format!("the revocation list of {who}"),
             Kind::Ocsp => format!("the OCSP response for {who}"),
+            Kind::Own => format!("the client certificate {who} (upstream)"),
+            Kind::FarCa => format!("the CA {who} (upstream)"),
+            Kind::FarCrlRefusing | Kind::FarCrlAccepting => format!("the revocation list of {who} (upstream)"),
         };
         if self.at <= now {
             return Some(Say::Over(match self.kind {
@@ -72,6 +84,17 @@ impl End {
                      revoked since then is let in"
                 ),
                 Kind::Ocsp => format!("{what} ended on {when} and is no longer stapled"),
+                Kind::Own => format!("{what} has expired, on {when}; the other end will refuse it"),
+                Kind::FarCa => {
+                    format!("{what} has expired, on {when}; from the next reload on it is no longer trusted")
+                }
+                Kind::FarCrlRefusing => format!(
+                    "{what} was due to be renewed on {when}; no server of that CA is believed (upstream.tls.crl_expired)"
+                ),
+                Kind::FarCrlAccepting => format!(
+                    "{what} was due to be renewed on {when} and still counts (crl_expired = \"accept\"): a server that was \
+                     revoked since then is believed"
+                ),
             }));
         }
         if self.warn_from > now {
@@ -79,8 +102,8 @@ impl End {
         }
         let days = self.at.saturating_sub(now).div_euclid(DAY);
         Some(Say::Soon(match self.kind {
-            Kind::Server | Kind::ClientCa => format!("{what} expires in {days} days"),
-            Kind::CrlRefusing | Kind::CrlAccepting | Kind::Ocsp => {
+            Kind::Server | Kind::ClientCa | Kind::Own | Kind::FarCa => format!("{what} expires in {days} days"),
+            Kind::CrlRefusing | Kind::CrlAccepting | Kind::Ocsp | Kind::FarCrlRefusing | Kind::FarCrlAccepting => {
                 format!("{what} counts until {when}; renew it before")
             }
         }))
@@ -90,7 +113,7 @@ impl End {
     /// are warnings.
     #[must_use]
     pub const fn fails(&self) -> bool {
-        matches!(self.kind, Kind::Server | Kind::CrlRefusing | Kind::Ocsp)
+        matches!(self.kind, Kind::Server | Kind::CrlRefusing | Kind::Ocsp | Kind::Own | Kind::FarCrlRefusing)
     }
 }
 

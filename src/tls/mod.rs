@@ -2,7 +2,7 @@
 //!
 //! * [`pem`] reads certificate, key and revocation files;
 //! * [`server`] makes one listener's TLS out of them, or says what is wrong with them;
-//! * [`revocation`] says who is not let in any more, [`suites`] what can be agreed on, `shelf` which certificate is shown
+//! * [`revocation`] says who is not let in any more, `proven` remembers for a moment who is, [`suites`] what can be agreed on, `shelf` which certificate is shown
 //!   to whom and `ocsp` what is stapled to it;
 //! * [`expiry`] knows what ends by itself, and when that is worth a word;
 //! * [`reload`] swaps it whole, or keeps what was;
@@ -19,6 +19,7 @@
 
 pub mod chains;
 pub mod client;
+mod client_load;
 mod describe;
 pub mod expiry;
 pub mod failure;
@@ -29,6 +30,7 @@ pub mod peer;
 pub mod pem;
 pub mod pin;
 pub mod pipe;
+mod proven;
 pub mod refusal;
 pub mod reload;
 pub mod revocation;
@@ -45,4 +47,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::{Socket, poll_recv, poll_send, poll_send_parts};
+pub use socket::{Socket, poll_hangup, poll_recv, poll_send, poll_send_parts};

@@ -4,8 +4,10 @@
 //! own certificate (serial number, the hash of the issuer's name, and of its key where the issuer is at hand: shown with the
 //! certificate, or a client CA as well), that it says "good", and that its time has begun.
 //! One whose time is over is no error: it is not stapled, which is what a client without stapling sees. Its signature is for
-//! the client to check, which has to do so anyway.
+//! the client to check, which has to do so anyway; that it will find it wanting is foreseen here, where the issuer is at hand
+//! ([`is_signed`]), and is a warning.
 
+use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -18,6 +20,9 @@ use super::{describe::date, server::Flaw};
 
 /// The largest response that is read; rustls sends it in one handshake message.
 pub(super) const RESPONSE_BYTES_MAX: u64 = 32 * 1024;
+
+/// The most certificates in a response that are looked at: there is one, or none.
+const CERTIFICATES_MAX: usize = 4;
 
 /// How far the responder's clock may be ahead.
 const SKEW_SECONDS: i64 = 300;
@@ -90,6 +95,70 @@ pub(super) fn read(der: &[u8], leaf: &X509Certificate<'_>, issuers: &[Vec<u8>], 
     ))
 }
 
+/// Whether a response that [`read`] has taken is signed as RFC 6960 (4.2.2.2) demands: by one of these keys of the
+/// certificate's issuer, or by somebody whom that has named for it, whose certificate is in the response.
+pub(super) fn is_signed(der: &[u8], issuers: &[Vec<u8>], now: i64, provider: &CryptoProvider) -> bool {
+    let verified = |key: &[u8], message: &[u8], signature: &[u8]| {
+        let algorithms = provider.signature_verification_algorithms.all;
+        algorithms.iter().any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
+    };
+    let by_issuer =
+        |message: &[u8], signature: &[u8]| issuers.iter().any(|issuer| verified(issuer, message, signature));
+    let delegate = |certificate: &Any<'_>, whole: &[u8], data: &[u8], signature: &[u8]| {
+        let Ok((_, parsed)) = X509Certificate::from_der(whole) else { return false };
+        let named = parsed.extended_key_usage().ok().flatten().is_some_and(|usage| usage.value.ocsp_signing);
+        let (from, until) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        let issued =
+            raw_children(certificate.data).and_then(|parts| Some(by_issuer(parts.first()?.0, bits(&parts.get(2)?.1)?)));
+        named
+            && (from..=until).contains(&now)
+            && issued == Some(true)
+            && verified(&parsed.public_key().subject_public_key.data, data, signature)
+    };
+    let judge = || {
+        let (_, basic) = Any::from_der(carried(der)?.1).ok()?;
+        let parts = raw_children(basic.data)?;
+        let (data, signature) = (parts.first()?.0, bits(&parts.get(2)?.1)?);
+        if by_issuer(data, signature) {
+            return Some(true);
+        }
+        // certs [0] EXPLICIT SEQUENCE OF Certificate
+        let list = children(&parts.get(3)?.1)?.into_iter().next()?;
+        let certificates = raw_children(list.data)?;
+        Some(certificates.iter().take(CERTIFICATES_MAX).any(|(whole, each)| delegate(each, whole, data, signature)))
+    };
+    judge().unwrap_or(false)
+}
+
+/// The elements of a constructed one's inside, each with all of its bytes.
+fn raw_children(inside: &[u8]) -> Option<Vec<(&[u8], Any<'_>)>> {
+    let mut rest = inside;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let (after, child) = Any::from_der(rest).ok()?;
+        found.push((rest.get(..rest.len().checked_sub(after.len())?)?, child));
+        rest = after;
+    }
+    Some(found)
+}
+
+/// The bytes of a BIT STRING that has no unused bits.
+fn bits<'a>(string: &Any<'a>) -> Option<&'a [u8]> {
+    match (string.tag(), string.data) {
+        (Tag::BitString, [0, bytes @ ..]) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// responseBytes [0] EXPLICIT SEQUENCE { responseType OID, response OCTET STRING }: what it is, and its bytes.
+fn carried(der: &[u8]) -> Option<(String, &[u8])> {
+    let (_, outer) = Any::from_der(der).ok()?;
+    let explicit = children(children(&outer)?.get(1)?)?.into_iter().next()?;
+    let mut inner = children(&explicit)?.into_iter();
+    let kind = inner.next()?.oid().ok()?.to_id_string();
+    Some((kind, inner.next()?.data))
+}
+
 /// `OCSPResponse` → `BasicOCSPResponse` → `ResponseData.responses`.
 fn answers(der: &[u8]) -> Result<Vec<Any<'_>>, Flaw> {
     let Ok(([], outer)) = Any::from_der(der) else { return Err(unreadable(&"its outside")) };
@@ -107,15 +176,7 @@ fn answers(der: &[u8]) -> Result<Vec<Any<'_>>, Flaw> {
         };
         return Err(Flaw::new(format!("is an error of the responder: {word}"), "ask it again"));
     }
-    // responseBytes [0] EXPLICIT SEQUENCE { responseType OID, response OCTET STRING }
-    let wrapped = || {
-        let explicit = children(&parts.next()?)?.into_iter().next()?;
-        let mut inner = children(&explicit)?.into_iter();
-        let kind = inner.next()?.oid().ok()?.to_id_string();
-        Some((kind, inner.next()?.data))
-    };
-    let mut wrapped = wrapped;
-    let (kind, basic) = wrapped().ok_or_else(|| unreadable(&"what it carries"))?;
+    let (kind, basic) = carried(der).ok_or_else(|| unreadable(&"what it carries"))?;
     if kind != BASIC {
         return Err(Flaw::new("is no basic OCSP response", None));
     }

@@ -15,9 +15,10 @@ const ALERT_RECORD: u8 = 21;
 const HINT_OWN: &str = "give the certificate and key that it asks for: upstream.tls.cert and key";
 
 /// Every word that [`Failure::reason`] can be here.
-pub const REASONS: [&str; 16] = [
+pub const REASONS: [&str; 19] = [
     "bad-certificate",
     "bad-signature",
+    "crl-expired",
     "eof",
     "expired",
     "no-common-cipher",
@@ -25,6 +26,8 @@ pub const REASONS: [&str; 16] = [
     "not-yet-valid",
     "pin",
     "protocol-error",
+    "revocation-unknown",
+    "revoked",
     "server-alert",
     "socket",
     "timeout",
@@ -94,6 +97,21 @@ fn certificate(error: &CertificateError) -> Failure {
         E::NotValidYet | E::NotValidYetContext { .. } => {
             Failure::new("not-yet-valid", "the server's certificate is not valid yet", Some("check both clocks"))
         }
+        E::Revoked => Failure::new(
+            "revoked",
+            "the server's certificate, or one above it, is revoked",
+            Some("if that is not an attack, install its new certificate there"),
+        ),
+        E::UnknownRevocationStatus => Failure::new(
+            "revocation-unknown",
+            "no revocation list says whether the server's certificate, or one above it, is revoked",
+            Some("add the list of its issuer to upstream.tls.crl, or say upstream.tls.crl_missing = \"accept\""),
+        ),
+        E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => Failure::new(
+            "crl-expired",
+            "the revocation list for the server's certificate is past its next update",
+            Some("fetch it again, or say upstream.tls.crl_expired = \"accept\""),
+        ),
         E::UnknownIssuer => Failure::new(
             "unknown-ca",
             "the server's certificate was not issued by a CA that is trusted here",

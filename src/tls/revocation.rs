@@ -8,13 +8,18 @@
 //!   [`Revocation::expired`] and [`Revocation::missing`]: both refuse unless the configuration says otherwise.
 //! * **Serial numbers** ([`RevokedSerial`]), for the hour before the CA has a list: any certificate of the chain.
 //!
-//! Both are asked at every handshake, again when a session is resumed, and again of every open connection after a reload.
+//! Both are asked at every handshake, again when a session is resumed, and again of every open connection after a reload; what they
+//! have said of a chain is remembered for as long as they must say the same ([`super::proven`]).
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    server::{
+        VerifierBuilderError, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
 use std::{
     cmp::Ordering,
@@ -31,6 +36,7 @@ use zeroize::Zeroizing;
 
 use super::{
     name, peer, pem,
+    proven::Proven,
     server::{FileError, Flaw},
 };
 
@@ -137,13 +143,15 @@ pub(super) struct Guard {
     /// Verifiers, each up to the second (since 1970) in which the next of its CAs expires; in that order.
     stages: Vec<Stage>,
     serials: Serials,
+    /// Chains that were let through a moment ago.
+    proven: Proven,
 }
 
 impl Guard {
-    /// None without a stage: nobody would be trusted.
-    pub(super) fn new(stages: Vec<Stage>, serials: Serials) -> Option<Self> {
+    /// None without a stage: nobody would be trusted. The lists of the stages are good until that second, since 1970.
+    pub(super) fn new(stages: Vec<Stage>, serials: Serials, lists_until: u64) -> Option<Self> {
         let inner = Arc::clone(&stages.first()?.1);
-        Some(Self { inner, stages, serials })
+        Some(Self { inner, stages, serials, proven: Proven::new(lists_until) })
     }
 }
 
@@ -166,13 +174,21 @@ impl ClientCertVerifier for Guard {
         above: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let digest = Proven::digest(leaf, above);
+        if self.proven.has(&digest, now) {
+            return Ok(ClientCertVerified::assertion());
+        }
         // notAfter is the last second of validity (RFC 5280, 4.1.2.5).
         let stage = self.stages.iter().find(|(until, _)| now.as_secs() <= *until);
-        let (_, verifier) = stage.ok_or(CertificateError::Expired)?;
+        let (until, verifier) = stage.ok_or(CertificateError::Expired)?;
         let verified = verifier.verify_client_cert(leaf, above, now)?;
         // Certificates that were shown and not needed count too: nobody has a reason to show a revoked one.
         let revoked = std::iter::once(leaf).chain(above).any(|each| self.serials.revoke(each));
-        if revoked { Err(CertificateError::Revoked.into()) } else { Ok(verified) }
+        if revoked {
+            return Err(CertificateError::Revoked.into());
+        }
+        self.proven.keep(digest, leaf, above, now, *until);
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -265,6 +281,35 @@ pub(super) fn lists(source: &Source) -> Result<Vec<CertificateRevocationListDer<
     pem::revocation_lists(&source.bytes)
 }
 
+/// The list as it reads, if a verifier can use it: asked of each by itself, so that an error can be told of its file.
+pub(super) fn usable<'d>(
+    der: &'d CertificateRevocationListDer<'static>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<CertificateRevocationList<'d>, Flaw> {
+    let Ok(([], crl)) = CertificateRevocationList::from_der(der) else {
+        return Err(Flaw::new("holds a revocation list that cannot be read", "fetch it again"));
+    };
+    let alone = WebPkiClientVerifier::builder_with_provider(Arc::new(nobody()), Arc::clone(provider));
+    if let Err(VerifierBuilderError::InvalidCrl(error)) = alone.with_crls([der.clone()]).build() {
+        return Err(Flaw::new(
+            format!("holds a revocation list that cannot be used: {error:?}"),
+            "lists must be version 2, whole (no delta) and by the CA that issued the certificates (RFC 5280, 5)",
+        ));
+    }
+    Ok(crl)
+}
+
+/// A store that trusts a key nobody has: a verifier needs an anchor, and the lists alone are to be looked at.
+fn nobody() -> rustls::RootCertStore {
+    rustls::RootCertStore {
+        roots: vec![rustls::pki_types::TrustAnchor {
+            subject: vec![].into(),
+            subject_public_key_info: vec![].into(),
+            name_constraints: None,
+        }],
+    }
+}
+
 /// What tells the lists of one issuer apart that are both needed: its name, its key, and which part of its certificates
 /// the list is about.
 #[derive(PartialEq, Eq, Hash)]
@@ -293,6 +338,16 @@ fn age(a: &CertificateRevocationList<'_>, b: &CertificateRevocationList<'_>) -> 
         (Some(a), Some(b)) => a.cmp(b).then(dates),
         _ => dates,
     }
+}
+
+/// The last second, since 1970, in which none of the lists is past its next update; without lists, the last there is.
+pub(super) fn good_until(lists: &[CertificateRevocationListDer<'_>]) -> u64 {
+    let until = |der: &CertificateRevocationListDer<'_>| {
+        let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
+        // At its next update a list is past it.
+        u64::try_from(crl.next_update()?.timestamp()).ok()?.checked_sub(1)
+    };
+    lists.iter().map(|der| until(der).unwrap_or(0)).min().unwrap_or(u64::MAX)
 }
 
 /// Leaves the newest list of each scope, in the order they came in; the positions of the others, for a warning.

@@ -42,6 +42,7 @@ use zeroize::Zeroizing;
 
 use super::{
     describe::{Description, Found},
+    expiry::{End, Kind},
     failure::HINT_V1,
     ocsp, pem,
     revocation::{self, Doubt, Guard, Revocation, Serials, Stage},
@@ -50,7 +51,7 @@ use super::{
 };
 
 /// Days before its end from which a certificate is warned of, unless the configuration says otherwise.
-const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The largest unverified certificate kept for a record; rustls lets handshake messages of 64 KiB through.
 const WITNESS_BYTES_MAX: usize = 16 * 1024;
@@ -273,7 +274,9 @@ impl Tls {
             let names = found.pair(&chain, &pair.names).map_err(|flaw| flaw.at(&pair.cert))?;
             check_chain(&chain, &provider, now).map_err(|flaw| flaw.at(&pair.cert))?;
             let staple = match (&read.ocsp, &pair.ocsp) {
-                (Some(response), Some(file)) => found.staple(&chain, response).map_err(|flaw| flaw.at(file))?,
+                (Some(response), Some(file)) => {
+                    found.staple(&chain, response, &provider).map_err(|flaw| flaw.at(file))?
+                }
                 _ => {
                     found.unstapled(&chain);
                     None
@@ -287,7 +290,7 @@ impl Tls {
             let file = crl.first().map_or(&files.client_ca, |source| &source.file);
             Flaw::new(format!("cannot be used: {error}"), None).at(file)
         })?;
-        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials) {
+        let verifier: Arc<dyn ClientCertVerifier> = match Guard::new(stages, serials, revocation::good_until(&lists)) {
             Some(guard) => Arc::new(guard),
             None => return Err(Flaw::new("holds no CA that can be trusted", None).at(&files.client_ca)),
         };
@@ -362,6 +365,18 @@ impl Tls {
             return if needed { Err(rustls::Error::NoCertificatesPresented) } else { Ok(()) };
         };
         self.verifier.verify_client_cert(leaf, above, now).map(|_| ())
+    }
+
+    /// Whether a CA or a list has come to its end behind the first of these moments (in seconds since 1970) and before the
+    /// second, so that [`recheck_at`](Self::recheck_at) may say something else than it did. A list that counts on beyond
+    /// its end (`crl_expired = "accept"`) changes nothing.
+    #[must_use]
+    pub fn has_turned(&self, since: u64, now: u64) -> bool {
+        let seconds = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+        // The last second of a CA is one of its own; asking a list a second later than need be does no harm.
+        let passed = seconds(since).saturating_sub(1)..seconds(now);
+        let judges = |end: &&End| matches!(end.kind, Kind::ClientCa | Kind::CrlRefusing);
+        self.description.ends.iter().filter(judges).any(|end| passed.contains(&end.at))
     }
 
     /// What the files hold, for `check` and for the start of the operational log.

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf, Ready},
     net::{TcpStream, UnixStream},
 };
 
@@ -58,6 +58,9 @@ pub trait Polled: AsFd {
     /// The runtime's end.
     fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>>;
 
+    /// What is there to be read, if anything is: bytes or an end. Registers nobody.
+    fn peek(&self) -> Poll<io::Result<Ready>>;
+
     /// Makes the runtime believe that it is not ready, until the kernel says otherwise.
     fn forget(&self, interest: Interest);
 }
@@ -68,6 +71,10 @@ macro_rules! polled {
             #[inline]
             fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
                 if interest.is_readable() { self.poll_read_ready(cx) } else { self.poll_write_ready(cx) }
+            }
+
+            fn peek(&self) -> Poll<io::Result<Ready>> {
+                pin!(self.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()))
             }
 
             #[inline]
@@ -129,6 +136,25 @@ pub fn poll_send<S: Polled>(socket: &S, cx: &mut Context<'_>, bytes: &[u8]) -> P
     }
 }
 
+/// Ready once the peer closed its direction or the connection broke, as [`Socket::poll_hangup`] has it.
+pub fn poll_hangup<S: Polled>(socket: &S, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        match socket.poll_ready(cx, Interest::READABLE) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(())) => {}
+        }
+        // Something is ready, and it only remains to be seen what. The waker is the one registered above.
+        match socket.peek() {
+            Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => {}
+            Poll::Pending => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+        }
+        // Only bytes: forget them, or the runtime would stay "ready" and never wake anybody for the end behind them.
+        socket.forget(Interest::READABLE);
+    }
+}
+
 /// As [`poll_send`], of several parts by one call.
 ///
 /// # Errors
@@ -170,22 +196,7 @@ impl Socket for TcpStream {
     }
 
     fn poll_hangup(&self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match self.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            // Something is ready, so this future is too: it only says what. The waker is the one registered above.
-            let what = pin!(self.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));
-            match what {
-                Poll::Ready(Ok(ready)) if !ready.is_read_closed() && !ready.is_error() => {}
-                Poll::Pending => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-            }
-            // Only bytes: forget them, or the runtime would stay "ready" and never wake anybody for the end behind them.
-            let _ = self.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-        }
+        poll_hangup(self, cx)
     }
 
     fn read_past_readiness(&self, buf: &mut [u8]) -> io::Result<usize> {

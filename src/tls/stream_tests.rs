@@ -3,6 +3,7 @@
 use super::*;
 use crate::tls::{
     client::{ClientFiles, Name, TlsClient, Trust},
+    revocation::Revocation,
     server::MinVersion,
     testing::{Bench, echo},
 };
@@ -22,6 +23,8 @@ fn client(bench: &Bench) -> TlsClient {
         pins: Vec::new(),
         server_name: None,
         own: Some(own),
+        crl: Vec::new(),
+        revocation: Revocation::default(),
         min_version: MinVersion::Tls12,
     };
     TlsClient::load(&files, UnixTime::now()).unwrap()

@@ -2,6 +2,7 @@
 
 use super::{
     chains::Chains,
+    expiry::Kind,
     failure::Failure,
     handshake::Accepted,
     revocation::{Doubt, RevokedSerial},
@@ -281,4 +282,29 @@ async fn the_name_in_a_record_is_cut() {
     client.unwrap();
     let sni = server.unwrap().sni.unwrap();
     assert_eq!((sni.chars().count(), sni.ends_with('…')), (129, true));
+}
+
+#[test]
+fn only_a_ca_and_a_list_that_refuses_turn_what_was_said_and_each_once() {
+    let mut bench = Bench::new();
+    let due = 20;
+    bench.files.crl = vec![bench.file("ca.crl", &bench.pki.ca.crl_due_in(due, &[]).unwrap())];
+    let tls = bench.load();
+    let end = |kind: Kind| {
+        let found = tls.description().ends.iter().find(|end| end.kind == kind).unwrap();
+        u64::try_from(found.at).unwrap()
+    };
+    let at = end(Kind::CrlRefusing);
+    assert!(!tls.has_turned(at - 10, at), "it counts still");
+    assert!(tls.has_turned(at - 1, at + 1));
+    assert!(tls.has_turned(at, at + 1), "asked in its last second, and again in the next");
+    assert!(tls.has_turned(at - 3600, at + 3600), "a clock that steps misses nothing");
+    assert!(!tls.has_turned(at + 2, at + 3), "that was told");
+    assert!(!tls.has_turned(at + 3, at - 3), "a clock that is set back turns nothing");
+    let ca = end(Kind::ClientCa);
+    assert!(tls.has_turned(ca, ca + 1));
+    let server = end(Kind::Server);
+    assert!(server == ca || !tls.has_turned(server, server + 1), "whom we are is no business of theirs");
+    bench.files.choice.revocation.expired = Doubt::Accept;
+    assert!(!bench.load().has_turned(at - 1, at + 1));
 }

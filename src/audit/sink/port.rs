@@ -74,6 +74,9 @@ impl SinkPort {
             // one of the two sees the other.
             advanced.as_mut().enable();
             state.awaited.store(true, Ordering::SeqCst);
+            // The thread may be letting time pass.
+            drop(lock(&self.shared.queue));
+            self.shared.work.notify_one();
             let written = state.written.load(Ordering::SeqCst);
             if written > seen {
                 return written;

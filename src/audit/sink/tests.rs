@@ -44,12 +44,18 @@ fn proven(path: &Path, fsync: Fsync) -> Broken {
 }
 
 fn with(path: &Path, fsync: Fsync, proof: Option<Proof>) -> Broken {
+    at_pace(path, fsync, proof, |_| {})
+}
+
+/// The same, with another time between two blocks.
+fn at_pace(path: &Path, fsync: Fsync, proof: Option<Proof>, pace: impl FnOnce(&mut Duration)) -> Broken {
     let target = FileTarget { fsync, ..path.to_path_buf().into() };
     let log = LogFile::new(file::open(path, 0o600).unwrap(), Some(&target));
     let flag = Arc::clone(&log.broken);
     let shared = Arc::new(Shared::new(&Plan::default(), 1));
     let port = SinkPort { shared: Arc::clone(&shared), index: 0, spent: Mutex::default() };
-    let writer = Writer::new(Arc::clone(&shared), Output::File(log), proof);
+    let mut writer = Writer::new(Arc::clone(&shared), Output::File(log), proof);
+    pace(&mut writer.pace);
     Broken { shared, port, flag, thread: thread::spawn(move || writer.run()) }
 }
 
@@ -217,4 +223,21 @@ fn a_chain_goes_over_to_a_new_file_with_what_the_old_ones_disk_did_not_take() {
     sink.close();
     let report = verified(&[&moved, &path]);
     assert_eq!((report.verdict(), report.lines - report.checkpoints), (Verdict::Proven, 30), "{report:#?}");
+}
+
+#[test]
+fn lines_gather_behind_a_block_until_somebody_waits_for_one_or_the_end_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let broken = at_pace(&path, Fsync::Never, None, |pace| *pace = Duration::from_secs(3600));
+    submit(&broken.port, "one\n");
+    eventually("a line that comes alone is written at once", || fs::read_to_string(&path).unwrap() == "one\n");
+    submit(&broken.port, "two\n");
+    submit(&broken.port, "three\n");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let waited = async { tokio::time::timeout(Duration::from_secs(60), broken.port.notified(4)).await };
+    assert_eq!(runtime.block_on(waited), Ok(14), "the hour was cut short, and both left together");
+    submit(&broken.port, "four\n");
+    broken.close();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\nfour\n");
 }

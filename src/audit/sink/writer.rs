@@ -14,21 +14,25 @@ use super::{
     Recovery,
     output::Output,
     proof::Proof,
-    queue::{Batch, Run, Shared, lock},
+    queue::{Batch, Queue, Run, Shared, lock},
 };
 use crate::audit::{chain::Reason, counters::Mark};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, ErrorKind},
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// First and longest pause before a failed write is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Least time from one block to the next, so that lines gather: a block costs a change to this thread and back, and a system
+/// call. Only somebody who waits for a line cuts it short.
+const PACE: Duration = Duration::from_millis(1);
 /// A full pipe that nobody reads for so long counts as failing.
 const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -55,6 +59,10 @@ pub(super) struct Writer {
     marks: Box<[Mark]>,
     /// Where pauses get their length from.
     chance: u64,
+    /// When the last block was taken.
+    taken: Cell<Option<Instant>>,
+    /// [`PACE`], but for tests.
+    pub(super) pace: Duration,
 }
 
 /// How much of a block the output has taken. `position` goes back to the start of a line when the file is changed in
@@ -89,7 +97,18 @@ impl Writer {
         let marks = vec![Mark::default(); shared.ports.len()].into_boxed_slice();
         // Never zero; no two processes begin alike.
         let chance = super::clock::wall_us() << 16 | u64::from(std::process::id()) | 1;
-        Self { shared, output, own: Vec::new(), due: None, checkpoint: Vec::new(), proof, marks, chance }
+        Self {
+            shared,
+            output,
+            own: Vec::new(),
+            due: None,
+            checkpoint: Vec::new(),
+            proof,
+            marks,
+            chance,
+            taken: Cell::default(),
+            pace: PACE,
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -149,8 +168,26 @@ impl Writer {
             thread::yield_now();
             queue = lock(&self.shared.queue);
         }
+        queue = self.pace(queue);
         std::mem::swap(&mut queue.pending, batch);
         (queue.next.take(), queue.closing && batch.bytes.is_empty())
+    }
+
+    /// Lets [`PACE`] pass since the last block was taken, while lines gather, unless somebody waits for one of them. Nobody
+    /// wakes the thread for lines meanwhile: `idle` is not set.
+    fn pace<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        let mut now = super::clock::now();
+        let until = self.taken.get().map(|taken| taken + self.pace);
+        while let Some(left) = until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero()) {
+            let awaited = self.shared.ports.iter().any(|port| port.awaited.load(Ordering::SeqCst));
+            if awaited || queue.closing || queue.next.is_some() {
+                break;
+            }
+            (queue, _) = self.shared.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+            now = super::clock::now();
+        }
+        self.taken.set(Some(now));
+        queue
     }
 
     /// Writes all of a batch, into as many files as it takes, and does what is due.

@@ -6,12 +6,15 @@ use super::{
 };
 use crate::{
     command::catalog,
-    config::settings::{Admin, ClientAuth, Listener, Password, Service, Settings, Upstream, UpstreamAddress},
+    config::settings::{
+        Admin, ClientAuth, Listener, Password, Place, Service, Settings, UnixSocket, Upstream, UpstreamAddress,
+    },
     lane::greeting::Credential,
     policy::{arrivals::Knocks, identity::Role, rates::Rates},
     tls::{
         Description,
-        client::{ClientFiles, Trust},
+        client::{ClientFiles, TlsClient, Trust},
+        revocation::Revocation,
         server::{MinVersion, Tls},
     },
 };
@@ -146,6 +149,14 @@ impl Facts {
         for expired in tls.iter().flat_map(|tls| &tls.expired) {
             self.errors.push(format!("service {name}: {expired}"));
         }
+        match service.upstream.tls.as_ref().map(|files| TlsClient::load(files, UnixTime::now())).transpose() {
+            Ok(far) => {
+                let found = far.as_ref().map(|far| far.description().clone()).unwrap_or_default();
+                self.warnings.extend(found.warnings.iter().map(|warning| format!("service {name}: {warning}")));
+                self.errors.extend(found.expired.iter().map(|expired| format!("service {name}: {expired}")));
+            }
+            Err(error) => self.errors.push(format!("service {name}: {error}")),
+        }
         let now = ask_redis.then(|| probe::redis(&service.upstream));
         match &now {
             Some(Finding::Answers { maxclients: Some(most) })
@@ -172,7 +183,7 @@ impl Facts {
             upstream_alternatives: service.upstream.alternatives.iter().map(ToString::to_string).collect(),
             upstream_health: health(&service.upstream),
             upstream_now: now.map(|finding| finding.to_string()),
-            credential: credential(&service.upstream),
+            credential: credential(service),
             client_auth: client_auth(service.upstream.client_auth),
             connection_name: service.upstream.greeting.set_name,
             min_tls: if service.plain { "none".to_owned() } else { service.tls.min_version.to_string() },
@@ -184,7 +195,11 @@ impl Facts {
                 "required"
             },
             tls,
-            allow: service.admission.allowed().map(|net| net.to_string()).collect(),
+            allow: if service.listeners.iter().all(|listener| matches!(listener.place, Place::Unix(_))) {
+                vec!["whoever may write to the socket's file".to_owned()]
+            } else {
+                service.admission.allowed().map(|net| net.to_string()).collect()
+            },
             deny: service.admission.denied().map(|net| net.to_string()).collect(),
             max_connections_per_address: service.max_connections_per_address.map(std::num::NonZeroU32::get),
             floor: service.floor.clone(),
@@ -205,7 +220,14 @@ fn listener(each: &Listener) -> String {
             time(proxies.timeout)
         )
     });
-    format!("{}{inline}{proxies}", each.address)
+    let owner = match &each.place {
+        Place::Unix(UnixSocket { mode, group, .. }) => {
+            let group = group.map_or_else(String::new, |group| format!(", group {group}"));
+            format!(" (mode {mode:04o}{group})")
+        }
+        Place::Tcp(_) => String::new(),
+    };
+    format!("{}{owner}{inline}{proxies}", each.place)
 }
 
 /// What a role has of its own, and other than its service.
@@ -351,12 +373,26 @@ fn by_tls(tls: &ClientFiles, address: &UpstreamAddress) -> String {
         MinVersion::Tls12 => "1.2",
         MinVersion::Tls13 => "1.3",
     };
-    format!("TLS {version} or later; certificate {trust}{pins}{name}; {own}")
+    let lists = match tls.crl.len() {
+        0 => String::new(),
+        _ => {
+            let of = tls.crl.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let Revocation { expired, missing, .. } = &tls.revocation;
+            format!(", not revoked by {of} (one past its next update: {}; none: {})", expired.word(), missing.word())
+        }
+    };
+    format!("TLS {version} or later; certificate {trust}{pins}{name}{lists}; {own}")
 }
 
 /// How the proxy authenticates to Redis, without the password.
-fn credential(upstream: &Upstream) -> String {
+fn credential(service: &Service) -> String {
+    let upstream = &service.upstream;
     let (Some(credential), Some(password)) = (upstream.credential(), &upstream.password) else {
+        if service.plain {
+            let shown = upstream.tls.as_ref().is_some_and(|tls| tls.own.is_some());
+            return if shown { "by its certificate alone" } else { "not at all: no certificate and no password" }
+                .to_owned();
+        }
         return "none (auth = \"none\"): Redis asks for no password, so everybody who reaches it may use it".to_owned();
     };
     as_user(credential, password)

@@ -62,7 +62,11 @@ fn service_lines(page: &mut Page, service: &ServiceFacts, verbose: bool) {
     page.line("authenticates", &service.credential);
     page.line("client's AUTH", service.client_auth);
     page.line("CLIENT LIST", if service.connection_name { "shows whose each connection is" } else { "shows no names" });
-    page.line("TLS", &format!("{} or later, client certificate {}", service.min_tls, service.certificates));
+    if service.min_tls == "none" {
+        page.line("TLS", service.certificates);
+    } else {
+        page.line("TLS", &format!("{} or later, client certificate {}", service.min_tls, service.certificates));
+    }
     if let Some(tls) = &service.tls {
         for (name, value) in tls.lines() {
             page.line(name, &value);

@@ -1,16 +1,12 @@
 //! The admin endpoint.
 
-use super::{Paths, accounts, service, socket_address};
+use super::{Paths, listen, socket_address};
 use crate::config::{
     decode::Item,
-    error::Report,
+    error::{At, Report},
     raw::{RawAdmin, RawAdminSocket},
-    settings::{Admin, AdminSocket, Service},
+    settings::{Admin, Place, Service, UnixSocket},
 };
-use std::os::unix::ffi::OsStrExt as _;
-
-/// What the system takes as the name of a Unix socket (`sun_path` without its end).
-const PATH_MAX: usize = 107;
 
 pub(super) fn admin(item: &Item<RawAdmin>, services: &[Service], paths: &Paths, report: &mut Report) -> Admin {
     let raw = &item.value;
@@ -18,41 +14,33 @@ pub(super) fn admin(item: &Item<RawAdmin>, services: &[Service], paths: &Paths, 
         let hint = "write address = \"127.0.0.1:9180\" or socket = { path = \"/run/ravelin/admin.sock\" }, or leave the table out";
         report.missing(&item.at, "address", hint);
     }
-    let socket = raw.socket.as_ref().and_then(|item| socket(item, paths, report));
+    let socket = raw.socket.as_ref().and_then(|item| socket(item, services, paths, report));
     let Some(address) = raw.address.as_ref() else { return Admin { address: None, socket } };
     let Some(found) = socket_address(address, report) else { return Admin { address: None, socket } };
-    for service in services {
-        for listener in service.listeners.iter().filter(|listener| service::overlap(listener.address, found)) {
-            report.error(&address.at, format!("{found} is taken by service {} ({})", service.name, listener.address));
-        }
-    }
+    taken(&Place::Tcp(found), &address.at, services, report);
     if !found.ip().to_canonical().is_loopback() {
         report.warn(format!("admin.address: {found} can be reached from other hosts; its HTTP has no access control"));
     }
     Admin { address: Some(found), socket }
 }
 
-fn socket(item: &Item<RawAdminSocket>, paths: &Paths, report: &mut Report) -> Option<AdminSocket> {
+fn taken(place: &Place, at: &At, services: &[Service], report: &mut Report) {
+    for service in services {
+        for listener in service.listeners.iter().filter(|listener| listener.place.overlaps(place)) {
+            report.error(at, format!("{place} is taken by service {} ({})", service.name, listener.place));
+        }
+    }
+}
+
+fn socket(item: &Item<RawAdminSocket>, services: &[Service], paths: &Paths, report: &mut Report) -> Option<UnixSocket> {
     let raw = &item.value;
     let hint = "write socket = { path = \"/run/ravelin/admin.sock\" }";
     let path = paths.required(raw.path.as_ref(), &item.at, "path", hint, report);
-    let length = path.as_os_str().as_bytes().len();
-    if let Some(given) = raw.path.as_ref().filter(|_| length > PATH_MAX) {
-        report.error(&given.at, format!("a Unix socket's path has at most {PATH_MAX} bytes, and this one {length}"));
+    if let Some(given) = &raw.path {
+        listen::short_enough(&path, &given.at, report);
     }
-    let mode = raw.mode.as_ref().map_or(AdminSocket::MODE, |item| {
-        let octal = item.value.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-        let mode = u32::from_str_radix(&item.value, 8).ok().filter(|mode| octal && mode & !0o660 == 0);
-        mode.unwrap_or_else(|| {
-            let fault = report.error(&item.at, format!("expected \"0600\" or \"0660\", found {:?}", item.value));
-            fault.hint(
-                "others than the owner and the group may not have it: whoever may write to it closes connections",
-            );
-            AdminSocket::MODE
-        })
-    });
-    if let Some(group) = raw.group.as_ref().filter(|_| mode & 0o060 == 0) {
-        report.warn(format!("{}: the mode {mode:04o} gives the group nothing; write mode = \"0660\"", group.at.key));
-    }
-    Some(AdminSocket { path, mode, group: accounts::number(&accounts::GROUP, raw.group.as_ref(), report) })
+    let why = "others than the owner and the group may not have it: whoever may write to it closes connections";
+    let socket = listen::owned(path, raw.mode.as_ref(), raw.group.as_ref(), (0o660, why), report);
+    taken(&Place::Unix(socket.clone()), &item.at, services, report);
+    Some(socket)
 }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod credentials;
 mod guards;
 mod limits;
+mod listen;
 mod places;
 mod roles;
 mod secrets;

@@ -15,7 +15,7 @@ use crate::{
         password,
         raw::{RawListen, RawProxyProtocol, RawService, RawUpstream},
         settings::{
-            ClientAuth, Limits, Listener, ProxyProtocol, Service, SocketPolicy, Tls, TlsVersion, Upstream,
+            ClientAuth, Limits, Listener, Place, ProxyProtocol, Service, SocketPolicy, Tls, TlsVersion, Upstream,
             UpstreamAddress,
         },
     },
@@ -176,12 +176,13 @@ fn listeners(
             continue;
         };
         let Some(address) = socket_address(item, report) else { continue };
-        let taken = others.iter().flat_map(|service| &service.listeners).chain(&listeners);
-        if let Some(other) = taken.map(|listener| listener.address).find(|other| overlap(*other, address)) {
+        let place = Place::Tcp(address);
+        let mut taken = others.iter().flat_map(|service| &service.listeners).chain(&listeners);
+        if let Some(Listener { place: other, .. }) = taken.find(|other| other.place.overlaps(&place)) {
             report.error(&item.at, format!("{address} is taken by another listener ({other})"));
         }
         let own = upstream.addresses().into_iter().find(
-            |each| matches!(each, UpstreamAddress::Loopback(redis) if *redis != NOWHERE && overlap(*redis, address)),
+            |each| matches!(each, UpstreamAddress::Loopback(redis) if *redis != NOWHERE && Place::Tcp(*redis).overlaps(&place)),
         );
         if let Some(own) = own {
             report
@@ -189,7 +190,7 @@ fn listeners(
                 .hint("let Redis listen on a Unix socket or another port");
         }
         listeners.push(Listener {
-            address,
+            place,
             inline: raw.inline.is_some_and(|item| item.value),
             reuse_port: raw.reuse_port.is_some_and(|item| item.value),
             proxy_protocol: raw.proxy_protocol.and_then(|item| proxy_protocol(item, report)),
@@ -219,14 +220,6 @@ fn proxy_protocol(item: Item<RawProxyProtocol>, report: &mut Report) -> Option<P
         trusted: Arc::new(Admission::new(&trusted, &[])),
         timeout: bounds::time(raw.timeout.as_ref(), HEADER_TIMEOUT, Duration::from_secs(2), report),
     })
-}
-
-/// Whether two sockets cannot both be bound: the same port on the same address, or on every address of its family.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() != 0
-        && a.port() == b.port()
-        && a.is_ipv4() == b.is_ipv4()
-        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
 fn absent_upstream(limits: &Limits) -> Upstream {

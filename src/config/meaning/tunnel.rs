@@ -4,14 +4,14 @@
 //! it says goes through the same session as everybody's: it is framed, judged by the tunnel's own policy (by default:
 //! everything may be said), recorded, and answered in order.
 
-use super::{Paths, floor, name, service, socket_address};
+use super::{Paths, floor, listen, name, service, socket_address};
 use crate::tls::server::Choice;
 use crate::{
     config::{
         decode::Item,
-        error::Report,
+        error::{At, Report},
         raw::{RawTunnel, RawUpstream},
-        settings::{ClientAuth, Limits, Listener, RoleLimits, Service, Terms, Tls, TlsVersion},
+        settings::{ClientAuth, Limits, Listener, Place, RoleLimits, Service, Terms, Tls, TlsVersion},
     },
     policy::{
         identity::{Match, Role},
@@ -21,7 +21,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
@@ -53,44 +53,37 @@ fn tunnel(
     if let Some(item) = raw.name.as_ref().filter(|_| others.iter().any(|other| *other.name == *title)) {
         report.error(&item.at, format!("another service or tunnel is called {title:?} already"));
     }
-    let address = match &raw.listen {
-        Some(item) => {
-            let address = socket_address(item, report);
-            if let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) {
-                report
-                    .error(
-                        &item.at,
-                        format!("{address} can be reached from other hosts, in plain text and without a certificate"),
-                    )
-                    .hint("listen on 127.0.0.1 or [::1]; for others on the network use a [[service]] with TLS");
-            }
-            let mut taken = others.iter().flat_map(|service| &service.listeners).map(|listener| listener.address);
-            if let Some(address) = address
-                && let Some(other) = taken.find(|other| service::overlap(*other, address))
-            {
-                report.error(&item.at, format!("{address} is taken by another listener ({other})"));
-            }
-            address
-        }
-        None => {
-            report.missing(&at, "listen", "write listen = \"127.0.0.1:6379\"");
-            None
-        }
-    };
+    let place = place(&raw, &at, others, paths, report);
     if raw.connect.is_none() {
         report.missing(&at, "connect", "write connect = \"redis.example.com:6380\"");
     }
     if raw.tls.is_none() {
         report.missing(&at, "tls", "say how the other end is known: tls = { ca = \"ca.pem\" }");
     }
-    let none = raw.password_file.is_none().then(|| Item { at: at.clone(), value: "none".to_owned() });
+    let open = raw.password_file.is_none()
+        && raw.password_credential.is_none()
+        && raw.password_env.is_none()
+        && raw.password_command.is_none();
+    if let Some(item) = raw.next_password_file.as_ref().filter(|_| open) {
+        report.error(&item.at, "there is a next password, and none to begin with").hint("add password_file");
+    }
+    let none = open.then(|| Item { at: at.clone(), value: "none".to_owned() });
     let way = RawUpstream {
         address: raw.connect,
         tls: raw.tls,
         auth: none,
         username: raw.username,
         password_file: raw.password_file,
+        password_credential: raw.password_credential,
+        password_env: raw.password_env,
+        password_command: raw.password_command,
+        next_password_file: raw.next_password_file.filter(|_| !open),
         client_auth: raw.client_auth,
+        alternatives: raw.alternatives,
+        connect_timeout: raw.connect_timeout,
+        health: raw.health,
+        backoff: raw.backoff,
+        connects: raw.connects,
         // The other end need not let clients be named, and a tunnel says nothing of its own accord.
         set_name: Some(Item { at: at.clone(), value: false }),
         ..RawUpstream::default()
@@ -134,7 +127,7 @@ fn tunnel(
         [IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST))];
     Some(Service {
         name: Arc::from(title),
-        listeners: vec![Listener { address: address?, inline: true, reuse_port: false, proxy_protocol: None }],
+        listeners: vec![Listener { place: place?, inline: true, reuse_port: false, proxy_protocol: None }],
         upstream,
         tls: Tls {
             cert: nothing(),
@@ -159,4 +152,59 @@ fn tunnel(
         terms: vec![terms],
         credentials: None,
     })
+}
+
+/// Where it listens: on this host alone.
+fn place(raw: &RawTunnel, at: &At, others: &[Service], paths: &Paths, report: &mut Report) -> Option<Place> {
+    let Some(item) = &raw.listen else {
+        report.missing(at, "listen", "write listen = \"127.0.0.1:6379\" or \"unix:/run/ravelin/cache.sock\"");
+        return None;
+    };
+    let place = match item.value.strip_prefix("unix:") {
+        Some(path) => {
+            let path = paths.resolve(&Item { at: item.at.clone(), value: path.to_owned() }, report);
+            listen::short_enough(&path, &item.at, report);
+            let why = "a socket cannot be executed, and has no other bits";
+            let socket = listen::owned(path, raw.mode.as_ref(), raw.group.as_ref(), (0o666, why), report);
+            if let Some(mode) = raw.mode.as_ref().filter(|_| socket.mode & 0o006 != 0) {
+                report.warn(format!(
+                    "{}: the mode {:04o} lets every user of this host in who reaches the folder",
+                    mode.at.key, socket.mode
+                ));
+            }
+            Place::Unix(socket)
+        }
+        None => {
+            let keys = [raw.mode.as_ref().map(|item| &item.at), raw.group.as_ref().map(|item| &item.at)];
+            for at in keys.into_iter().flatten() {
+                report
+                    .error(at, "a port belongs to nobody: every user of this host may connect to it")
+                    .hint("listen = \"unix:/path\" is a file with an owner and a mode");
+            }
+            Place::Tcp(loopback(item, report)?)
+        }
+    };
+    let mut taken = others.iter().flat_map(|service| &service.listeners);
+    if let Some(Listener { place: other, .. }) = taken.find(|other| other.place.overlaps(&place)) {
+        report.error(&item.at, format!("{place} is taken by another listener ({other})"));
+    }
+    Some(place)
+}
+
+fn loopback(item: &Item<String>, report: &mut Report) -> Option<SocketAddr> {
+    if item.value.starts_with('/') {
+        let error = report.error(&item.at, format!("{:?} is not an IP address with a port", item.value));
+        error.hint(format!("write \"unix:{}\"", item.value));
+        return None;
+    }
+    let address = socket_address(item, report)?;
+    if !address.ip().to_canonical().is_loopback() {
+        report
+            .error(
+                &item.at,
+                format!("{address} can be reached from other hosts, in plain text and without a certificate"),
+            )
+            .hint("listen on 127.0.0.1, [::1] or a Unix socket; for others on the network use a [[service]] with TLS");
+    }
+    Some(address)
 }

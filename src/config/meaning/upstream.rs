@@ -16,6 +16,7 @@ use crate::{
     tls::{
         client::{ClientFiles, Name, Own, Trust},
         pin::Pin,
+        revocation::{Doubt, Revocation},
         server::MinVersion,
     },
 };
@@ -76,7 +77,19 @@ pub(super) fn tls(item: Item<RawUpstreamTls>, paths: &Paths, report: &mut Report
     });
     let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
     let min_version = choice(raw.min_version.as_ref(), &versions, MinVersion::default(), report);
-    ClientFiles { trust, pins, server_name, own, min_version }
+    if let Some(list) = raw.crl.as_ref().filter(|_| trust == Trust::Pinned) {
+        report
+            .error(&list.at, "a certificate that is known by its pin alone has no issuer whose list could name it")
+            .hint("take the pin away, or name the issuer: ca or system_roots");
+    }
+    let doubt = [("refuse", Doubt::Refuse), ("accept", Doubt::Accept)];
+    let revocation = Revocation {
+        expired: choice(raw.crl_expired.as_ref(), &doubt, Doubt::Refuse, report),
+        missing: choice(raw.crl_missing.as_ref(), &doubt, Doubt::Refuse, report),
+        serials: Vec::new(),
+    };
+    let crl = raw.crl.iter().flat_map(|list| &list.value).map(|path| paths.resolve(path, report)).collect();
+    ClientFiles { trust, pins, server_name, own, crl, revocation, min_version }
 }
 
 fn pin(item: &Item<String>, report: &mut Report) -> Option<Pin> {

@@ -1,6 +1,6 @@
-//! The admin socket as a file: whoever may write to it is an operator.
+//! A listening Unix socket as a file: whoever may write to it may connect, and nobody else.
 
-use crate::config::settings::AdminSocket;
+use crate::config::settings::UnixSocket;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     fs, io,
@@ -10,9 +10,6 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 64;
 
 /// The file, removed when this is dropped.
 #[derive(Debug)]
@@ -28,7 +25,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// Somebody answers there, the file is no socket, or the system refuses; then nothing has changed.
-    pub fn listen(settings: &AdminSocket) -> io::Result<(Self, UnixListener)> {
+    pub fn listen(settings: &UnixSocket, backlog: u32) -> io::Result<(Self, UnixListener)> {
         let path = &settings.path;
         clear_the_way(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -40,7 +37,7 @@ impl SocketFile {
             chown(path, None, settings.group)?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(settings.mode))?;
-        socket.listen(BACKLOG)?;
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         socket.set_nonblocking(true)?;
         Ok((file, socket.into()))
     }
@@ -50,7 +47,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.id);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the admin socket's file cannot be removed");
+            tracing::warn!(path = %self.path.display(), %error, "the socket's file cannot be removed");
         }
     }
 }
@@ -69,7 +66,7 @@ fn clear_the_way(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path) {
         Ok(_) => taken("another process answers there; name another path, or end it"),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "the admin socket of a process that has ended is replaced");
+            tracing::info!(path = %path.display(), "the socket of a process that has ended is replaced");
             fs::remove_file(path)
         }
         Err(error) => Err(error),
@@ -80,16 +77,16 @@ fn clear_the_way(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn settings(path: &Path, mode: u32) -> AdminSocket {
-        AdminSocket { path: path.to_owned(), mode, group: Some(rustix::process::getegid().as_raw()) }
+    fn settings(path: &Path, mode: u32) -> UnixSocket {
+        UnixSocket { path: path.to_owned(), mode, group: Some(rustix::process::getegid().as_raw()) }
     }
 
     #[test]
     fn the_file_has_its_mode_from_the_start_and_is_gone_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("admin.sock");
+        let path = dir.path().join("some.sock");
         for mode in [0o600, 0o660] {
-            let (file, _listener) = SocketFile::listen(&settings(&path, mode)).unwrap();
+            let (file, _listener) = SocketFile::listen(&settings(&path, mode), 16).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
             UnixStream::connect(&path).unwrap();
             drop(file);
@@ -100,16 +97,16 @@ mod tests {
     #[test]
     fn only_a_socket_that_nobody_answers_at_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("admin.sock");
+        let path = dir.path().join("some.sock");
         // Left behind by a process that was killed.
         drop(UnixListener::bind(&path).unwrap());
-        let (file, listener) = SocketFile::listen(&settings(&path, 0o600)).unwrap();
-        let error = SocketFile::listen(&settings(&path, 0o600)).unwrap_err();
+        let (file, listener) = SocketFile::listen(&settings(&path, 0o600), 16).unwrap();
+        let error = SocketFile::listen(&settings(&path, 0o600), 16).unwrap_err();
         assert!(error.to_string().contains("another process answers"), "{error}");
         assert!(path.exists());
         drop((file, listener));
         fs::write(&path, "precious").unwrap();
-        let error = SocketFile::listen(&settings(&path, 0o600)).unwrap_err();
+        let error = SocketFile::listen(&settings(&path, 0o600), 16).unwrap_err();
         assert!(error.to_string().contains("of another kind"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
@@ -117,8 +114,8 @@ mod tests {
     #[test]
     fn a_file_that_somebody_else_has_put_there_meanwhile_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("admin.sock");
-        let (file, _listener) = SocketFile::listen(&settings(&path, 0o600)).unwrap();
+        let path = dir.path().join("some.sock");
+        let (file, _listener) = SocketFile::listen(&settings(&path, 0o600), 16).unwrap();
         fs::rename(&path, dir.path().join("moved")).unwrap();
         fs::write(&path, "another's").unwrap();
         drop(file);
