@@ -18,11 +18,18 @@ use support::{
     succession::{Crowd, Holder, Office, account},
 };
 
+/// With looks at Redis as in service, and more often: none of them may hold up an end or a beginning.
+fn setup(redis: &Redis) -> Setup {
+    let mut setup = Setup::before(redis);
+    setup.services[0].upstream = ", health = { interval = \"100ms\" }";
+    setup
+}
+
 #[test]
 fn a_drain_goes_through_its_steps_in_their_order() {
     let redis = Redis::start();
     let limits = "drain_timeout = \"3s\"";
-    let office = Office::on_a_port(Setup { limits, ..Setup::before(&redis) });
+    let office = Office::on_a_port(Setup { limits, ..setup(&redis) });
     let mut holder = office.start("only", &[]);
     holder.await_said("READY=1");
     assert_eq!(holder.readiness(), 200);
@@ -112,7 +119,7 @@ fn side_by_side<'o>(redis: &Redis, office: &'o Arc<Office>) -> Holder<'o> {
 #[test]
 fn two_processes_on_a_socket_that_was_handed_down_lose_no_command_between_them() {
     let redis = Redis::start();
-    let office = Arc::new(Office::on_a_socket(Setup::before(&redis)));
+    let office = Arc::new(Office::on_a_socket(setup(&redis)));
     let second = side_by_side(&redis, &office);
     assert!(second.records("command").len() > 200);
 }
@@ -120,7 +127,7 @@ fn two_processes_on_a_socket_that_was_handed_down_lose_no_command_between_them()
 #[test]
 fn a_restart_on_a_socket_that_was_handed_down_lets_clients_wait_and_refuses_nobody() {
     let redis = Redis::start();
-    let office = Arc::new(Office::on_a_socket(Setup::before(&redis)));
+    let office = Arc::new(Office::on_a_socket(setup(&redis)));
     no_command_fails_while(&redis, &office, |first| {
         drain(first);
         let second = office.start("second", &[]);
@@ -132,14 +139,14 @@ fn a_restart_on_a_socket_that_was_handed_down_lets_clients_wait_and_refuses_nobo
 #[test]
 fn a_second_process_on_the_same_port_takes_over_while_the_first_drains() {
     let redis = Redis::start();
-    let office = Arc::new(Office::on_a_port(Setup::before(&redis)));
+    let office = Arc::new(Office::on_a_port(setup(&redis)));
     drain(side_by_side(&redis, &office));
 }
 
 #[test]
 fn a_reload_is_announced_and_its_end_too_whatever_became_of_it() {
     let redis = Redis::start();
-    let office = Office::on_a_socket(Setup::before(&redis));
+    let office = Office::on_a_socket(setup(&redis));
     let holder = office.start("only", &[]);
     holder.await_said("READY=1");
     holder.signal(Signal::HUP);
@@ -157,7 +164,7 @@ fn a_reload_is_announced_and_its_end_too_whatever_became_of_it() {
 fn the_watchdog_is_fed_while_threads_answer_and_through_a_drain() {
     let redis = Redis::start();
     let limits = "drain_timeout = \"30s\"";
-    let office = Office::on_a_socket(Setup { limits, ..Setup::before(&redis) });
+    let office = Office::on_a_socket(Setup { limits, ..setup(&redis) });
     let mut holder = office.start("only", &[("WATCHDOG_USEC", "400000")]);
     holder.await_said("READY=1");
     holder.await_said("WATCHDOG=1");
@@ -175,7 +182,7 @@ fn the_watchdog_is_fed_while_threads_answer_and_through_a_drain() {
 #[test]
 fn what_was_handed_down_and_is_not_asked_for_ends_the_start() {
     let redis = Redis::start();
-    let mut setup = Setup::before(&redis);
+    let mut setup = setup(&redis);
     setup.services[0].name = "queue";
     let office = Office::on_a_socket(setup);
     let mut holder = office.start("only", &[]);

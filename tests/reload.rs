@@ -24,7 +24,10 @@ fn redis() -> Redis {
 }
 
 fn watched(redis: &Redis) -> Setup {
-    Setup { reload: WATCHED, admin: SOCKET, ..Setup::before(redis) }
+    let mut setup = Setup { reload: WATCHED, admin: SOCKET, ..Setup::before(redis) };
+    // It looks at Redis as in service, and more often.
+    setup.services[0].upstream = ", health = { interval = \"100ms\" }";
+    setup
 }
 
 fn swapped(proxy: &Proxy, at: usize) -> Value {

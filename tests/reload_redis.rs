@@ -1,6 +1,6 @@
 //! A reload that changes where Redis is, or how it is reached: who may stay, and who goes along.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -23,7 +23,10 @@ fn redis() -> Redis {
 
 /// One that an operator reloads.
 fn obedient(redis: &Redis) -> Setup {
-    Setup { admin: "socket = { path = \"admin.sock\" }", ..Setup::before(redis) }
+    let mut setup = Setup { admin: "socket = { path = \"admin.sock\" }", ..Setup::before(redis) };
+    // It looks at Redis as in service, and more often.
+    setup.services[0].upstream = ", health = { interval = \"100ms\" }";
+    setup
 }
 
 #[test]

@@ -126,7 +126,8 @@ fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
         "src/server.rs",
         "src/server/steward.rs",
         "src/net/service.rs",
-        // Dates of certificates, and of files that are put aside by the hour.
+        // Dates of certificates and lists, and of files that are put aside by the hour.
+        "src/net/connection.rs",
         "src/policy/identity.rs",
         "src/server/start.rs",
         "src/net/seats.rs",

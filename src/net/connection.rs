@@ -232,7 +232,8 @@ async fn establish(
             let socket = UnixStream::from_std(socket)
                 .map_err(|error| Refusal::new("socket", format!("the socket failed: {error}")))?;
             let Arriving { service, listener, at, .. } = arrival;
-            let guest = Guest::of_this_host(admitted);
+            // It shakes no hands: from here on its place is its own.
+            let guest = seat.unless_ousted(async { Ok(Guest::of_this_host(admitted)) }).await?;
             return Box::pin(from_this_host(
                 Vetted { house, desk, seat, whence, service, listener, at, guest },
                 socket,
