@@ -23,13 +23,13 @@ impl SinkPort {
         if block.is_empty() {
             return;
         }
-        let idle = {
+        let calls = {
             let mut queue = lock(&self.shared.queue);
             self.shared.submitted.fetch_add(block.len() as u64, Ordering::Relaxed);
             queue.pending.push(self.index, &mut block, mark);
-            std::mem::take(&mut queue.idle)
+            queue.calls()
         };
-        if idle {
+        if calls {
             // After the lock is let go, or the thread would wake up only to wait for it.
             self.shared.work.notify_one();
         }

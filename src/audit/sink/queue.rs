@@ -19,6 +19,9 @@ pub(super) const KEEP_MAX: usize = 4 * 1024 * 1024;
 /// Blocks of one port are one run as long as they are not longer together.
 const RUN_MAX: usize = 64 * 1024;
 
+/// What is worth a write at any time: more gains little, and would leave the processor's caches before it is written.
+pub(super) const GATHERED_BYTES: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) name: String,
@@ -44,6 +47,8 @@ pub(super) struct Queue {
     pub(super) pending: Batch,
     /// The thread waits for work.
     pub(super) idle: bool,
+    /// The thread lets lines gather, until there are [`GATHERED_BYTES`].
+    pub(super) gathering: bool,
     /// A file to go over to once what is taken is written.
     pub(super) next: Option<File>,
     pub(super) closing: bool,
@@ -102,6 +107,15 @@ impl Shared {
         // In this order, so that what is written in between cannot make the difference negative.
         let written = self.written.load(Ordering::Acquire);
         self.submitted.load(Ordering::Acquire).saturating_sub(written)
+    }
+}
+
+impl Queue {
+    /// Whether the thread is to be woken for what is there; it is told once.
+    pub(super) fn calls(&mut self) -> bool {
+        let enough = self.gathering && self.pending.bytes.len() >= GATHERED_BYTES;
+        self.gathering &= !enough;
+        std::mem::take(&mut self.idle) || enough
     }
 }
 

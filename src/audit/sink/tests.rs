@@ -5,7 +5,7 @@ use super::{
     output::Output,
     port::SinkPort,
     proof::{Checkpoints, Proof},
-    queue::{Shared, lock},
+    queue::{GATHERED_BYTES, Shared, lock},
     writer::Writer,
 };
 use crate::audit::{
@@ -237,7 +237,13 @@ fn lines_gather_behind_a_block_until_somebody_waits_for_one_or_the_end_comes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let waited = async { tokio::time::timeout(Duration::from_secs(60), broken.port.notified(4)).await };
     assert_eq!(runtime.block_on(waited), Ok(14), "the hour was cut short, and both left together");
+    let many = format!("{}\n", "x".repeat(GATHERED_BYTES / 4));
+    for _ in 0..4 {
+        submit(&broken.port, &many);
+    }
+    let all = 14 + 4 * many.len();
+    eventually("so much is written at any time", || fs::metadata(&path).unwrap().len() == all as u64);
     submit(&broken.port, "four\n");
     broken.close();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\nfour\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("one\ntwo\nthree\n{}four\n", many.repeat(4)));
 }

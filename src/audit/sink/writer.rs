@@ -14,7 +14,7 @@ use super::{
     Recovery,
     output::Output,
     proof::Proof,
-    queue::{Batch, Queue, Run, Shared, lock},
+    queue::{Batch, GATHERED_BYTES, Queue, Run, Shared, lock},
 };
 use crate::audit::{chain::Reason, counters::Mark};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,7 +31,7 @@ use std::{
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Least time from one block to the next, so that lines gather: a block costs a change to this thread and back, and a system
-/// call. Only somebody who waits for a line cuts it short.
+/// call. Somebody who waits for a line cuts it short, and so do [`GATHERED_BYTES`].
 const PACE: Duration = Duration::from_millis(1);
 /// A full pipe that nobody reads for so long counts as failing.
 const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -173,19 +173,23 @@ impl Writer {
         (queue.next.take(), queue.closing && batch.bytes.is_empty())
     }
 
-    /// Lets [`PACE`] pass since the last block was taken, while lines gather, unless somebody waits for one of them. Nobody
+    /// Lets [`PACE`] pass since the last block was taken, while lines gather, unless somebody waits for one of them, or there are
+    /// enough. Nobody
     /// wakes the thread for lines meanwhile: `idle` is not set.
     fn pace<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
         let mut now = super::clock::now();
         let until = self.taken.get().map(|taken| taken + self.pace);
         while let Some(left) = until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero()) {
             let awaited = self.shared.ports.iter().any(|port| port.awaited.load(Ordering::SeqCst));
-            if awaited || queue.closing || queue.next.is_some() {
+            let enough = queue.pending.bytes.len() >= GATHERED_BYTES;
+            if awaited || enough || queue.closing || queue.next.is_some() {
                 break;
             }
+            queue.gathering = true;
             (queue, _) = self.shared.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
             now = super::clock::now();
         }
+        queue.gathering = false;
         self.taken.set(Some(now));
         queue
     }
