@@ -7,6 +7,8 @@ mod support;
 use rustix::process::{Signal, getegid, geteuid};
 use std::{
     fs,
+    io::Read as _,
+    net::{SocketAddr, TcpStream},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -14,7 +16,7 @@ use std::{
 use support::{
     books,
     near::{Near, await_that, far, neighbour_at, round_trip, tls_to},
-    process::{PASSWORD, Proxy, program},
+    process::{PASSWORD, PATIENCE, Proxy, program},
     redis::Redis,
 };
 
@@ -240,4 +242,32 @@ fn what_is_no_socket_to_listen_on_is_said_at_its_key() {
         assert!(wide.contains(said), "{said}: {wide}");
     }
     assert!(!dir.path().join("cache.sock").exists(), "check makes no socket");
+}
+
+/// It shakes no hands, and is in all the same: its place is not one that somebody else is given at a full house.
+#[test]
+fn a_client_of_a_unix_socket_keeps_its_place_at_a_full_house() {
+    let redis = Redis::with_password(PASSWORD);
+    let far = far(&redis);
+    let (_dir, _path, listen) = place();
+    let two = format!("{}\n[[tunnel]]\nname = \"two\"\nlisten = \"127.0.0.1:0\"\n{}", tunnel_to(&far), tunnel_to(&far));
+    let near = Near::listening(&listen, &two, "[limits]\nmax_connections = 3");
+    let mut inside: Vec<_> = (0..3).map(|_| near.neighbour()).collect();
+    for client in &mut inside {
+        assert_eq!(client.call(&["PING"]).text(), "PONG");
+    }
+    let port: SocketAddr = near.places()[1].parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 5], 0)).into()).unwrap();
+    socket.connect(&port.into()).unwrap();
+    let (mut socket, mut got) = (TcpStream::from(socket), Vec::new());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = socket.read_to_end(&mut got);
+    assert_eq!(got, b"");
+    await_that("a refusal", || near.records("refused").len() == 1);
+    let refused = &near.records("refused")[0];
+    assert_eq!(refused["reason"], "max-connections", "{refused}");
+    for client in &mut inside {
+        assert_eq!(client.call(&["PING"]).text(), "PONG");
+    }
 }
