@@ -660,13 +660,16 @@ fn standard_output_has_a_chain_for_each_start_and_the_metrics_say_where_it_is() 
     let mut proxy = Proxy::with(&setup);
     talk(&proxy, 50);
     proxy.await_that("a checkpoint by time", |proxy| (checkpoints(&proxy.path("stdout")) > 1).then_some(()));
-    let page = proxy.page("/metrics").1;
-    let value = |name: &str| {
+    let value = |page: &str, name: &str| {
         let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {page}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
     };
-    assert!(value("ravelin_audit_checkpoint{output=\"stdout\"}") >= 2.0);
-    assert!(value("ravelin_audit_checkpoint_seconds{output=\"stdout\"}") > 1.7e9);
+    // A moment after its line.
+    let page = proxy.await_that("the metric of that checkpoint", |proxy| {
+        let page = proxy.page("/metrics").1;
+        (value(&page, "ravelin_audit_checkpoint{output=\"stdout\"}") >= 2.0).then_some(page)
+    });
+    assert!(value(&page, "ravelin_audit_checkpoint_seconds{output=\"stdout\"}") > 1.7e9);
     assert!(!page.contains("ravelin_audit_checkpoint{output=\"file\"}"), "an output without has none");
     assert!(proxy.stop().success());
     assert!(!proxy.path("stdout.head").exists());

@@ -30,9 +30,11 @@ use std::{
 /// First and longest pause before a failed write is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Least time from one block to the next, so that lines gather: a block costs a change to this thread and back, and a system
-/// call. Somebody who waits for a line cuts it short, and so do [`GATHERED_BYTES`].
+/// Least time from a small block to the next, so that lines gather: a block costs a change to this thread and back, and a
+/// system call. Somebody who waits for a line cuts it short, and so do [`GATHERED_BYTES`].
 const PACE: Duration = Duration::from_millis(1);
+/// A block of fewer bytes is a small one.
+const SMALL_BYTES: usize = 4 * 1024;
 /// A full pipe that nobody reads for so long counts as failing.
 const UNREAD_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -173,7 +175,7 @@ impl Writer {
         (queue.next.take(), queue.closing && batch.bytes.is_empty())
     }
 
-    /// Lets [`PACE`] pass since the last block was taken, while lines gather, unless somebody waits for one of them, or there are
+    /// Lets [`PACE`] pass since the last block was taken, if that was a small one, while lines gather, unless somebody waits for one of them, or there are
     /// enough. Nobody
     /// wakes the thread for lines meanwhile: `idle` is not set.
     fn pace<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
@@ -190,7 +192,8 @@ impl Writer {
             now = super::clock::now();
         }
         queue.gathering = false;
-        self.taken.set(Some(now));
+        // While a large one is written enough gathers by itself, and is handed over without being copied.
+        self.taken.set(Some(now).filter(|_| queue.pending.bytes.len() < SMALL_BYTES));
         queue
     }
 
