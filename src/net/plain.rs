@@ -41,10 +41,7 @@ impl Downstream for PlainPipe {
         let before = out.len();
         out.resize(before.saturating_add(READ_BYTES), 0);
         let room = out.get_mut(before..).unwrap_or_default();
-        let read = match &self.socket {
-            Plain::Tcp(socket) => poll_recv(&**socket, cx, room),
-            Plain::Unix(socket) => poll_recv(&**socket, cx, room),
-        };
+        let read = poll_recv(&self.socket, cx, room);
         let bytes = if let Poll::Ready(Ok(bytes)) = &read { *bytes } else { 0 };
         out.truncate(before.saturating_add(bytes));
         match ready!(read) {
@@ -68,10 +65,7 @@ impl Downstream for PlainPipe {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.waiting.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let sent = ready!(match &self.socket {
-                Plain::Tcp(socket) => poll_send(&**socket, cx, rest),
-                Plain::Unix(socket) => poll_send(&**socket, cx, rest),
-            })?;
+            let sent = ready!(poll_send(&self.socket, cx, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -98,10 +92,7 @@ impl Downstream for PlainPipe {
         if self.ended {
             return Poll::Ready(());
         }
-        match &self.socket {
-            Plain::Tcp(socket) => poll_hangup(&**socket, cx),
-            Plain::Unix(socket) => poll_hangup(&**socket, cx),
-        }
+        poll_hangup(&self.socket, cx)
     }
 
     fn quick_ack(&self) {

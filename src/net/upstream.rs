@@ -10,7 +10,8 @@ use super::{resolve::Resolver, side, socket::SocketOptions};
 use crate::{
     config::settings::{Host, SocketFault, SocketPolicy, UpstreamAddress},
     tls::{
-        Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, poll_send_parts, refusal, stream::Secured,
+        Polled, Socket, client::TlsClient, failure::Failure, poll_recv, poll_send, poll_send_parts, refusal,
+        stream::Secured,
     },
 };
 use rustix::net::Shutdown;
@@ -18,7 +19,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     os::{
-        fd::AsFd,
+        fd::{AsFd, BorrowedFd},
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::Path,
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready},
     net::{TcpStream, UnixStream},
     time::Instant,
 };
@@ -338,14 +339,46 @@ impl side::Upward for Upstream {
     }
 }
 
+impl AsFd for Plain {
+    #[inline]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Polled for Plain {
+    #[inline]
+    fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_ready(cx, interest),
+            Self::Unix(stream) => stream.poll_ready(cx, interest),
+        }
+    }
+
+    fn peek(&self) -> Poll<io::Result<Ready>> {
+        match self {
+            Self::Tcp(stream) => Polled::peek(&**stream),
+            Self::Unix(stream) => Polled::peek(&**stream),
+        }
+    }
+
+    #[inline]
+    fn forget(&self, interest: Interest) {
+        match self {
+            Self::Tcp(stream) => stream.forget(interest),
+            Self::Unix(stream) => stream.forget(interest),
+        }
+    }
+}
+
 impl AsyncRead for Plain {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = into.initialize_unfilled();
-        let taken = ready!(match self.get_mut() {
-            Self::Tcp(stream) => poll_recv(&**stream, cx, room),
-            Self::Unix(stream) => poll_recv(&**stream, cx, room),
-        })?;
+        let taken = ready!(poll_recv(&*self, cx, room))?;
         into.advance(taken);
         Poll::Ready(Ok(()))
     }
@@ -354,10 +387,7 @@ impl AsyncRead for Plain {
 impl AsyncWrite for Plain {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => poll_send(&**stream, cx, bytes),
-            Self::Unix(stream) => poll_send(&**stream, cx, bytes),
-        }
+        poll_send(&*self, cx, bytes)
     }
 
     #[inline]
@@ -366,10 +396,7 @@ impl AsyncWrite for Plain {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => poll_send_parts(&**stream, cx, parts),
-            Self::Unix(stream) => poll_send_parts(&**stream, cx, parts),
-        }
+        poll_send_parts(&*self, cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -381,11 +408,7 @@ impl AsyncWrite for Plain {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = match self.get_mut() {
-            Self::Tcp(stream) => rustix::net::shutdown(stream, Shutdown::Write),
-            Self::Unix(stream) => rustix::net::shutdown(stream, Shutdown::Write),
-        };
-        Poll::Ready(done.map_err(io::Error::from))
+        Poll::Ready(rustix::net::shutdown(&*self, Shutdown::Write).map_err(io::Error::from))
     }
 }
 

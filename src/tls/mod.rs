@@ -47,4 +47,4 @@ mod tests;
 pub use describe::{ByName, CertificateInfo, CrlInfo, Description};
 pub use ocsp::OcspInfo;
 pub use shelf::normal as normal_name;
-pub use socket::{Socket, poll_hangup, poll_recv, poll_send, poll_send_parts};
+pub use socket::{Polled, Socket, poll_hangup, poll_recv, poll_send, poll_send_parts};

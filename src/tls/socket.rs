@@ -96,21 +96,9 @@ polled!(UnixStream);
 #[inline]
 pub fn poll_recv<S: Polled>(socket: &S, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
     let most = room.len();
-    loop {
-        ready!(socket.poll_ready(cx, Interest::READABLE))?;
-        match rustix::net::recv(socket, &mut *room, RecvFlags::empty()) {
-            Ok((taken, _)) => {
-                // The kernel says so when more comes; asking now would cost a call that finds nothing.
-                if 0 < taken && taken < most {
-                    socket.forget(Interest::READABLE);
-                }
-                return Poll::Ready(Ok(taken));
-            }
-            Err(Errno::AGAIN) => socket.forget(Interest::READABLE),
-            Err(Errno::INTR) => {}
-            Err(error) => return Poll::Ready(Err(error.into())),
-        }
-    }
+    poll_transfer(socket, cx, Interest::READABLE, most, || {
+        rustix::net::recv(socket, &mut *room, RecvFlags::empty()).map(|(taken, _)| taken)
+    })
 }
 
 /// As the runtime's `poll_write`, likewise.
@@ -120,16 +108,41 @@ pub fn poll_recv<S: Polled>(socket: &S, cx: &mut Context<'_>, room: &mut [u8]) -
 /// The socket's.
 #[inline]
 pub fn poll_send<S: Polled>(socket: &S, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    poll_transfer(socket, cx, Interest::WRITABLE, bytes.len(), || rustix::net::send(socket, bytes, SendFlags::NOSIGNAL))
+}
+
+/// As [`poll_send`], of several parts by one call.
+///
+/// # Errors
+///
+/// The socket's.
+pub fn poll_send_parts<S: Polled>(socket: &S, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    let most = parts.iter().map(|part| part.len()).sum();
+    poll_transfer(socket, cx, Interest::WRITABLE, most, || {
+        rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+    })
+}
+
+/// Makes the call when the socket is ready for it, until it says something else than "not now".
+#[inline]
+fn poll_transfer<S: Polled>(
+    socket: &S,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    most: usize,
+    mut call: impl FnMut() -> Result<usize, Errno>,
+) -> Poll<io::Result<usize>> {
     loop {
-        ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        ready!(socket.poll_ready(cx, interest))?;
+        match call() {
             Ok(taken) => {
-                if 0 < taken && taken < bytes.len() {
-                    socket.forget(Interest::WRITABLE);
+                // The kernel says so when there is more, or more room; asking now would cost a call that finds nothing.
+                if 0 < taken && taken < most {
+                    socket.forget(interest);
                 }
                 return Poll::Ready(Ok(taken));
             }
-            Err(Errno::AGAIN) => socket.forget(Interest::WRITABLE),
+            Err(Errno::AGAIN) => socket.forget(interest),
             Err(Errno::INTR) => {}
             Err(error) => return Poll::Ready(Err(error.into())),
         }
@@ -152,28 +165,6 @@ pub fn poll_hangup<S: Polled>(socket: &S, cx: &mut Context<'_>) -> Poll<()> {
         }
         // Only bytes: forget them, or the runtime would stay "ready" and never wake anybody for the end behind them.
         socket.forget(Interest::READABLE);
-    }
-}
-
-/// As [`poll_send`], of several parts by one call.
-///
-/// # Errors
-///
-/// The socket's.
-pub fn poll_send_parts<S: Polled>(socket: &S, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_ready(cx, Interest::WRITABLE))?;
-        match rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
-            Ok(taken) => {
-                if 0 < taken && taken < parts.iter().map(|part| part.len()).sum() {
-                    socket.forget(Interest::WRITABLE);
-                }
-                return Poll::Ready(Ok(taken));
-            }
-            Err(Errno::AGAIN) => socket.forget(Interest::WRITABLE),
-            Err(Errno::INTR) => {}
-            Err(error) => return Poll::Ready(Err(error.into())),
-        }
     }
 }
 
