@@ -77,6 +77,15 @@ struct Sitter {
     leaving: Cell<bool>,
 }
 
+impl Sitter {
+    /// Sends away whoever has lost the right to be here.
+    fn dismiss(&self, standing: &Standing, reason: &str) {
+        tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
+        self.leaving.set(true);
+        self.control.order(Order::Drain(CloseReason::Revoked));
+    }
+}
+
 /// What a live connection's right to be here rests on.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -328,9 +337,7 @@ impl Seats {
                     sitter.control.renew(Renewal { peer, facts, config });
                 }
                 Err(reason) => {
-                    tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
-                    sitter.leaving.set(true);
-                    sitter.control.order(Order::Drain(CloseReason::Revoked));
+                    sitter.dismiss(standing, &reason);
                     dismissed = dismissed.saturating_add(1);
                 }
             }
@@ -346,9 +353,7 @@ impl Seats {
                 && !sitter.leaving.get()
                 && let Some(reason) = reason(sitter, standing)
             {
-                tracing::info!(conn = %standing.name, src = %standing.peer.src(), reason, "a connection has lost its right to be here");
-                sitter.leaving.set(true);
-                sitter.control.order(Order::Drain(CloseReason::Revoked));
+                sitter.dismiss(standing, &reason);
                 dismissed = dismissed.saturating_add(1);
             }
         }
