@@ -36,12 +36,13 @@ use crate::{
         clock::{Clock, micros},
         health,
         roster::Roster,
-        service::House,
+        service::{House, Live, Service},
         worker::Phase,
     },
     tls::{
-        expiry::{Reminder, Say},
+        expiry::{End, Reminder, Say},
         reload::Store,
+        server::Tls,
     },
 };
 use reload::{By, InForce, SetLog};
@@ -348,24 +349,33 @@ fn tell_recoveries(monitors: &[SinkMonitor], scribe: &mut Scribe) {
 
 fn publish_certificates(house: &House, metrics: &Metrics) {
     for service in &house.services {
-        let (tls, live) = (service.tls.as_ref().map(Store::current), service.live.load());
-        let ends = tls.iter().flat_map(|tls| &tls.description().ends).chain(live.ends());
-        metrics.set_certificates(&service.name, ends.map(|end| (end.certificate.as_str(), end.at)));
+        let found = Endings::of(service);
+        metrics.set_certificates(&service.name, found.all().map(|end| (end.certificate.as_str(), end.at)));
     }
 }
 
 /// What there is to say now of certificates and lists that end by themselves.
 fn due(reminder: &mut Reminder, house: &House) -> Vec<(String, Say)> {
     let now = house.clock.now();
-    let services = house.services.iter();
-    let found: Vec<_> = services
-        .map(|service| (&*service.name, service.tls.as_ref().map(Store::current), service.live.load_full()))
-        .collect();
-    let ends = found.iter().flat_map(|(name, tls, live)| {
-        let theirs = tls.iter().flat_map(|tls| &tls.description().ends);
-        theirs.chain(live.ends()).map(|end| (*name, end))
-    });
+    let found: Vec<_> = house.services.iter().map(|service| (&*service.name, Endings::of(service))).collect();
+    let ends = found.iter().flat_map(|(name, found)| found.all().map(|end| (*name, end)));
     reminder.due(ends, i64::try_from(now.wall_us / 1_000_000).unwrap_or(i64::MAX), now.mono_us)
+}
+
+/// What is in force of a service's certificates and lists, on its clients' side and on the way to Redis.
+struct Endings {
+    tls: Option<Arc<Tls>>,
+    live: Arc<Live>,
+}
+
+impl Endings {
+    fn of(service: &Service) -> Self {
+        Self { tls: service.tls.as_ref().map(Store::current), live: service.live.load_full() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &End> {
+        self.tls.iter().flat_map(|tls| &tls.description().ends).chain(self.live.ends())
+    }
 }
 
 /// Steps 2 to 6 of [`drain`], with their records; how many connections had to be aborted.
