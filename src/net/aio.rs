@@ -127,8 +127,8 @@ impl Batch {
     }
 }
 
-/// How many results there are; `None` where a signal came first. There is no other error for arguments like ours, and were
-/// there one, whoever waits for a result would be told nothing, and its connection stand still until its deadline.
+/// How many results there are; `None` where a signal came first. There is no other error for arguments like ours; after one,
+/// what was not told is not waited for.
 fn told_of(answer: c_long) -> Option<usize> {
     match usize::try_from(answer) {
         Ok(count) => Some(count),

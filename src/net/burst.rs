@@ -5,7 +5,8 @@
 //! to the next. Each such change of process and back costs as much as a command. So what connections have for Redis
 //! waits until all that are ready have had their turn ([`Outbox::put_off`]), and then leaves by one call ([`super::aio`]), in
 //! which the kernel changes to nobody: Redis finds the commands of all of them, and its replies come together as well. Of 50
-//! clients with 16 commands in flight each that saved nine of ten changes, and a tenth of what proxy and Redis cost together.
+//! clients with 16 commands in flight each that saved nine of ten changes, and 4 % of what proxy and Redis cost together; of
+//! 50 with one, 11 %.
 //!
 //! Nothing waits where nobody else is ready, and there is no timer in it. Where the kernel has no such call, or a filter
 //! forbids it, the writes are made one by one.
@@ -58,7 +59,7 @@ struct Parcel {
     at: usize,
     socket: Arc<dyn AsFd>,
     bytes: Vec<u8>,
-    /// What became of them: how many the socket took, or why it takes none.
+    /// What became of them: how many the socket took, or why it takes none. An error until it is told.
     result: io::Result<usize>,
 }
 
@@ -122,8 +123,10 @@ impl Means {
                         *place = Some(result);
                     }
                 });
-                for (parcel, result) in now.iter_mut().zip(results).take(taken) {
-                    parcel.result = result.unwrap_or_else(|| Err(io::ErrorKind::Other.into()));
+                for (parcel, result) in now.iter_mut().zip(results) {
+                    if let Some(result) = result {
+                        parcel.result = result;
+                    }
                 }
                 for parcel in now.iter_mut().skip(taken) {
                     parcel.send();
@@ -144,12 +147,8 @@ impl Parcel {
 
     /// The same by a call of its own.
     fn send(&mut self) {
-        self.result = loop {
-            match rustix::net::send(self.socket.as_fd(), &self.bytes, SendFlags::NOSIGNAL) {
-                Err(rustix::io::Errno::INTR) => {}
-                done => break done.map_err(io::Error::from),
-            }
-        };
+        let done = rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &self.bytes, SendFlags::NOSIGNAL));
+        self.result = done.map_err(io::Error::from);
     }
 }
 
