@@ -4,7 +4,8 @@
 //! what it is given is copied behind what the others gave, and how much that may be is bounded by the pens, which
 //! stop the reading of commands while [`Recorder::has_room`](super::record::Recorder::has_room) is false. The thread takes
 //! everything that has gathered, so blocks grow with the load: a line that comes alone is written at once, and behind
-//! a small block lines gather for a millisecond, or up to 64 KiB, unless a command waits for its line. It is woken only when idle, or when a file's time is over.
+//! a small block lines gather for a millisecond, or up to 64 KiB, unless a command waits for its line. It is woken only when
+//! idle, when so much has gathered, or when a file's time is over.
 //!
 //! What happens when the output fails:
 //!

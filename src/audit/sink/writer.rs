@@ -175,9 +175,8 @@ impl Writer {
         (queue.next.take(), queue.closing && batch.bytes.is_empty())
     }
 
-    /// Lets [`PACE`] pass since the last block was taken, if that was a small one, while lines gather, unless somebody waits for one of them, or there are
-    /// enough. Nobody
-    /// wakes the thread for lines meanwhile: `idle` is not set.
+    /// Lets [`PACE`] pass since the last block was taken, if that was a small one, while lines gather; unless somebody waits
+    /// for one of them, or there are enough. Nobody wakes the thread for lines meanwhile: `idle` is not set.
     fn pace<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
         let mut now = super::clock::now();
         let until = self.taken.get().map(|taken| taken + self.pace);
