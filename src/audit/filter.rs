@@ -105,6 +105,8 @@ pub struct Filter {
     wish: Wish,
     /// What `events` and `commands` leave of allowed commands; `None` for all of them.
     rows: Option<Commands>,
+    /// Whether `events` and `verdicts` leave any allowed command at all.
+    allowed: bool,
 }
 
 impl Filter {
@@ -116,7 +118,9 @@ impl Filter {
             (Events::Writes, None) => Some(Commands::writes()),
             (Events::All | Events::Denied, named) => named.clone(),
         };
-        Self { wish, rows }
+        let mut filter = Self { wish, rows, allowed: false };
+        filter.allowed = filter.takes(true, Verdict::Allow, Some(u64::MAX));
+        filter
     }
 
     /// Whether nothing is asked for, so that all is taken.
@@ -151,8 +155,11 @@ impl Filter {
     /// Whether the record of a command of the catalog is wanted that policy allowed and Redis ran in so many microseconds: as
     /// [`Self::takes_command`].
     #[must_use]
+    #[inline]
     pub fn takes_allowed(&self, id: CommandId, us: u64) -> bool {
-        self.takes(self.rows.as_ref().is_none_or(|rows| rows.has(id)), Verdict::Allow, Some(us))
+        self.allowed
+            && self.rows.as_ref().is_none_or(|rows| rows.has(id))
+            && self.wish.slower_than_us.is_none_or(|least| us >= least)
     }
 
     /// What is asked besides the name.

@@ -12,7 +12,10 @@ use super::{
     json::{number, number_field, text_field},
     plain::PlainRecord,
     record::{CommandRecord, Name},
+    sequence::Sequence,
+    stamp::Stamp,
 };
+use crate::moment::Moment;
 use std::{collections::VecDeque, sync::Arc};
 
 /// Most outputs there may be: one bit each in a connection's facts.
@@ -97,6 +100,16 @@ pub(super) struct Front<'a> {
     /// `,"ts":"…","event":"`
     pub(super) stamp: &'a [u8; super::stamp::LENGTH],
     pub(super) event: &'static str,
+}
+
+impl<'a> Front<'a> {
+    /// That of the record that `sequence` stands at.
+    #[inline]
+    pub(super) fn new(sequence: &'a mut Sequence, stamp: &'a mut Stamp, now: Moment, event: &'static str) -> Self {
+        let seq = sequence.number();
+        let (head, numbered) = sequence.texts();
+        Self { head, numbered, seq, stamp: stamp.render(now.wall_us), event }
+    }
 }
 
 /// What an output of this plan may have that is not written.

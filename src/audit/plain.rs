@@ -65,29 +65,42 @@ impl Recorder {
             return;
         }
         self.sequence.next();
-        let front = Front {
-            head: self.sequence.head(),
-            numbered: self.sequence.text(),
-            seq: self.sequence.number(),
-            stamp: self.stamp.render(now.wall_us),
-            event: "command",
-        };
-        self.first.plain(&front, facts, record);
-        for outlet in &mut self.others {
-            outlet.plain(&front, facts, record);
-        }
         self.counters.records = self.counters.records.saturating_add(1);
         self.counters.plain(record);
+        let wanted = self.first.wants_plain(facts, record);
+        if !wanted {
+            self.first.pass_over();
+        }
+        if wanted || !self.others.is_empty() {
+            self.render_plain(now, facts, record, wanted);
+        }
+    }
+
+    /// The line, for the first output if it is wanted there, and for those of the others that want it.
+    #[inline]
+    fn render_plain(&mut self, now: Moment, facts: &ConnectionFacts, record: &PlainRecord<'_>, wanted: bool) {
+        let front = Front::new(&mut self.sequence, &mut self.stamp, now, "command");
+        if wanted {
+            self.first.plain(&front, facts, record);
+        }
+        for outlet in &mut self.others {
+            if outlet.wants_plain(facts, record) {
+                outlet.plain(&front, facts, record);
+            } else {
+                outlet.pass_over();
+            }
+        }
     }
 }
 
 impl Outlet {
     #[inline]
+    fn wants_plain(&mut self, facts: &ConnectionFacts, record: &PlainRecord<'_>) -> bool {
+        facts.is_for(self.bit) && self.takes_plain(record)
+    }
+
+    #[inline]
     fn plain(&mut self, front: &Front<'_>, facts: &ConnectionFacts, record: &PlainRecord<'_>) {
-        if !(facts.is_for(self.bit) && self.takes_plain(record)) {
-            self.pass_over();
-            return;
-        }
         let shape = self.plan().shape;
         match usual(&record.whole(), shape) {
             Some(usual) if self.plan().arguments == Arguments::Keys && self.plan().on_full == OnFull::Stall => {

@@ -429,13 +429,7 @@ impl Recorder {
         body: impl Fn(&mut Vec<u8>, &Plan),
     ) {
         self.sequence.next();
-        let front = Front {
-            head: self.sequence.head(),
-            numbered: self.sequence.text(),
-            seq: self.sequence.number(),
-            stamp: self.stamp.render(now.wall_us),
-            event,
-        };
+        let front = Front::new(&mut self.sequence, &mut self.stamp, now, event);
         if wanted(&mut self.first) {
             self.first.write(&front, &body);
         } else {

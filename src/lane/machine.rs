@@ -220,6 +220,18 @@ impl Lane {
         if self.mode == Mode::Replies { self.next_reply(input) } else { self.next_in_stream(input) }
     }
 
+    /// The class and length of the reply that `input` begins with, if it is owed to a client's command whose reply may be of any
+    /// class, and short and whole ([`ReplyScanner::next_short`]). What is another way is left for [`Self::next`].
+    #[inline]
+    pub fn next_plain(&mut self, input: &[u8]) -> Option<(Class, usize)> {
+        if !(self.mode == Mode::Replies && self.coming.is_none() && self.owes_plain_reply()) {
+            return None;
+        }
+        let (class, len) = self.scanner.next_short(input)?;
+        self.tickets.pop_front();
+        Some((class, len))
+    }
+
     pub(super) fn next_reply(&mut self, input: &[u8]) -> Result<Arrival, Desync> {
         let plain = self.owes_plain_reply();
         if self.coming.is_none() && !plain {

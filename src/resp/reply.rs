@@ -206,7 +206,7 @@ impl ReplyScanner {
     ///
     /// The bytes cannot be framed or are over a limit. The scanner stays refused: every later call says the same.
     pub fn next(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {
-        if let Some(len) = self.short(input) {
+        if let Some((_, len)) = self.next_short(input) {
             return Ok(Progress::Piece { len, first: true, last: true });
         }
         let result = self.advance(input);
@@ -222,11 +222,11 @@ impl ReplyScanner {
         &self.frame
     }
 
-    /// The length of the reply that `input` begins with, if the scanner stands between two, and it is `+OK`, a null, or a
+    /// Class and length of the reply that `input` begins with, if the scanner stands between two, and it is `+OK`, a null, or a
     /// small number or bulk that is all there, as nearly every reply is: read at one go. Anything else is left as it was
-    /// for `advance`.
+    /// for [`Self::next`].
     #[inline]
-    fn short(&mut self, input: &[u8]) -> Option<usize> {
+    pub fn next_short(&mut self, input: &[u8]) -> Option<(Class, usize)> {
         if self.outstanding > 0 || self.stage != Stage::Item {
             return None;
         }
@@ -255,7 +255,7 @@ impl ReplyScanner {
         self.inspect = Inspect::Nothing;
         self.at_error = false;
         self.scanned = 0;
-        Some(len)
+        Some((class, len))
     }
 
     fn advance(&mut self, input: &[u8]) -> Result<Progress, ReplyError> {

@@ -169,9 +169,18 @@ impl RequestParser {
     ///
     /// The request is not canonical or over a limit. The parser stays refused: every later call says the same.
     pub fn next(&mut self, input: &[u8]) -> Result<Request, RequestError> {
-        if let Some(len) = self.short(input) {
+        if let Some(len) = self.next_short(input) {
             return Ok(Request::Command { len });
         }
+        self.next_long(input)
+    }
+
+    /// As [`Self::next`], for what [`Self::next_short`] has just said nothing about.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::next`].
+    pub fn next_long(&mut self, input: &[u8]) -> Result<Request, RequestError> {
         let result = self.advance(input);
         if let Err(error) = result {
             self.stage = Stage::Failed(error);
@@ -180,9 +189,9 @@ impl RequestParser {
     }
 
     /// The length of the command that `input` begins with, if it is all there and none of its numbers has many digits,
-    /// as of nearly every command: read at one go. Anything else is left as it was for `advance`.
+    /// as of nearly every command: read at one go. Anything else is left as it was for [`Self::next_long`].
     #[inline]
-    fn short(&mut self, input: &[u8]) -> Option<usize> {
+    pub fn next_short(&mut self, input: &[u8]) -> Option<usize> {
         if !matches!(self.stage, Stage::Start | Stage::End) {
             return None;
         }

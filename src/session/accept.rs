@@ -5,6 +5,7 @@ use super::{
     gather::Gather,
     local::Local,
     machine::Session,
+    plain::Next,
     state::{Begun, BegunBytes, Streaming},
 };
 use crate::{
@@ -93,7 +94,18 @@ impl Session {
                 self.core.short_of_room = true;
                 break;
             }
-            let flow = match self.parser.next(rest) {
+            let stretch = self.forward_plain(input, at, turn, up);
+            at = stretch.end;
+            let rest = input.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                continue;
+            }
+            let request = match stretch.next {
+                Next::Command(len, _) => Ok(Request::Command { len }),
+                Next::NotShort => self.parser.next_long(rest),
+                Next::Unread => self.parser.next(rest),
+            };
+            let flow = match request {
                 Ok(Request::More) => self.consider_large(rest, turn, up, down),
                 Ok(Request::Blank { len, .. }) => {
                     // Redis resets a client after an empty request too, and with it CLIENT REPLY SKIP.
@@ -102,14 +114,19 @@ impl Session {
                 }
                 Ok(Request::Command { len }) => {
                     let words = self.parser.words(rest);
-                    self.core.accept(&words, Source::Input { at, len }, turn, up, down)
+                    let resolved = match stretch.next {
+                        Next::Command(_, resolved) => resolved,
+                        Next::NotShort | Next::Unread => self.core.recent.resolve(&words),
+                    };
+                    self.core.accept(resolved, &words, Source::Input { at, len }, turn, up, down)
                 }
                 Ok(Request::Inline { len }) => {
                     let words = self.parser.words(rest);
                     let list: Vec<&[u8]> = words.iter().collect();
                     let mut bytes = Vec::new();
                     encode::command(&mut bytes, &list);
-                    self.core.accept(&words, Source::Encoded { bytes, len }, turn, up, down)
+                    let resolved = self.core.recent.resolve(&words);
+                    self.core.accept(resolved, &words, Source::Encoded { bytes, len }, turn, up, down)
                 }
                 Err(error) => {
                     self.core.protocol_error(&error.to_string());
@@ -239,7 +256,7 @@ impl Session {
             self.core.deny(RuleId::HELD_COMMAND, Local::TooLarge, resolved, &words, &source, turn);
             return Flow::Swallow;
         }
-        match self.core.accept_resolved(resolved, &words, source, turn, up, down) {
+        match self.core.accept(resolved, &words, source, turn, up, down) {
             Flow::Next(_) => Flow::Swallow,
             flow => flow,
         }

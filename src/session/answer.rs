@@ -56,6 +56,11 @@ impl Core {
             if self.keeps_replies() && (unread > UNREAD_MAX || !self.lane.begins_unasked(rest)) {
                 break;
             }
+            let end = self.answer_plain(input, at, turn, down);
+            if end > at {
+                at = end;
+                continue;
+            }
             match self.lane.next(rest) {
                 Err(desync) => {
                     self.desync(desync, turn, down);
@@ -99,12 +104,6 @@ impl Core {
                         self.release_before(input.get(at..), turn, down);
                     }
                 }
-                Ok(Arrival::Reply { len, first: true, last: true })
-                    if !self.lane.ends_with_error() && self.answer_plainly(at, len, turn, down) =>
-                {
-                    at = at.saturating_add(len);
-                    self.release_before(input.get(at..), turn, down);
-                }
                 Ok(Arrival::Reply { len, first, last }) => {
                     if first && self.lost_authentication(turn) {
                         return input.len();
@@ -138,7 +137,7 @@ impl Core {
     /// Releases, unless what Redis said next is a push that nobody asked for: it was said before the command was
     /// answered that is answered here (what a write invalidates follows the write's reply), and a client that quits
     /// would not hear it any more.
-    fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
+    pub(super) fn release_before(&mut self, rest: Option<&[u8]>, turn: &mut Turn<'_>, down: &mut Gather<'_>) {
         if self.slots.begins_locally() && !rest.is_some_and(|rest| self.lane.begins_unasked(rest)) {
             self.release(UNREAD_MAX, turn, down);
         }

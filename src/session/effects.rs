@@ -62,20 +62,8 @@ impl Core {
         self.wind_down(CloseReason::Protocol);
     }
 
-    /// Judges one whole command and does what the verdict says.
+    /// Judges one command and does what the verdict says.
     pub(super) fn accept(
-        &mut self,
-        words: &Words<'_>,
-        source: Source,
-        turn: &mut Turn<'_>,
-        up: &mut Gather<'_>,
-        down: &mut Gather<'_>,
-    ) -> Flow {
-        let resolved = self.recent.resolve(words);
-        self.accept_resolved(resolved, words, source, turn, up, down)
-    }
-
-    pub(super) fn accept_resolved(
         &mut self,
         resolved: Resolved,
         words: &Words<'_>,
@@ -93,9 +81,6 @@ impl Core {
                 self.spend_budget(turn);
                 return Flow::Wait;
             }
-        }
-        if let Some(flow) = self.forward_plainly(resolved, words, &source, turn, up) {
-            return flow;
         }
         let limited = match self.pay(resolved, &source, turn) {
             Ok(limited) => limited,

@@ -7,13 +7,14 @@ use super::{
 };
 use crate::{
     audit::{arguments::Values, filter::Commands},
+    policy::rates::{Limit, Measure, Over, Per},
     resp::{
         reply::{Class, Progress, ReplyLimits, ReplyScanner},
         request::{Request, RequestLimits, RequestParser},
     },
 };
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 /// What a client may send.
 #[derive(Clone, Debug)]
@@ -229,7 +230,8 @@ proptest! {
         script.client_end(true).closed("client-closed", End::Flush);
     }
 
-    /// Where words might be shown, every command goes the long way; that these are no command's changes nothing else.
+    /// Where words might be shown, every command goes the long way, and where there is a limit in time, its reply too; that
+    /// these are no command's, and the limit out of reach, changes nothing else.
     #[test]
     fn the_short_way_of_plain_commands_is_the_long_way(
         ops in prop::collection::vec(op(), 1..40),
@@ -237,18 +239,29 @@ proptest! {
         redis_cuts in prop::collection::vec(1..60_usize, 1..8),
         lag in 0..6_usize,
         show_keys in any::<bool>(),
+        unanswered_max in prop_oneof![100..3_000_usize, Just(1 << 20)],
     ) {
         let bytes: Vec<u8> = ops.iter().flat_map(Op::bytes).collect();
-        let mut setups = [Setup::default(), Setup::default()];
+        let mut setups = [Setup::default(), Setup::default(), Setup::default()];
         setups[1].config.values =
             Some(Arc::new(Values { roles: Vec::new(), commands: Some(Commands::new([])), bytes_max: 64 }));
-        let [short, long] = setups.map(|mut setup| {
+        setups[2].rates = vec![Limit {
+            measure: Measure::Commands,
+            per_second: NonZeroU64::new(1 << 40).unwrap(),
+            burst_us: 1_000_000,
+            of: Vec::new(),
+            over: Over::Refuse,
+            per: Per::Connection,
+        }];
+        let [short, long, longer] = setups.map(|mut setup| {
             setup.config.show_keys = show_keys;
+            setup.config.unanswered_max = unanswered_max;
             let mut script = Script::with(setup);
             play(&mut script, &bytes, &Pieces { client: &client_cuts, redis: &redis_cuts, lag }, Redis::of(false));
             (script.client_end(true).records().to_vec(), String::from_utf8_lossy(&script.down).into_owned())
         });
-        prop_assert_eq!(short, long);
+        prop_assert_eq!(&short, &long);
+        prop_assert_eq!(short, longer);
     }
 
     #[test]

@@ -17,6 +17,8 @@ const KEY_BYTES_MAX: usize = 256;
 const KEYS_MAX: usize = 32;
 /// Most bytes of each word of an unknown command's name that a record shows.
 const NAME_BYTES_MAX: usize = 64;
+/// Most bytes of words of a plain slot: one key and its length.
+pub(super) const PLAIN_WORDS_MAX: usize = 2 + KEY_BYTES_MAX;
 /// Slots and word bytes a session at rest may keep allocated.
 const REST_CAPACITY: usize = 16;
 
@@ -313,8 +315,13 @@ impl Queue {
 
     /// The words of the front slot.
     pub(super) fn front_words(&self) -> &[u8] {
-        let length = self.slots.front().map_or(0, |slot| slot.words as usize);
-        self.words.get(self.head..self.head.saturating_add(length)).unwrap_or_default()
+        self.slots.front().map_or(&[], |slot| self.front_words_of(slot))
+    }
+
+    /// The same; `slot` is the front one.
+    #[inline]
+    pub(super) fn front_words_of(&self, slot: &Slot) -> &[u8] {
+        self.words.get(self.head..self.head.saturating_add(slot.words as usize)).unwrap_or_default()
     }
 
     /// The words of the newest slot.
@@ -376,20 +383,30 @@ pub(super) fn number_of(words: &[u8]) -> Option<u32> {
 }
 
 /// The keys among a slot's words, and the script it names.
+#[inline]
 pub(super) fn keys_of<'w>(slot: &Slot, words: &'w [u8]) -> KeyList<'w> {
+    if slot.keys_total & !KEYS_COUNTED == 0 {
+        return keys_alone(slot, words);
+    }
     let said = if slot.keys_total & HAS_ARGUMENTS == 0 { None } else { arguments_of(words) };
     let (words, said) = said.map_or((words, None), |(words, said)| (words, Some(said)));
     let names = slot.command().map_or(1, |id| if id.entry().sub.is_some() { 2 } else { 1 });
     let arguments = said.map(|bytes| ArgumentList { bytes, total: slot.argc.saturating_sub(names) });
     let marked = if slot.keys_total & HAS_SCRIPT == 0 { None } else { script_of(words) };
     let (words, script) = marked.map_or((words, None), |(words, script)| (words, Some(script)));
+    KeyList { script, arguments, ..keys_alone(slot, words) }
+}
+
+/// The keys, which are all there is among `words`.
+#[inline]
+fn keys_alone<'w>(slot: &Slot, words: &'w [u8]) -> KeyList<'w> {
     let total = slot.keys_total & KEYS_COUNTED;
     KeyList {
         bytes: if total > 0 { words } else { &[] },
         total: u32::from(total),
         undeterminable: slot.marks.has(Marks::KEYS_UNKNOWN),
-        script,
-        arguments,
+        script: None,
+        arguments: None,
     }
 }
 

@@ -411,6 +411,12 @@ impl Core {
             || (own as u64 > OWED_FREE && others.saturating_add(own as u64) > turn.memory.max)
     }
 
+    /// Bytes of unanswered commands and unread replies that there is room for whatever others hold.
+    pub(super) fn owed_freely(&self, turn: &Turn<'_>) -> usize {
+        let most = self.config.unanswered_max.min(usize::try_from(OWED_FREE).unwrap_or(usize::MAX));
+        most.saturating_sub(self.owed_bytes().saturating_add(turn.down_pending))
+    }
+
     /// Notes that the budget is spent, and how much of what it was given the client has taken so far.
     pub(super) fn spend_budget(&mut self, turn: &Turn<'_>) {
         self.over_budget_since = Some(turn.now.mono_us);

@@ -85,7 +85,7 @@ pub fn judge(config: &Arc<SessionConfig>, peer: &AuthenticatedPeer, db: u32, wor
     // What is asked about is what policy says of somebody who has authenticated.
     core.authenticated = true;
     let (mut up, mut down) = (Gather::new(&input, Vec::new()), Gather::new(&[], Vec::new()));
-    core.accept_resolved(resolved, &parsed, source, &mut turn, &mut up, &mut down);
+    core.accept(resolved, &parsed, source, &mut turn, &mut up, &mut down);
     let Some(slot) = core.slots.back_mut().copied() else {
         // What ends the connection has no slot of its own.
         return Ruling { fate: Fate::Answered, command: known, rule: None, reply: None };
