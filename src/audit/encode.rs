@@ -250,6 +250,20 @@ fn notable(out: &mut Vec<u8>, notices: Notices) {
 
 /// Context to `bytes_in` of a command that was allowed, stood outside a transaction and ran.
 pub(super) fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static [u8]> {
+    let usual = record.outcome == Outcome::Ran
+        && record.context == Context::TopLevel
+        && !record.local
+        && record.rule.is_none()
+        && record.shadow.is_none()
+        && record.tx.is_none()
+        && record.error.is_none()
+        && record.elements.is_none();
+    record.class.filter(|_| usual).and_then(|class| usual_of(class, shape))
+}
+
+/// The same of a command that had a reply of this class.
+#[inline]
+pub(super) fn usual_of(class: Class, shape: Shape) -> Option<&'static [u8]> {
     macro_rules! constant {
         ($class:literal) => {
             match shape {
@@ -263,15 +277,7 @@ pub(super) fn usual(record: &CommandRecord<'_>, shape: Shape) -> Option<&'static
             }
         };
     }
-    let usual = record.outcome == Outcome::Ran
-        && record.context == Context::TopLevel
-        && !record.local
-        && record.rule.is_none()
-        && record.shadow.is_none()
-        && record.tx.is_none()
-        && record.error.is_none()
-        && record.elements.is_none();
-    match record.class.filter(|_| usual)? {
+    match class {
         Class::Status => Some(constant!("status")),
         Class::Integer => Some(constant!("integer")),
         Class::Bulk => Some(constant!("bulk")),

@@ -134,6 +134,7 @@ pub mod counters;
 pub mod encode;
 pub mod event;
 pub mod filter;
+mod former;
 mod json;
 pub mod keys;
 pub mod outlet;

@@ -9,6 +9,7 @@ use super::{
     counters::{Mark, OutletCounters},
     encode::MAX_LINE,
     filter::{Filter, Verdict, verdict},
+    former::Former,
     json::{number, number_field, text_field},
     plain::PlainRecord,
     record::{CommandRecord, Name},
@@ -97,6 +98,8 @@ pub(super) struct Front<'a> {
     /// The same with the number.
     pub(super) numbered: &'a [u8],
     pub(super) seq: u64,
+    /// What `stamp` says.
+    pub(super) wall_us: u64,
     /// `,"ts":"…","event":"`
     pub(super) stamp: &'a [u8; super::stamp::LENGTH],
     pub(super) event: &'static str,
@@ -108,7 +111,7 @@ impl<'a> Front<'a> {
     pub(super) fn new(sequence: &'a mut Sequence, stamp: &'a mut Stamp, now: Moment, event: &'static str) -> Self {
         let seq = sequence.number();
         let (head, numbered) = sequence.texts();
-        Self { head, numbered, seq, stamp: stamp.render(now.wall_us), event }
+        Self { head, numbered, seq, wall_us: now.wall_us, stamp: stamp.render(now.wall_us), event }
     }
 }
 
@@ -127,6 +130,8 @@ pub struct Outlet {
     pub(super) bit: u32,
     /// Rendered and not yet taken: whole lines only.
     buffer: Vec<u8>,
+    /// Where in `buffer` the newest plain line is.
+    former: Former,
     /// An empty buffer that the next one taken is replaced by.
     spare: Vec<u8>,
     /// Bytes rendered since the start; `written <= rendered`.
@@ -152,6 +157,7 @@ impl Outlet {
             plan,
             bit: 1 << (index % OUTLETS_MAX),
             buffer: Vec::new(),
+            former: Former::default(),
             spare: Vec::new(),
             rendered: 0,
             written: 0,
@@ -169,6 +175,7 @@ impl Outlet {
     pub(super) fn refit(&mut self, plan: Plan, capacity: usize) {
         self.capacity = room(&plan, capacity);
         self.plan = plan;
+        self.former.forget();
     }
 
     /// Whether one more record of the greatest length fits. An output that drops always has room.
@@ -225,6 +232,7 @@ impl Outlet {
             }
             self.blocks.push_back(end);
         }
+        self.former.forget();
         std::mem::replace(&mut self.buffer, std::mem::take(&mut self.spare))
     }
 
@@ -316,13 +324,18 @@ impl Outlet {
         self.buffer.len()
     }
 
-    /// Where a line is rendered between [`Self::begin`] and [`Self::end`].
-    pub(super) const fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+    /// Where a line is rendered between [`Self::begin`] and [`Self::ended`], and where the plain ones before it are.
+    pub(super) const fn buffer(&mut self) -> (&mut Vec<u8>, &mut Former) {
+        (&mut self.buffer, &mut self.former)
     }
 
-    pub(super) fn end(&mut self, start: usize, seq: u64) {
+    fn end(&mut self, start: usize, seq: u64) {
         self.buffer.extend_from_slice(b"}\n");
+        self.ended(start, seq);
+    }
+
+    /// The line that begins at `start` is there, to its end.
+    pub(super) fn ended(&mut self, start: usize, seq: u64) {
         let length = self.buffer.len().saturating_sub(start);
         debug_assert!(length < MAX_LINE, "a line of {length} bytes");
         self.rendered = self.rendered.saturating_add(length as u64);

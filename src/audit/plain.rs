@@ -2,9 +2,10 @@
 //! it looks as nearly all of them do; the line is the same, byte for byte (`tests::a_plain_record_is_the_same_line`).
 
 use super::{
-    encode::{ConnectionFacts, KEY_MAX, command, known, usual},
-    json::{all_plain, count, number},
-    outlet::{Arguments, Front, OnFull, Outlet, Shape},
+    encode::{ConnectionFacts, KEY_MAX, command, usual_of},
+    former::{Course, Subject},
+    json::all_plain,
+    outlet::{Arguments, Front, OnFull, Outlet},
     record::{CommandRecord, Context, KeyList, Name, Outcome, Recorder},
     watch::Notices,
 };
@@ -102,14 +103,13 @@ impl Outlet {
     #[inline]
     fn plain(&mut self, front: &Front<'_>, facts: &ConnectionFacts, record: &PlainRecord<'_>) {
         let shape = self.plan().shape;
-        match usual(&record.whole(), shape) {
-            Some(usual) if self.plan().arguments == Arguments::Keys && self.plan().on_full == OnFull::Stall => {
-                if let Some(key) = shown(&record.keys) {
-                    self.write_plainly(front, facts.fragment_in(shape), record, key, usual);
-                    return;
-                }
-            }
-            _ => {}
+        if self.plan().arguments == Arguments::Keys
+            && self.plan().on_full == OnFull::Stall
+            && let Some(usual) = usual_of(record.class, shape)
+            && let Some(key) = shown(&record.keys)
+        {
+            self.write_plainly(front, facts.fragment_in(shape), record, key, usual);
+            return;
         }
         self.write(front, |out, plan| {
             out.extend_from_slice(facts.fragment_in(plan.shape));
@@ -117,7 +117,6 @@ impl Outlet {
         });
     }
 
-    /// An append costs more than its bytes, and these are the fewest.
     #[inline]
     fn write_plainly(
         &mut self,
@@ -128,38 +127,15 @@ impl Outlet {
         usual: &'static [u8],
     ) {
         let shape = self.plan().shape;
+        let PlainRecord { id, db, argc, class, bytes_in, bytes_out, us, .. } = *record;
+        let keyed = key.is_some();
         let start = self.begin();
-        let out = self.buffer();
+        let (out, former) = self.buffer();
         out.extend_from_slice(front.numbered);
-        out.extend_from_slice(front.stamp);
-        out.extend_from_slice(b"command\"");
-        out.extend_from_slice(fragment);
-        match (record.db, shape) {
-            (0, Shape::Full) => out.extend_from_slice(b",\"db\":0"),
-            (0, Shape::Compact) => {}
-            (db, _) => {
-                out.extend_from_slice(b",\"db\":");
-                number(out, db);
-            }
-        }
-        out.extend_from_slice(known(record.id));
-        count(out, u64::from(record.argc));
-        match (key, shape) {
-            (Some(key), _) => {
-                out.extend_from_slice(b",\"keys\":[\"");
-                out.extend_from_slice(key);
-                out.extend_from_slice(b"\"]");
-            }
-            (None, Shape::Full) => out.extend_from_slice(b",\"keys\":[]"),
-            (None, Shape::Compact) => {}
-        }
-        out.extend_from_slice(usual);
-        count(out, record.bytes_in);
-        out.extend_from_slice(b",\"bytes_out\":");
-        count(out, record.bytes_out);
-        out.extend_from_slice(b",\"us\":");
-        count(out, record.us);
-        self.end(start, front.seq);
+        former.subject(out, front, fragment, Subject { wall_us: front.wall_us, id, db, argc, keyed }, shape);
+        out.extend_from_slice(key.unwrap_or_default());
+        former.course(out, Course { class, keyed, bytes_in, bytes_out, us }, shape, usual);
+        self.ended(start, front.seq);
     }
 }
 
@@ -183,7 +159,7 @@ mod tests {
         audit::{
             arguments::HashKey,
             filter::{Events, Filter, Verdict, Wish},
-            outlet::{Plan, Sample},
+            outlet::{Plan, Sample, Shape},
             watch::Watches,
         },
         command::catalog,
@@ -218,7 +194,7 @@ mod tests {
                 (
                     prop_oneof![Just("get"), Just("set"), Just("ping"), Just("dbsize")],
                     prop_oneof![4 => Just(0_u32), 1 => any::<u32>()],
-                    prop_oneof![Just(2_u32), any::<u32>()],
+                    prop_oneof![4 => Just(2_u32), 1 => any::<u32>()],
                     prop::collection::vec(prop_oneof![
                         6 => "[a-z:]{0,40}".prop_map(String::into_bytes),
                         1 => prop::collection::vec(any::<u8>(), 0..1100),
@@ -227,19 +203,22 @@ mod tests {
                         Just(Class::Bulk), Just(Class::Status), Just(Class::Integer), Just(Class::Null), Just(Class::Array),
                         Just(Class::Map), Just(Class::Double),
                     ],
-                    prop_oneof![0..2000_u64, any::<u64>()],
-                    prop_oneof![0..2000_u64, any::<u64>()],
-                    prop_oneof![0..2000_u64, any::<u64>()],
+                    prop_oneof![2 => 30..32_u64, 1 => 0..2000_u64, 1 => any::<u64>()],
+                    prop_oneof![2 => 5..7_u64, 1 => 0..2000_u64, 1 => any::<u64>()],
+                    prop_oneof![3 => Just(0_u64), 1 => 90..92_u64, 1 => 0..2000_u64, 1 => any::<u64>()],
+                    // Whose it is, and whether what is there is taken first.
+                    (prop::bool::weighted(0.2), prop::bool::weighted(0.1)),
                 ),
-                1..30,
+                1..60,
             ),
             watches in any::<bool>(),
         ) {
-            let facts = ConnectionFacts::new("c-1", "cache", "10.2.7.9:51022".parse().unwrap(), "api", "app", None);
+            let two = ["c-1", "c-2"]
+                .map(|name| ConnectionFacts::new(name, "cache", "10.2.7.9:51022".parse().unwrap(), "api", "app", None));
             let watch = if watches { Watches { slow_us: Some(800), ..Watches::default() } } else { Watches::default() };
             let [mut short, mut long] = [(); 2].map(|()| Recorder::with_outlets(3, 1 << 22, &plans()).watching(watch));
             let mut now = Moment { mono_us: 0, wall_us: 1_795_209_003_412_345 };
-            for (name, db, argc, words, class, bytes_in, bytes_out, us) in &records {
+            for (name, db, argc, words, class, bytes_in, bytes_out, us, (other, takes)) in &records {
                 let mut bytes = Vec::new();
                 words.iter().for_each(|key| KeyList::push(&mut bytes, key, 256));
                 let total = u32::try_from(words.len()).unwrap();
@@ -249,8 +228,14 @@ mod tests {
                 let (bytes_in, bytes_out, us) = (*bytes_in, *bytes_out, *us);
                 let record = PlainRecord { id, db, argc, keys, class, bytes_in, bytes_out, us };
                 now = now.plus_us(us % 3_000_000);
-                short.plain(now, &facts, &record);
-                long.command(now, &facts, &record.whole());
+                let facts = &two[usize::from(*other)];
+                short.plain(now, facts, &record);
+                long.command(now, facts, &record.whole());
+                if *takes {
+                    for (short, long) in short.outlets().zip(long.outlets()) {
+                        prop_assert_eq!(String::from_utf8(short.take()), String::from_utf8(long.take()));
+                    }
+                }
             }
             prop_assert_eq!(format!("{:?}", short.counters()), format!("{:?}", long.counters()));
             for (short, long) in short.outlets().zip(long.outlets()) {
