@@ -97,8 +97,8 @@
 //!   arguments) goes up as it is, and a server that takes it is closed upon; what one release reads as something else
 //!   (`SELECT +1`, an option with a NUL) is answered here.
 //! * *Room for the record*: a command is accepted, and a reply taken, only while one more record of the greatest length
-//!   fits the worker's pen for every output that commands wait for ([`audit::record::Recorder::has_room`]). What was accepted keeps all that its record needs
-//!   in its slot, so a blocked sink stalls clients and loses nothing.
+//!   fits the worker's pen for every output that commands wait for ([`audit::record::Recorder::has_room`]). What was accepted
+//!   keeps all that its record needs in its slot, so a blocked sink stalls clients and loses nothing.
 //! * *A verdict is given twice*: by the command's row, and only where a rule looks at them by its words
 //!   ([`policy::rules::Policy::look`], `judge_words`, `judge_arguments`). A rule in shadow mode is a verdict that lets through.
 //! * *Questions*: a client's AUTH that is to be looked up waits at the front of the input ([`session::inquiry`]) until the
@@ -119,9 +119,12 @@
 //! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
 //! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
 //! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); a few commands go up when the
-//! other ready connections have had their turn, those of all by one system call (`net::burst`), so that Redis is woken once; what nearly every command is
-//! has a short way through session and record (`session::plain`, [`audit::plain`]), which properties hold against the long one;
-//! records are rendered into one buffer per worker and output and handed over in blocks. Two counts guard it: instructions
+//! other ready connections have had their turn, those of all by one system call (`net::burst`), so that Redis is woken once;
+//! what nearly every command is has a short way through session and record, many at a stretch (`session::plain`,
+//! [`audit::plain`]), which properties hold against the long one; records are rendered into one buffer per worker and output,
+//! what a line has in common with the one before it by a copy (`audit::former`), and handed over in blocks; a chain of
+//! certificates that was verified is remembered for minutes (`tls::proven`), until anything of it ends or is revoked. Two
+//! counts guard it: instructions
 //! (`benches/core/instructions.txt`) and system calls (`tests/syscalls.rs`). `benches/README.md` has the questions and the figures.
 //!
 //! ## Deliberately absent

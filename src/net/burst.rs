@@ -13,7 +13,7 @@
 
 use super::{
     aio::{self, Batch},
-    desk::Control,
+    control::Control,
     outbox::{Outbox, Spares},
 };
 use rustix::net::SendFlags;

@@ -1,7 +1,7 @@
 use super::{Burst, Means};
 use crate::net::{
     aio,
-    desk::Control,
+    control::Control,
     outbox::{Outbox, PutOff, Spares},
     side::Upward,
 };

@@ -6,7 +6,8 @@
 use super::{
     caller::{self, Caller},
     clock::micros,
-    desk::{Control, Desk, Order},
+    control::{Control, Order},
+    desk::Desk,
     gate,
     handshakes::Place,
     keeper::Link,
@@ -541,7 +542,7 @@ impl<D: Downstream + Unpin> Future for Seated<D> {
 mod tests {
     use super::{contained, unless_ordered};
     use crate::{
-        net::desk::{Control, Order},
+        net::control::{Control, Order},
         session::error::CloseReason,
     };
 

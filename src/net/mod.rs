@@ -6,7 +6,8 @@
 //! ```
 //!
 //! * [`listener`]: accepts, asks admission, takes a place ([`permits`]), picks the worker with the fewest connections;
-//! * [`worker`]: a thread with everything its connections share ([`desk`]) and a list of them ([`seats`]);
+//! * [`worker`]: a thread with everything its connections share ([`desk`]), and a list of them ([`seats`]), each of which it
+//!   reaches by a handle ([`control`]);
 //! * `preface`: the header of a trusted proxy ([`proxy_protocol`]) and the first record, before a place among the
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
@@ -26,6 +27,7 @@ mod burst;
 pub mod caller;
 pub mod clock;
 pub mod connection;
+pub mod control;
 pub mod credential;
 pub mod desk;
 pub mod gate;

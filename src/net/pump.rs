@@ -23,7 +23,8 @@ mod ends;
 
 use super::{
     clock::micros,
-    desk::{Control, Desk, Order, PLAIN_BYTES, Tools},
+    control::{Control, Order},
+    desk::{Desk, PLAIN_BYTES, Tools},
     outbox::{Outbox, PutOff},
     side::{Downstream, Intake, Machine, Upward},
 };

@@ -3,11 +3,7 @@
 //! Nothing is kept for this while nobody asks. A question goes to every worker; there each connection is woken and tells
 //! its own ([`crate::session::activity`]), between two turns, and what has come within [`TOLD_WITHIN`] is the answer.
 
-use super::{
-    desk::{Desk, Order},
-    seats::Seats,
-    service::House,
-};
+use super::{control::Order, desk::Desk, seats::Seats, service::House};
 use crate::session::{
     activity::Activity,
     error::{CloseReason, Operator},

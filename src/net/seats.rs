@@ -3,7 +3,7 @@
 use super::{
     clock::micros,
     connection::{Arriving, Origin, Refusal},
-    desk::{Control, Order},
+    control::{Control, Order},
     keeper::{Keeper, Link},
     permits::{Full, Permit, RolePermit},
     roster::Row,

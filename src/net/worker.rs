@@ -11,7 +11,8 @@
 
 use super::{
     connection::{self, Arrival, Arriving},
-    desk::{Desk, Order, Tools},
+    control::Order,
+    desk::{Desk, Tools},
     roster::{self, Question},
     seats::Seats,
     service::House,

@@ -11,7 +11,8 @@ use crate::{
     lane::greeting::Greeting,
     net::{
         clock::Clock,
-        desk::{Control, Desk, Tools},
+        control::Control,
+        desk::{Desk, Tools},
     },
     resp::{
         encode,

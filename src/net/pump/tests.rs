@@ -6,7 +6,8 @@ use crate::{
     audit::{event::ProcessEvent, record::Recorder},
     net::{
         clock::Clock,
-        desk::{Control, Desk, Order, Tools},
+        control::{Control, Order},
+        desk::{Desk, Tools},
         side::{Downstream, Intake, Machine},
     },
     session::{End, Turn, Wants, error::CloseReason, gather::Gather, renewal::Renewal},
