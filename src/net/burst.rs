@@ -75,6 +75,12 @@ impl Burst {
         !self.waiting.is_empty()
     }
 
+    /// Whether so many wait that they are to be sent without waiting for more: one call carries no more, and of a thousand
+    /// connections that have their turn meanwhile the first would have left the processor's caches.
+    pub(super) const fn is_full(&self) -> bool {
+        self.waiting.len() >= aio::MOST
+    }
+
     /// Remembers whose outbox is to be sent; once for each [`Outbox::put_off`] that says so.
     pub(super) fn add(&mut self, outbox: &Rc<RefCell<Outbox>>, control: &Rc<Control>) {
         self.waiting.push(Waiting { outbox: Rc::clone(outbox), control: Rc::clone(control) });

@@ -65,6 +65,10 @@ impl Tools {
         }
     }
 
+    fn send_burst(&mut self) {
+        self.burst.send(&mut self.spares);
+    }
+
     /// Gives back what an unusual turn made large.
     pub(super) fn trim(&mut self) {
         for buffer in [&mut self.spill_up, &mut self.spill_down] {
@@ -119,7 +123,9 @@ impl Desk {
     /// and the records of all of them.
     pub(super) fn settle(&self, tools: &mut Tools) {
         tools.trim();
-        if tools.burst.is_due() {
+        if tools.burst.is_full() {
+            tools.send_burst();
+        } else if tools.burst.is_due() {
             self.burst.ring();
         }
         let mark = tools.recorder.mark();
@@ -143,9 +149,7 @@ impl Desk {
 
     /// Sends what connections have put off.
     pub fn send_burst(&self) {
-        let mut tools = self.tools();
-        let Tools { burst, spares, .. } = &mut *tools;
-        burst.send(spares);
+        self.tools().send_burst();
     }
 
     /// Ready when something was rendered since the last time.

@@ -66,6 +66,7 @@ workers = {workers}
 max_connections = {most}
 max_connections_per_address = 0
 backlog = 4096
+handshake_queue = {most}
 
 [audit]
 output = [{{ file = {{ path = "{}" }} }}]
