@@ -48,23 +48,7 @@ fn a_client_without_tls_reaches_redis_through_two_ravelins() {
 fn flags_say_what_a_file_says() {
     let redis = Redis::with_password(PASSWORD);
     let far = far(&redis);
-    let (cert, key) = far.files_for("app");
-    let shown = |name: &str| far.path(name).display().to_string();
-    let connect = format!("localhost:{}", far.address().port());
-    let arguments = [
-        "client",
-        "--listen",
-        "127.0.0.1:0",
-        "--connect",
-        &connect,
-        "--ca",
-        &shown("ca.crt"),
-        "--cert",
-        &shown(&cert),
-        "--key",
-        &shown(&key),
-    ];
-    let near = Near::start(tempfile::tempdir().unwrap(), &arguments.map(str::to_owned));
+    let near = Near::by_flags(&far, &["--listen", "127.0.0.1:0"]);
     round_trip(near.client(), "a");
     let output = Command::new(program()).args(["client", "--connect", "x:1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "nothing says how the other end is known");

@@ -175,30 +175,10 @@ fn only_what_a_dead_process_left_is_replaced() {
 fn flags_name_a_socket_too_from_the_folder_they_are_given_in() {
     let redis = Redis::with_password(PASSWORD);
     let far = far(&redis);
-    let (cert, key) = far.files_for("app");
-    let shown = |name: &str| far.path(name).display().to_string();
     let (_dir, path, _) = place();
     let group = getegid().as_raw().to_string();
-    let connect = format!("localhost:{}", far.address().port());
     let listen = format!("unix:{}", path.display());
-    let arguments = [
-        "client",
-        "--listen",
-        &listen,
-        "--mode",
-        "0660",
-        "--group",
-        &group,
-        "--connect",
-        &connect,
-        "--ca",
-        &shown("ca.crt"),
-        "--cert",
-        &shown(&cert),
-        "--key",
-        &shown(&key),
-    ];
-    let near = Near::start(tempfile::tempdir().unwrap(), &arguments.map(str::to_owned));
+    let near = Near::by_flags(&far, &["--listen", &listen, "--mode", "0660", "--group", &group]);
     assert_eq!(mode(&path), 0o660);
     round_trip(near.neighbour(), "a");
 }

@@ -117,7 +117,8 @@ fn the_wall_clock_is_asked_only_where_dates_are_compared_or_written() {
         // What carries or writes it.
         "src/moment.rs",
         "src/audit/stamp.rs",
-        "src/audit/record.rs",
+        "src/audit/outlet.rs",
+        "src/audit/former.rs",
         "src/audit/chain.rs",
         "src/audit/plain.rs",
         "src/audit/sink/proof.rs",

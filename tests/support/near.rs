@@ -71,11 +71,18 @@ impl Near {
         )
     }
 
-    /// A program with these arguments, once it serves.
-    pub fn start(dir: tempfile::TempDir, arguments: &[String]) -> Self {
-        Self::start_in(dir, arguments, &[])
+    /// `ravelin client` with these flags and those that lead to `far`, by the certificate of `app`.
+    pub fn by_flags(far: &Proxy, flags: &[&str]) -> Self {
+        let (cert, key) = far.files_for("app");
+        let connect = format!("localhost:{}", far.address().port());
+        let files = ["ca.crt", &cert, &key].map(|name| far.path(name).display().to_string());
+        let [ca, cert, key] = &files;
+        let to_far = ["--connect", &connect, "--ca", ca, "--cert", cert, "--key", key];
+        let arguments: Vec<_> = ["client"].iter().chain(flags).chain(&to_far).map(|word| (*word).to_owned()).collect();
+        Self::start_in(tempfile::tempdir().unwrap(), &arguments, &[])
     }
 
+    /// A program with these arguments, once it serves.
     fn start_in(dir: tempfile::TempDir, arguments: &[String], variables: &[(&str, &Path)]) -> Self {
         let notify = dir.path().join("notify");
         let manager = UnixDatagram::bind(&notify).unwrap();
