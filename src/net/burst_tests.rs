@@ -1,9 +1,14 @@
 use super::{Burst, Means};
-use crate::net::{
-    aio,
-    control::Control,
-    outbox::{Outbox, PutOff, Spares},
-    side::Upward,
+use crate::{
+    audit::record::Recorder,
+    net::{
+        aio,
+        clock::Clock,
+        control::Control,
+        desk::{Desk, Tools},
+        outbox::{Outbox, PutOff, Spares},
+        side::Upward,
+    },
 };
 use std::{
     cell::RefCell,
@@ -227,4 +232,28 @@ fn more_than_a_few_bytes_are_not_put_off_and_take_along_what_was() {
     assert!(connection.outbox.borrow().blocked(), "flushed by the connection itself, first what came first");
     burst.send(&mut spares);
     assert_eq!(connection.arrived(), b"");
+}
+
+#[test]
+fn a_burst_leaves_when_one_call_is_full_and_waits_for_all_who_are_ready_before() {
+    let desk = Desk::new(Tools::new(Recorder::new(0, 1 << 20), 0, Clock::start()));
+    let connections: Vec<_> = (0..=aio::MOST).map(|_| Connection::new()).collect();
+    for (before, connection) in connections.iter().enumerate() {
+        // A turn, as the pump ends it.
+        let mut tools = desk.tools();
+        let Tools { burst, spares, .. } = &mut *tools;
+        connection.put_off(burst, spares, b"PING\r\n");
+        desk.settle(&mut tools);
+        let sent = connections.iter().filter(|one| one.outbox.borrow().pending() == 0).count();
+        // Those behind this one have put nothing off yet.
+        let waiting = connections.len() - sent;
+        let expected = if before + 1 < aio::MOST { before + 1 } else { before + 1 - aio::MOST };
+        assert_eq!(waiting, expected, "after {}", before + 1);
+    }
+    for connection in connections.iter().take(aio::MOST) {
+        assert_eq!(connection.arrived(), b"PING\r\n");
+    }
+    assert_eq!(connections[aio::MOST].arrived(), b"", "the first of the next");
+    desk.send_burst();
+    assert_eq!(connections[aio::MOST].arrived(), b"PING\r\n");
 }
