@@ -124,8 +124,8 @@
 //! [`audit::plain`]), which properties hold against the long one; records are rendered into one buffer per worker and output,
 //! what a line has in common with the one before it by a copy (`audit::former`), and handed over in blocks; a chain of
 //! certificates that was verified is remembered for minutes (`tls::proven`), until anything of it ends or is revoked. Two
-//! counts guard it: instructions
-//! (`benches/core/instructions.txt`) and system calls (`tests/syscalls.rs`). `benches/README.md` has the questions and the figures.
+//! counts guard it: instructions (`benches/core/instructions.txt`) and system calls (`tests/syscalls.rs`).
+//! `benches/README.md` has the questions and the figures.
 //!
 //! ## Deliberately absent
 //!

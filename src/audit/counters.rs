@@ -168,14 +168,11 @@ pub struct Latency {
     pub buckets: [u64; LATENCY_BOUNDS_US.len() + 1],
     /// Their sum in microseconds.
     pub sum_us: u64,
-    /// The bucket of the last observation: the next is mostly of the same.
-    last: usize,
 }
 
 impl Latency {
     fn observe(&mut self, us: u64) {
-        let bucket = if belongs(us, self.last) { self.last } else { bucket_of(us) };
-        self.last = bucket;
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         if let Some(count) = self.buckets.get_mut(bucket) {
             *count = count.saturating_add(1);
         }
@@ -187,18 +184,6 @@ impl Latency {
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
-}
-
-/// The bucket that so many microseconds count in.
-fn bucket_of(us: u64) -> usize {
-    LATENCY_BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(LATENCY_BOUNDS_US.len())
-}
-
-/// Whether that is this one; never of the last, which has no bound.
-#[inline]
-fn belongs(us: u64, bucket: usize) -> bool {
-    let above = bucket.checked_sub(1).and_then(|below| LATENCY_BOUNDS_US.get(below)).is_none_or(|bound| us > *bound);
-    above && LATENCY_BOUNDS_US.get(bucket).is_some_and(|bound| us <= *bound)
 }
 
 /// Counts a rule by its name, in a map of a bounded number of names.

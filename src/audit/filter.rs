@@ -105,8 +105,6 @@ pub struct Filter {
     wish: Wish,
     /// What `events` and `commands` leave of allowed commands; `None` for all of them.
     rows: Option<Commands>,
-    /// Whether `events` and `verdicts` leave any allowed command at all.
-    allowed: bool,
 }
 
 impl Filter {
@@ -118,9 +116,7 @@ impl Filter {
             (Events::Writes, None) => Some(Commands::writes()),
             (Events::All | Events::Denied, named) => named.clone(),
         };
-        let mut filter = Self { wish, rows, allowed: false };
-        filter.allowed = filter.takes(true, Verdict::Allow, Some(u64::MAX));
-        filter
+        Self { wish, rows }
     }
 
     /// Whether nothing is asked for, so that all is taken.
@@ -157,9 +153,7 @@ impl Filter {
     #[must_use]
     #[inline]
     pub fn takes_allowed(&self, id: CommandId, us: u64) -> bool {
-        self.allowed
-            && self.rows.as_ref().is_none_or(|rows| rows.has(id))
-            && self.wish.slower_than_us.is_none_or(|least| us >= least)
+        self.takes(self.rows.as_ref().is_none_or(|rows| rows.has(id)), Verdict::Allow, Some(us))
     }
 
     /// What is asked besides the name.

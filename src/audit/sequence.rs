@@ -34,10 +34,7 @@ impl Sequence {
     pub(super) fn texts(&mut self) -> (&[u8], &[u8]) {
         match self.number.saturating_sub(self.rendered) {
             0 => {}
-            1 => match self.text.last_mut() {
-                Some(digit @ b'0'..=b'8') => *digit = digit.saturating_add(1),
-                _ => self.turn_digits(),
-            },
+            1 => self.turn_digits(),
             _ => {
                 self.text.truncate(self.digits);
                 number(&mut self.text, self.number);
@@ -48,6 +45,7 @@ impl Sequence {
     }
 
     /// Makes the digits those of the number that follows.
+    #[inline]
     fn turn_digits(&mut self) {
         for digit in self.text.get_mut(self.digits..).unwrap_or_default().iter_mut().rev() {
             if *digit < b'9' {

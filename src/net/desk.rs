@@ -120,7 +120,7 @@ impl Desk {
 
     /// Called with the tools after every turn: asks for a burst if the turn put something off, and for a flush if it wrote
     /// something. Both run behind all connections that are ready now, so that one call and one block carry the commands
-    /// and the records of all of them.
+    /// and the records of all of them. A burst that fills a call is sent at once.
     pub(super) fn settle(&self, tools: &mut Tools) {
         tools.trim();
         if tools.burst.is_full() {
