@@ -119,7 +119,8 @@
 //! The measure is CPU time per command of proxy plus Redis. Workers are single-threaded runtimes that share nothing but
 //! immutable `Arc`s; one task per connection drives its four halves in one poll function; a clock is read once per turn;
 //! contiguous runs of allowed commands and replies are never copied ([`session::gather`]); a few commands go up when the
-//! other ready connections have had their turn, those of all by one system call (`net::burst`), so that Redis is woken once;
+//! other ready connections have had their turn, those of all by one system call (`net::burst`), so that Redis is woken once,
+//! and a busy worker asks the kernel not to interrupt Redis for each client that has something (`net::pace`);
 //! what nearly every command is has a short way through session and record, many at a stretch (`session::plain`,
 //! [`audit::plain`]), which properties hold against the long one; records are rendered into one buffer per worker and output,
 //! what a line has in common with the one before it by a copy (`audit::former`), and handed over in blocks; a chain of

@@ -32,6 +32,8 @@ pub(super) struct Burst {
     /// Only while a burst is sent; kept for its room.
     parcels: Vec<Parcel>,
     batch: Means,
+    /// Connections that had something, until somebody asks.
+    carried: u64,
 }
 
 /// A connection's outbox, and how to wake the connection.
@@ -86,6 +88,11 @@ impl Burst {
         self.waiting.push(Waiting { outbox: Rc::clone(outbox), control: Rc::clone(control) });
     }
 
+    /// How many connections had something since this was last asked.
+    pub(super) const fn take_carried(&mut self) -> u64 {
+        std::mem::replace(&mut self.carried, 0)
+    }
+
     /// Sends what was put off by everybody who is still there and still wants it. A connection is woken only if its socket
     /// did not take everything, or if it waits for its outbox to be empty.
     pub(super) fn send(&mut self, spares: &mut Spares) {
@@ -104,6 +111,7 @@ impl Burst {
                 control.wake();
             }
         }
+        self.carried = self.carried.saturating_add(self.waiting.len() as u64);
         self.waiting.clear();
     }
 }

@@ -147,9 +147,11 @@ impl Desk {
         self.burst.poll(cx)
     }
 
-    /// Sends what connections have put off.
-    pub fn send_burst(&self) {
-        self.tools().send_burst();
+    /// Sends what connections have put off. Returns how many had something since the last time.
+    pub fn send_burst(&self) -> u64 {
+        let mut tools = self.tools();
+        tools.send_burst();
+        tools.burst.take_carried()
     }
 
     /// Ready when something was rendered since the last time.

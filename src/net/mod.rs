@@ -12,7 +12,8 @@
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
-//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`);
+//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`); `pace`: when that is worth
+//!   waiting for, and how the kernel is told (`scheduler`);
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
@@ -38,6 +39,7 @@ pub mod keeper;
 pub mod listener;
 mod lobby;
 mod outbox;
+mod pace;
 pub mod permits;
 mod plain;
 mod preface;
@@ -46,6 +48,7 @@ pub mod proxy_protocol;
 pub mod pump;
 pub mod resolve;
 pub mod roster;
+mod scheduler;
 mod seats;
 pub mod service;
 pub mod side;
