@@ -104,7 +104,8 @@ impl Arguments {
         let verbs = if verbs.is_empty() { vec![Verb::Get] } else { verbs };
         let pipelines = if self.pipeline.is_empty() { &[1, 16][..] } else { &self.pipeline };
         let (value, clients) = (self.value.unwrap_or(64), self.clients.unwrap_or(scenario::CLIENTS));
-        let named = |(verb, pipeline): (Verb, u32)| Shape { verb, value, pipeline, clients }.name();
+        let named =
+            |(verb, pipeline): (Verb, u32)| Shape { verb, value, pipeline, clients, keys: scenario::KEYS }.name();
         Ok(verbs
             .into_iter()
             .flat_map(|verb| pipelines.iter().map(move |pipeline| (verb, *pipeline)))
@@ -128,7 +129,7 @@ fn examples() -> String {
     let sets: String = SETS.iter().map(set).collect();
     format!(
         "Scenarios, by set (\"all\" for all of them):\n{sets}\n  A load can be any: get64x1, set16kx16-c1000 is SET of 16 KiB, 16 in \
-         flight, 1,000 clients (50 if not said).\n\nExamples:\n  \
+         flight, 1,000 clients (50 if not said); -k100000 spreads it over so many keys (one if not said).\n\nExamples:\n  \
          cargo bench --bench side_by_side -- --quick\n  \
          cargo bench --bench side_by_side -- --scenario main --rounds 9 --picture benches/side_by_side.svg --json main.json\n  \
          cargo bench --bench side_by_side -- --scenario audit --targets ravelin-off,ravelin\n  \

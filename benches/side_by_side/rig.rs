@@ -3,7 +3,7 @@
 use crate::interrupt;
 use crate::process::{self, Process, Side};
 use certs_dev::{KeyKind, Leaf, Pki};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -56,6 +56,8 @@ impl Certificates {
 }
 
 pub struct Rig {
+    /// How many keys have values, and of which length.
+    filled: Cell<(u32, usize)>,
     control: RefCell<redis::Connection>,
     pub redis: Process,
     /// Redis' port on loopback, in plain text.
@@ -101,7 +103,7 @@ impl Rig {
         fs::write(at("redis.conf"), config).expect("a file in the temporary folder");
         let mut redis = Process::start(Side::Server, &program, &[at("redis.conf")], at("redis.log"));
         let control = RefCell::new(connect(&at("redis.sock"), &mut redis));
-        Self { control, redis, port, tls_port, ecdsa, rsa, audit_dir, dir }
+        Self { control, filled: Cell::default(), redis, port, tls_port, ecdsa, rsa, audit_dir, dir }
     }
 
     /// The certificates of a kind; Redis' own TLS is given them too.
@@ -154,6 +156,25 @@ impl Rig {
     /// Puts a value of this length where the load generator asks for it.
     pub fn set_value(&self, length: usize) {
         redis::cmd("SET").arg(KEY).arg("v".repeat(length)).exec(&mut *self.control.borrow_mut()).expect("SET");
+    }
+
+    /// Puts values of this length where the load generator asks for them when it spreads its commands over so many keys.
+    pub fn set_values(&self, keys: u32, length: usize) {
+        if keys <= 1 {
+            return self.set_value(length);
+        }
+        if self.filled.replace((keys, length)) == (keys, length) {
+            return;
+        }
+        let value = "v".repeat(length);
+        let all: Vec<u32> = (0..keys).collect();
+        for some in all.chunks(1000) {
+            let mut pipe = redis::pipe();
+            for key in some {
+                pipe.cmd("SET").arg(format!("key:{key:012}")).arg(&value).ignore();
+            }
+            pipe.exec(&mut *self.control.borrow_mut()).expect("SET");
+        }
     }
 
     /// The version of this Redis.

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 /// The clients of a scenario that does not say how many.
 pub const CLIENTS: u32 = 50;
+/// The keys of a scenario that does not say how many: redis-benchmark's habit.
+pub const KEYS: u32 = 1;
 /// What redis-benchmark cannot pipeline further, and more clients than any limit here lets in.
 const PIPELINE_MAX: u32 = 1000;
 const CLIENTS_MAX: u32 = 15_000;
+/// What Redis is given in a moment.
+const KEYS_MAX: u32 = 1_000_000;
 /// One MiB; larger values are other questions.
 const VALUE_MAX: usize = 1 << 20;
 
@@ -26,6 +30,8 @@ pub struct Shape {
     /// Commands in flight of each client.
     pub pipeline: u32,
     pub clients: u32,
+    /// Keys that commands are spread over, at random.
+    pub keys: u32,
 }
 
 /// How a scenario is measured.
@@ -77,6 +83,11 @@ pub struct Scenario {
 /// Sets of scenarios with a name of their own, and what they are for.
 pub const SETS: &[(&str, &str, &[&str])] = &[
     ("main", "the rows of the limits: 64 bytes and 16 KiB at 50 clients", &MAIN),
+    (
+        "keys",
+        "the 64-byte rows over 100,000 keys instead of one, so that Redis takes its time",
+        &["get64x1-k100000", "get64x16-k100000", "set64x1-k100000", "set64x16-k100000"],
+    ),
     ("clients1", "one client", &["get64x1-c1", "set64x1-c1", "get64x16-c1", "get16kx1-c1"]),
     ("clients1000", "a thousand clients", &["get64x1-c1000", "set64x1-c1000", "get64x16-c1000", "get16kx1-c1000"]),
     ("audit", "what the audit stream costs, in each shape", &["audit-x1", "audit-x16"]),
@@ -126,7 +137,7 @@ fn unknown(name: &str) -> String {
     let sets: Vec<&str> = SETS.iter().map(|(set, _, _)| *set).collect();
     format!(
         "there is no scenario {name:?}. Sets: all, {}. Single ones: get64x1, set16kx16-c1000 (verb, bytes, x in flight, -c \
-         clients), audit-x16, workers-x1, scale-500, rate-c50, handshake-ecdsa, resume-rsa, idle-1000, syscalls-x1, nagle, \
+         clients, -k keys), audit-x16, workers-x1, scale-500, rate-c50, handshake-ecdsa, resume-rsa, idle-1000, syscalls-x1, nagle, \
          start, fairness, storm-1000",
         sets.join(", ")
     )
@@ -135,7 +146,7 @@ fn unknown(name: &str) -> String {
 impl Scenario {
     /// A scenario by its name.
     pub fn of(name: &str) -> Option<Self> {
-        let load = |pipeline, clients| Shape { verb: Verb::Get, value: 64, pipeline, clients };
+        let load = |pipeline, clients| Shape { verb: Verb::Get, value: 64, pipeline, clients, keys: KEYS };
         let number = |prefix: &str| name.strip_prefix(prefix)?.parse::<u32>().ok().filter(|number| *number > 0);
         let pipeline = |prefix: &str| number(prefix).filter(|pipeline| *pipeline <= PIPELINE_MAX);
         let clients = |prefix: &str| number(prefix).filter(|clients| *clients <= CLIENTS_MAX);
@@ -228,7 +239,7 @@ fn plural(number: u32, what: &str) -> String {
 }
 
 impl Shape {
-    /// `get64x16`, `set16kx1-c1000`.
+    /// `get64x16`, `set16kx1-c1000`, `get64x16-c1000-k100000`.
     fn of(name: &str) -> Option<Self> {
         let (verb, rest) = match name.split_at_checked(3)? {
             ("get", rest) => (Verb::Get, rest),
@@ -236,6 +247,10 @@ impl Shape {
             _ => return None,
         };
         let (value, rest) = rest.split_once('x')?;
+        let (rest, keys) = match rest.split_once("-k") {
+            Some((rest, keys)) => (rest, keys.parse().ok()?),
+            None => (rest, KEYS),
+        };
         let (pipeline, clients) = match rest.split_once("-c") {
             Some((pipeline, clients)) => (pipeline, clients.parse().ok()?),
             None => (rest, CLIENTS),
@@ -244,19 +259,21 @@ impl Shape {
             Some(kib) => kib.parse::<usize>().ok()?.checked_mul(1024)?,
             None => value.parse().ok()?,
         };
-        let shape = Self { verb, value, pipeline: pipeline.parse().ok()?, clients };
+        let shape = Self { verb, value, pipeline: pipeline.parse().ok()?, clients, keys };
         let fits = (1..=VALUE_MAX).contains(&value)
             && (1..=PIPELINE_MAX).contains(&shape.pipeline)
-            && (1..=CLIENTS_MAX).contains(&clients);
+            && (1..=CLIENTS_MAX).contains(&clients)
+            && (1..=KEYS_MAX).contains(&keys);
         fits.then_some(shape)
     }
 
     /// Its name, as [`Scenario::of`] reads it.
     pub fn name(&self) -> String {
         let clients = if self.clients == CLIENTS { String::new() } else { format!("-c{}", self.clients) };
+        let keys = if self.keys == KEYS { String::new() } else { format!("-k{}", self.keys) };
         let value =
             if self.value.is_multiple_of(1024) { format!("{}k", self.value / 1024) } else { self.value.to_string() };
-        format!("{}{value}x{}{clients}", if self.verb == Verb::Get { "get" } else { "set" }, self.pipeline)
+        format!("{}{value}x{}{clients}{keys}", if self.verb == Verb::Get { "get" } else { "set" }, self.pipeline)
     }
 
     fn title(&self) -> String {
@@ -266,6 +283,7 @@ impl Shape {
         } else {
             format!("{} B", self.value)
         };
-        format!("{verb} {value} ×{}, {}", self.pipeline, plural(self.clients, "client"))
+        let keys = if self.keys == KEYS { String::new() } else { format!(", {}", plural(self.keys, "key")) };
+        format!("{verb} {value} ×{}, {}{keys}", self.pipeline, plural(self.clients, "client"))
     }
 }

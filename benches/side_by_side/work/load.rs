@@ -31,7 +31,7 @@ const AUDIT_MAX: u64 = 32 << 20;
 
 /// One round of a target under a load.
 pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Vec<(Metric, f64)> {
-    rig.set_value(shape.value);
+    rig.set_values(shape.keys, shape.value);
     let mut load = Load::start(rig, target, shape);
     let metrics = load.measure(rig, target, window);
     load.end();
@@ -55,6 +55,9 @@ impl Load {
         add("-d", shape.value.to_string());
         add("-P", shape.pipeline.to_string());
         add("-t", if shape.verb == Verb::Get { "get" } else { "set" }.to_owned());
+        if shape.keys > 1 {
+            add("-r", shape.keys.to_string());
+        }
         if target.auth {
             add("-a", PASSWORD.to_owned());
         }

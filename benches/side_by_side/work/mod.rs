@@ -10,7 +10,7 @@ pub mod syscalls;
 
 use crate::results::Metric;
 use crate::rig::Rig;
-use crate::scenario::{CLIENTS, Shape, Verb, Work};
+use crate::scenario::{CLIENTS, KEYS, Shape, Verb, Work};
 use crate::targets::Target;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub type Figures = (Vec<(Metric, f64)>, String);
 
 /// redis-benchmark leaves Nagle's algorithm on, and 17,000 bytes need two TLS records.
-const NAGLE: Shape = Shape { verb: Verb::Set, value: 17_000, pipeline: 1, clients: CLIENTS };
+const NAGLE: Shape = Shape { verb: Verb::Set, value: 17_000, pipeline: 1, clients: CLIENTS, keys: KEYS };
 
 /// Measures a running target once.
 pub fn measure(rig: &Rig, target: &Target, work: Work, window: Duration) -> Figures {
