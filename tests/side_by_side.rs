@@ -55,12 +55,14 @@ fn a_table_aligns_figures_to_the_right_and_text_to_the_left() {
 
 #[test]
 fn a_load_is_read_from_its_name_and_named_the_same() {
-    for (name, verb, value, pipeline, clients) in [
-        ("get64x1", Verb::Get, 64, 1, 50),
-        ("set16kx16-c1000", Verb::Set, 16_384, 16, 1000),
-        ("get17000x1-c1", Verb::Get, 17_000, 1, 1),
+    for (name, verb, value, pipeline, clients, keys) in [
+        ("get64x1", Verb::Get, 64, 1, 50, 1),
+        ("set16kx16-c1000", Verb::Set, 16_384, 16, 1000, 1),
+        ("get17000x1-c1", Verb::Get, 17_000, 1, 1, 1),
+        ("set64x16-k100000", Verb::Set, 64, 16, 50, 100_000),
+        ("get1kx2-c7-k8", Verb::Get, 1024, 2, 7, 8),
     ] {
-        let shape = Shape { verb, value, pipeline, clients };
+        let shape = Shape { verb, value, pipeline, clients, keys };
         let field = if clients == 50 { Field::Peers } else { Field::Few };
         let scenario = Scenario::of(name).expect(name);
         assert_eq!((scenario.work, scenario.field), (Work::Load(shape), field), "{name}");
@@ -80,6 +82,8 @@ fn what_is_no_scenario_is_refused_with_what_there_is() {
         "del64x1",
         "get64x1-c",
         "get64x1-c0",
+        "get64x1-k0",
+        "get64x1-k100000-c2",
         "idle-",
         "rate-c0",
         "gét64x1",

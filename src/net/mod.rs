@@ -12,8 +12,8 @@
 //!   [`handshakes`] that are under way is taken;
 //! * [`connection`]: handshake, identity, role, the way to Redis ([`upstream`]), and then the
 //! * [`pump`]: moves bytes and does what [`crate::session::Wants`] says, over what [`side`] asks of its neighbours;
-//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`); `pace`: when that is worth
-//!   waiting for, and how the kernel is told (`scheduler`);
+//! * `outbox`, `burst`: what goes to Redis, for many connections by one system call (`aio`), when `carrier` says; `pace`:
+//!   when that is worth waiting for, and how the kernel is told (`scheduler`);
 //! * [`keeper`]: which Redis is used, and who may connect to it when; [`health`] looks at it, [`upkeep`] makes something of
 //!   that in values and virtual time, [`resolve`] knows names;
 //! * [`credential`]: whether Redis takes what the proxy authenticates with; [`process`]: a program that is asked something;
@@ -26,6 +26,7 @@
 mod aio;
 mod burst;
 pub mod caller;
+mod carrier;
 pub mod clock;
 pub mod connection;
 pub mod control;

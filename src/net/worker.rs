@@ -3,20 +3,18 @@
 //! Besides one task per connection a worker runs six of its own:
 //!
 //! * the *porter* seats arrivals, passes on phases, and looks for expired certificates;
-//! * the *carrier* sends what connections have for Redis when all that were ready have had their turn, and sees whether the
-//!   worker should be more patient ([`super::pace`]); while it is, a *probe* looks how late it wakes;
+//! * the *carrier* ([`super::carrier`]) sends what connections have for Redis when all that were ready have had their turn;
 //! * the *flusher* hands the pen's block to the sink when all connections that were ready have had their turn;
 //! * the *watcher* sleeps until a connection waits for the sink, and wakes it when the sink has written more;
 //! * the *clerk* answers scrapes with a copy of the counters;
 //! * the *registrar* answers what an operator asks about connections.
 
 use super::{
+    carrier,
     connection::{self, Arrival, Arriving},
     control::Order,
     desk::{Desk, Tools},
-    pace::{self, Pace},
     roster::{self, Question},
-    scheduler::{self, Policy},
     seats::Seats,
     service::House,
 };
@@ -25,7 +23,7 @@ use crate::{
     metrics::WorkerStats,
     session::error::CloseReason,
 };
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime::LocalOptions,
     sync::{mpsc, watch},
@@ -116,7 +114,7 @@ fn run(plan: Plan, arrivals: mpsc::Receiver<Arrival>) -> io::Result<usize> {
     let desk = Desk::new(Tools::new(recorder, plan.memory_max, plan.house.clock));
     let ports = Rc::new(plan.ports);
     let aborted = runtime.block_on(async {
-        tokio::task::spawn_local(carry(Rc::clone(&desk)));
+        tokio::task::spawn_local(carrier::carry(Rc::clone(&desk)));
         tokio::task::spawn_local(flush(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(watch_sinks(Rc::clone(&desk), Rc::clone(&ports)));
         tokio::task::spawn_local(answer_scrapes(Rc::clone(&desk), Arc::clone(&plan.stats)));
@@ -202,53 +200,6 @@ fn turn_away(house: &House, desk: &Desk, arrival: &Arrival) {
     let src = arrival.origin.src();
     let event = ProcessEvent::Refused { src, service, listener: &listener, reason: "drain", via: None, detail: "" };
     desk.record(|tools| tools.recorder.process(tools.clock.now(), &event));
-}
-
-/// Sends what one scheduler round has put off: woken by the first connection that did, it runs behind all that were ready
-/// with it.
-async fn carry(desk: Rc<Desk>) {
-    let pace = Rc::new(RefCell::new(Pace::default()));
-    // Whoever had the process begin under another policy than the usual one has had a reason.
-    let mut ours = scheduler::is(Policy::Ordinary);
-    let mut probing: Option<tokio::task::AbortHandle> = None;
-    loop {
-        std::future::poll_fn(|cx| desk.poll_burst_wanted(cx)).await;
-        let carried = desk.send_burst();
-        if ours && let Some(policy) = pace.borrow_mut().carried(carried, || desk.now().mono_us) {
-            ours = treat(policy);
-            if let Some(probe) = probing.take() {
-                probe.abort();
-            }
-            if ours && policy == Policy::Batch {
-                probing = Some(tokio::task::spawn_local(probe(Rc::clone(&desk), Rc::clone(&pace))).abort_handle());
-            }
-        }
-    }
-}
-
-/// Looks how late the worker wakes, as long as it is patient.
-async fn probe(desk: Rc<Desk>, pace: Rc<RefCell<Pace>>) {
-    loop {
-        tokio::time::sleep(pace::PROBE_EVERY).await;
-        if !pace.borrow().is_patient() {
-            return;
-        }
-        let before = tokio::time::Instant::now();
-        tokio::time::sleep(pace::PROBE).await;
-        if let Some(policy) = pace.borrow_mut().woke(before.elapsed(), desk.now().mono_us) {
-            treat(policy);
-            return;
-        }
-    }
-}
-
-/// Whether the scheduler does as it is asked.
-fn treat(policy: Policy) -> bool {
-    match scheduler::ask_for(policy) {
-        Ok(()) => tracing::debug!(?policy, "the kernel's scheduler was asked for another policy"),
-        Err(ref error) => tracing::debug!(%error, "the scheduling policy of a worker stays what it is"),
-    }
-    scheduler::is(policy)
 }
 
 /// Hands over what one scheduler round has written: woken by the first connection that wrote, it runs behind all that
