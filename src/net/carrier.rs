@@ -15,32 +15,26 @@ pub(super) async fn carry(desk: Rc<Desk>) {
     let pace = Rc::new(RefCell::new(Pace::default()));
     // Whoever had the process begin under another policy than the usual one has had a reason.
     let mut ours = scheduler::is(Policy::Ordinary);
-    let mut probing: Option<tokio::task::AbortHandle> = None;
     loop {
         std::future::poll_fn(|cx| desk.poll_burst_wanted(cx)).await;
         let carried = desk.send_burst();
         if ours && let Some(policy) = pace.borrow_mut().carried(carried, || desk.now().mono_us) {
             ours = treat(policy);
-            if let Some(probe) = probing.take() {
-                probe.abort();
-            }
-            if ours && policy == Policy::Batch {
-                probing = Some(tokio::task::spawn_local(probe(Rc::clone(&desk), Rc::clone(&pace))).abort_handle());
+            if ours {
+                tokio::task::spawn_local(probe(Rc::clone(&desk), Rc::clone(&pace)));
             }
         }
     }
 }
 
-/// Looks how late the worker wakes, as long as it is patient.
+/// Looks how late the worker wakes, as long as it is patient: nobody else ends that.
 async fn probe(desk: Rc<Desk>, pace: Rc<RefCell<Pace>>) {
     loop {
         tokio::time::sleep(pace::PROBE_EVERY).await;
-        if !pace.borrow().is_patient() {
-            return;
-        }
         let before = tokio::time::Instant::now();
         tokio::time::sleep(pace::PROBE).await;
-        if let Some(policy) = pace.borrow_mut().woke(before.elapsed(), desk.now().mono_us) {
+        let asked = pace.borrow_mut().woke(before.elapsed(), desk.now().mono_us);
+        if let Some(policy) = asked {
             treat(policy);
             return;
         }
