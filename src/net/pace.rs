@@ -22,7 +22,7 @@ use std::time::Duration;
 const LOOK_EVERY: u32 = 64;
 /// Least time that is judged by.
 const WINDOW_US: u64 = 50_000;
-/// Connections whose commands were carried in a second, from which on patience may pay. A single client has fewer turns.
+/// Connections whose commands were carried in a second, from which on patience may pay. A single client has hardly more turns.
 const BUSY: u64 = 10_000;
 /// Patience ends below so many.
 const CALM: u64 = BUSY / 2;
