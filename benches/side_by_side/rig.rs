@@ -167,10 +167,9 @@ impl Rig {
             return;
         }
         let value = "v".repeat(length);
-        let all: Vec<u32> = (0..keys).collect();
-        for some in all.chunks(1000) {
+        for first in (0..keys).step_by(1000) {
             let mut pipe = redis::pipe();
-            for key in some {
+            for key in first..keys.min(first + 1000) {
                 pipe.cmd("SET").arg(format!("key:{key:012}")).arg(&value).ignore();
             }
             pipe.exec(&mut *self.control.borrow_mut()).expect("SET");

@@ -31,9 +31,9 @@ pub(super) async fn carry(desk: Rc<Desk>) {
 async fn probe(desk: Rc<Desk>, pace: Rc<RefCell<Pace>>) {
     loop {
         tokio::time::sleep(pace::PROBE_EVERY).await;
-        let before = tokio::time::Instant::now();
+        let set_us = desk.now().mono_us;
         tokio::time::sleep(pace::PROBE).await;
-        let asked = pace.borrow_mut().woke(before.elapsed(), desk.now().mono_us);
+        let asked = pace.borrow_mut().woke(set_us, desk.now().mono_us);
         if let Some(policy) = asked {
             treat(policy);
             return;
@@ -43,11 +43,12 @@ async fn probe(desk: Rc<Desk>, pace: Rc<RefCell<Pace>>) {
 
 /// Whether the scheduler does as it is asked.
 fn treat(policy: Policy) -> bool {
-    match scheduler::ask_for(policy) {
+    let done = scheduler::ask_for(policy);
+    match &done {
         Ok(()) => tracing::debug!(?policy, "the kernel's scheduler was asked for another policy"),
-        Err(ref error) => tracing::debug!(%error, "the scheduling policy of a worker stays what it is"),
+        Err(error) => tracing::debug!(%error, "the scheduling policy of a worker stays what it is"),
     }
-    scheduler::is(policy)
+    done.is_ok()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 //! of what there was before; and where a timer shows as well that the worker wakes late ([`Pace::woke`]), it is done without
 //! for a while.
 
-use super::scheduler::Policy;
+use super::{clock::micros, scheduler::Policy};
 use std::time::Duration;
 
 /// The clock is looked at once in so many bursts.
@@ -71,15 +71,15 @@ impl Pace {
         })
     }
 
-    /// While the worker is patient: a timer set to [`PROBE`] has woken it after so long. This, and not a burst, is what ends
+    /// While the worker is patient: a timer that was set then, to [`PROBE`], has woken it. This, and not a burst, is what ends
     /// patience: there may be no more bursts at all.
-    pub(super) fn woke(&mut self, after: Duration, now_us: u64) -> Option<Policy> {
+    pub(super) fn woke(&mut self, set_us: u64, now_us: u64) -> Option<Policy> {
         let before = self.patient?;
         let rate = self.begin(now_us);
         if rate >= CALM && rate >= before / 2 {
             return None;
         }
-        if after >= PROBE.saturating_add(LATE) {
+        if now_us.saturating_sub(set_us) >= micros(PROBE.saturating_add(LATE)) {
             self.barred_until_us = now_us.saturating_add(BARRED_US);
         }
         self.patient = None;
@@ -97,7 +97,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{LATE, PROBE, PROBE_EVERY, Pace, Policy};
+    use super::{LATE, PROBE, PROBE_EVERY, Pace, Policy, micros};
     use std::time::Duration;
 
     /// A worker's bursts in virtual time.
@@ -116,15 +116,12 @@ mod tests {
             while self.now_us < end {
                 self.now_us += every_us;
                 let now = self.now_us;
-                let asked = match self.pace.carried(connections, || now) {
-                    None if self.pace.patient.is_some() && now >= self.probe_us => {
-                        self.probe_us = now + u64::try_from(PROBE_EVERY.as_micros()).expect("a short time");
-                        self.pace.woke(after, now)
-                    }
-                    asked => asked,
-                };
-                if asked == Some(Policy::Batch) {
-                    self.probe_us = now + u64::try_from(PROBE_EVERY.as_micros()).expect("a short time");
+                let mut asked = self.pace.carried(connections, || now);
+                if self.pace.patient.is_none() || asked.is_some() {
+                    self.probe_us = now + micros(PROBE_EVERY);
+                } else if now >= self.probe_us {
+                    self.probe_us = now + micros(PROBE_EVERY);
+                    asked = self.pace.woke(now - micros(after), now);
                 }
                 self.asked.extend(asked.map(|policy| (now / 1000, policy)));
             }

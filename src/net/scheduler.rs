@@ -1,6 +1,6 @@
 //! What the kernel's scheduler is asked for, by hand: `sched_setscheduler(2)` for the calling thread.
 //!
-//! rustix has no wrapper of it, and the C library's is a stub in some of them (musl). What it is good for, see [`super::pace`].
+//! rustix has no wrapper of it, and that of some C libraries (musl) is a stub. What it is good for, see [`super::pace`].
 
 #![expect(unsafe_code, reason = "two system calls that nobody wraps; what they may touch is said at each")]
 
