@@ -105,6 +105,25 @@ fn every_set_holds_scenarios_that_exist_and_all_holds_every_set() {
 }
 
 #[test]
+fn loads_of_few_clients_are_measured_in_turns_and_all_else_one_after_the_other() {
+    for name in ["get64x1", "set16kx16", "audit-x16", "workers-x1", "get64x16-c1", "get64x1-c100", "scale-50"] {
+        assert!(Scenario::of(name).expect(name).is_in_turns().is_some(), "{name}");
+    }
+    for name in ["get64x1-c101", "get64x1-c1000", "scale-5000", "nagle", "rate-c50", "syscalls-x1", "storm-10", "start"]
+    {
+        assert_eq!(Scenario::of(name).expect(name).is_in_turns(), None, "{name}");
+    }
+}
+
+#[test]
+fn stunnel_over_tcp_is_asked_for_the_cost_of_commands_alone() {
+    for (name, takes) in [("get64x16", true), ("get64x1-c1000", true), ("nagle", false), ("idle-1000", false)] {
+        let scenario = Scenario::of(name).expect(name);
+        assert_eq!((scenario.takes("stunnel-tcp"), scenario.takes("stunnel")), (takes, true), "{name}");
+    }
+}
+
+#[test]
 fn a_scenario_named_twice_is_measured_once() {
     let found = parse(&words(&["get64x16", "main", "get64x16"])).expect("scenarios");
     assert_eq!(found.first().map(|first| first.name.as_str()), Some("get64x16"));

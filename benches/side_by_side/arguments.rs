@@ -16,15 +16,15 @@ pub struct Arguments {
     /// What to measure: names or sets, separated by commas (see below); default main
     #[arg(long, short, value_delimiter = ',')]
     pub scenario: Vec<String>,
-    /// Only these targets; default: what the scenario compares. Names: direct, redis-tls, stunnel, nginx, haproxy, envoy,
-    /// ravelin-off (audit off), ravelin (full), ravelin-compact, ravelin-chained, ravelin-compact-chained,
-    /// ravelin-2-workers, ravelin-4-workers
+    /// Only these targets; default: what the scenario compares. Names: direct, redis-tls, stunnel, stunnel-tcp (reaches
+    /// Redis through its port, all others through its Unix socket), nginx, haproxy, envoy, ravelin-off (audit off),
+    /// ravelin (full), ravelin-compact, ravelin-chained, ravelin-compact-chained, ravelin-2-workers, ravelin-4-workers
     #[arg(long, short, value_delimiter = ',')]
     pub targets: Vec<String>,
-    /// Rounds; every round measures every target once, beginning with another one. For figures to be published at least 9
+    /// Rounds; every round measures every target, beginning with another one. For figures to be published at least 9
     #[arg(long, short)]
     pub rounds: Option<usize>,
-    /// Seconds of each measurement, connecting not counted
+    /// Seconds of each measurement, connecting not counted; of loads in slices of a tenth of a second, in turns
     #[arg(long)]
     pub seconds: Option<f64>,
     /// A look within two minutes: GET of 64 bytes, 3 rounds of half a second

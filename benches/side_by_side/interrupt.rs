@@ -71,6 +71,8 @@ fn clear() {
         .collect();
     for pid in &pids {
         let _ = kill_process(*pid, Signal::TERM);
+        // A load generator whose turn it is not is stopped, and takes no notice.
+        let _ = kill_process(*pid, Signal::CONT);
     }
     let begin = Instant::now();
     while pids.iter().any(|pid| is_alive(*pid)) && begin.elapsed() < PATIENCE {

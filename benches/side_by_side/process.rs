@@ -117,13 +117,20 @@ impl Process {
         }
     }
 
+    /// Sends it a signal; false if it cannot be sent.
+    pub fn signal(&self, signal: Signal) -> bool {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
+    }
+
     /// Ends it by a signal and waits for it.
     pub fn end(&mut self, signal: Signal) {
         const PATIENCE: Duration = Duration::from_secs(10);
-        let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) else { return };
-        if matches!(self.child.try_wait(), Ok(Some(_))) || kill_process(pid, signal).is_err() {
+        if matches!(self.child.try_wait(), Ok(Some(_))) || !self.signal(signal) {
             return;
         }
+        // One that is stopped takes no notice.
+        self.signal(Signal::CONT);
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,8 @@
 //! The order in which things are measured.
 //!
 //! Every round measures every target, beginning with another one each time: what disturbs the machine for some seconds
-//! does not fall on one target alone, and none is always behind the same neighbour.
+//! does not fall on one target alone, and none is always behind the same neighbour. Where few clients make the load, the
+//! targets of a round are measured at the same time, in [`turns`].
 
 use crate::arguments::Arguments;
 use crate::report::Progress;
@@ -9,6 +10,7 @@ use crate::results::Results;
 use crate::rig::Rig;
 use crate::scenario::{Scenario, Work};
 use crate::targets::{self, Fleet};
+use crate::work::turns::{self, Entrant};
 use crate::work::{self, Figures};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -46,7 +48,10 @@ impl Stage {
     /// About how long it takes.
     pub fn estimate(&self) -> Duration {
         let start = Duration::from_millis(150) * u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-        let each = |target: &&str, scenario: &Scenario| scenario.estimate(target, self.window);
+        let each = |target: &&str, scenario: &Scenario| {
+            let turns = scenario.is_in_turns().map_or(Duration::ZERO, |_| turns::overhead(self.window));
+            scenario.estimate(target, self.window) + turns
+        };
         let round: Duration = self
             .scenarios
             .iter()
@@ -64,12 +69,52 @@ impl Stage {
         let fleet = Fleet::start(rig, &self.targets, rsa, envoy);
         for round in 0..self.rounds {
             for scenario in &self.scenarios {
+                if scenario.is_in_turns().is_some() {
+                    self.measure_in_turns(rig, &fleet, round, scenario, results, whole);
+                    continue;
+                }
                 for target in rotated(&fleet.0, round) {
                     whole.say(round, self.rounds, scenario, target.name);
                     let measure = || work::measure(rig, target, scenario.work, self.window);
                     attempt(results, scenario, target.name, measure);
                 }
             }
+        }
+    }
+
+    /// All targets' windows of a round, in slices that take turns.
+    fn measure_in_turns(
+        &self,
+        rig: &Rig,
+        fleet: &Fleet,
+        round: usize,
+        scenario: &Scenario,
+        results: &mut Results,
+        whole: &Clock,
+    ) {
+        let Some(shape) = scenario.is_in_turns() else { return };
+        turns::prepare(rig, shape);
+        let mut entrants = Vec::new();
+        for target in rotated(&fleet.0, round) {
+            whole.say(round, self.rounds, scenario, target.name);
+            entrants.extend(caught(results, scenario, target.name, || Entrant::start(rig, target, shape)));
+        }
+        whole.say(round, self.rounds, scenario, "all in turn");
+        for _ in 0..turns::slices(self.window) {
+            entrants.retain_mut(|entrant| {
+                let name = entrant.target.name;
+                caught(results, scenario, name, || entrant.slice(rig, self.window)).is_some()
+            });
+            // The next time another one begins.
+            if !entrants.is_empty() {
+                entrants.rotate_left(1);
+            }
+        }
+        // In the order of the tables.
+        entrants.sort_by_key(|entrant| fleet.0.iter().position(|target| target.name == entrant.target.name));
+        for entrant in entrants {
+            keep(results, scenario, entrant.target.name, (entrant.spent.metrics(entrant.target), String::new()));
+            entrant.end();
         }
     }
 
@@ -86,26 +131,36 @@ impl Stage {
     }
 }
 
-/// Keeps what was measured. A target that cannot be measured is left out of this scenario: half an hour of others'
-/// figures shall not be lost with it.
+/// Measures, and keeps it.
 fn attempt(results: &mut Results, scenario: &Scenario, target: &str, measure: impl FnOnce() -> Figures) {
-    if results.has_failed(&scenario.name, target) {
-        return;
+    if let Some(figures) = caught(results, scenario, target, measure) {
+        keep(results, scenario, target, figures);
     }
-    match catch_unwind(AssertUnwindSafe(measure)) {
-        Ok((metrics, note)) => {
-            for (metric, figure) in metrics {
-                results.push(&scenario.name, target, metric, figure);
-            }
-            if !note.is_empty() {
-                results.note(&scenario.name, target, note);
-            }
-        }
+}
+
+/// A target that cannot be measured is left out of this scenario: half an hour of others' figures shall not be lost with
+/// it.
+fn caught<T>(results: &mut Results, scenario: &Scenario, target: &str, work: impl FnOnce() -> T) -> Option<T> {
+    if results.has_failed(&scenario.name, target) {
+        return None;
+    }
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
         Err(panic) => {
             let why = panic.downcast_ref::<String>().cloned();
             let why = why.or_else(|| panic.downcast_ref::<&str>().map(|why| (*why).to_owned()));
             results.fail(&scenario.name, target, why.unwrap_or_default());
+            None
         }
+    }
+}
+
+fn keep(results: &mut Results, scenario: &Scenario, target: &str, (metrics, note): Figures) {
+    for (metric, figure) in metrics {
+        results.push(&scenario.name, target, metric, figure);
+    }
+    if !note.is_empty() {
+        results.note(&scenario.name, target, note);
     }
 }
 

@@ -9,6 +9,8 @@ pub const KEYS: u32 = 1;
 /// What redis-benchmark cannot pipeline further, and more clients than any limit here lets in.
 const PIPELINE_MAX: u32 = 1000;
 const CLIENTS_MAX: u32 = 15_000;
+/// With more clients, the silence of those who wait for their turn would cost Redis and proxies something itself.
+const IN_TURNS_MAX: u32 = 100;
 /// What Redis is given in a moment.
 const KEYS_MAX: u32 = 1_000_000;
 /// One MiB; larger values are other questions.
@@ -192,8 +194,20 @@ impl Scenario {
         }
     }
 
-    /// Whether it can be asked of a target: what is about TLS cannot be asked of plain text.
+    /// The load of which a round measures all targets at the same time, in turns, if it is one.
+    pub fn is_in_turns(&self) -> Option<Shape> {
+        match self.work {
+            Work::Load(shape) => Some(shape).filter(|shape| shape.clients <= IN_TURNS_MAX),
+            _ => None,
+        }
+    }
+
+    /// Whether it can be asked of a target: what is about TLS cannot be asked of plain text, and of what makes no
+    /// difference but to the cost of a command nothing else is asked.
     pub fn takes(&self, target: &str) -> bool {
+        if target == "stunnel-tcp" && !matches!(self.work, Work::Load(_)) {
+            return false;
+        }
         let tls = matches!(self.work, Work::Handshakes { .. } | Work::Idle { .. } | Work::Start | Work::Storm { .. });
         let proxy = matches!(self.work, Work::Start);
         !(tls && target == "direct" || proxy && target == "redis-tls")

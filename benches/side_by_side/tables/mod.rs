@@ -10,7 +10,7 @@ use crate::scenario::{Field, Scenario, Work};
 use std::time::Duration;
 
 /// Whom the others are set against.
-const AGAINST: [&str; 5] = ["stunnel", "nginx", "envoy", "redis-tls", "direct"];
+const AGAINST: [&str; 6] = ["stunnel-tcp", "stunnel", "nginx", "envoy", "redis-tls", "direct"];
 
 pub fn plan(stages: &[Stage], estimate: Duration) {
     let minutes = |time: Duration| format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60);

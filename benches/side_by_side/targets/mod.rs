@@ -39,7 +39,8 @@ impl Target {
 }
 
 /// Everybody, in the order of the tables.
-pub const PEERS: [&str; 8] = ["direct", "redis-tls", "stunnel", "nginx", "haproxy", "envoy", "ravelin-off", "ravelin"];
+pub const PEERS: [&str; 9] =
+    ["direct", "redis-tls", "stunnel-tcp", "stunnel", "nginx", "haproxy", "envoy", "ravelin-off", "ravelin"];
 /// Ravelin's ways of auditing, each to a file: nothing but denials, everything, compact, and both with a chain.
 const AUDIT: [&str; 5] = ["ravelin-off", "ravelin", "ravelin-compact", "ravelin-chained", "ravelin-compact-chained"];
 const WORKERS: [&str; 3] = ["ravelin", "ravelin-2-workers", "ravelin-4-workers"];
@@ -77,6 +78,7 @@ pub fn missing(envoy: Option<&PathBuf>) -> Vec<(&'static str, String)> {
     let mut missing = Vec::new();
     for (name, found) in [
         ("stunnel", peers::stunnel_program().map(drop)),
+        ("stunnel-tcp", peers::stunnel_program().map(drop)),
         ("nginx", peers::nginx_program().map(drop)),
         ("haproxy", installed("haproxy", "haproxy").map(drop)),
         ("envoy", envoy.map(drop).ok_or_else(|| envoy::HOW.to_owned())),
@@ -120,7 +122,8 @@ pub fn start(rig: &Rig, certificates: &Certificates, name: &'static str, envoy: 
     match name {
         "direct" => redis(rig.port, false),
         "redis-tls" => redis(rig.tls_port, true),
-        "stunnel" => peers::stunnel(rig, certificates),
+        "stunnel" => peers::stunnel(rig, certificates, name, &rig.file("redis.sock")),
+        "stunnel-tcp" => peers::stunnel(rig, certificates, name, &format!("127.0.0.1:{}", rig.port)),
         "nginx" => peers::nginx(rig, certificates),
         "haproxy" => peers::haproxy(rig, certificates),
         "envoy" => envoy::start(rig, certificates, envoy.expect("looked for at the start")),

@@ -1,5 +1,6 @@
 //! The proxies that pass bytes through, each as its manual sets it up: the same certificates, client certificates
-//! required, TLS 1.3, one worker, Redis' Unix socket behind.
+//! required, TLS 1.3, one worker, Redis' Unix socket behind. stunnel reaches Redis through its port on loopback as well, as
+//! it does where nobody has thought of the socket.
 
 use super::{Target, installed};
 use crate::process::{Process, Side, file_limit};
@@ -38,17 +39,16 @@ fn peer(
     Target { name, port, tls: true, auth: true, shares: false, proxy: Some(process), audit: None }
 }
 
-pub fn stunnel(rig: &Rig, certificates: &Certificates) -> Target {
+pub fn stunnel(rig: &Rig, certificates: &Certificates, name: &'static str, redis: &str) -> Target {
     peer(
         rig,
-        "stunnel",
+        name,
         &stunnel_program().expect("looked for at the start"),
         |file| vec![file],
         |port| {
             format!(
-                "foreground = yes\npid =\ndebug = err\n[redis]\naccept = 127.0.0.1:{port}\nconnect = {}\ncert = {}\n\
+                "foreground = yes\npid =\ndebug = err\n[redis]\naccept = 127.0.0.1:{port}\nconnect = {redis}\ncert = {}\n\
              key = {}\nCAfile = {}\nverifyChain = yes\nsslVersionMin = TLSv1.3\n",
-                rig.file("redis.sock"),
                 certificates.file("server.pem"),
                 certificates.file("server.key"),
                 certificates.file("ca.pem"),

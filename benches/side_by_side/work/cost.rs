@@ -14,7 +14,8 @@ pub struct Snapshot {
     proxy_ns: u64,
 }
 
-/// What happened between two moments.
+/// What happened between two moments, or between several pairs of them.
+#[derive(Default)]
 pub struct Cost {
     /// Commands that Redis counted, the harness' own ones left out.
     pub commands: u64,
@@ -47,6 +48,14 @@ impl Snapshot {
 }
 
 impl Cost {
+    /// Together with what happened between two other moments.
+    pub fn add(&mut self, other: &Self) {
+        self.commands += other.commands;
+        self.redis_ns += other.redis_ns;
+        self.proxy_ns += other.proxy_ns;
+        self.seconds += other.seconds;
+    }
+
     /// Microseconds of CPU per command, and commands per second.
     pub fn per_command(&self) -> Vec<(Metric, f64)> {
         let each = |ns: u64| ns as f64 / self.commands.max(1) as f64 / 1000.0;

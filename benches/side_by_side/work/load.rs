@@ -1,6 +1,6 @@
 //! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
 
-use super::cost::Snapshot;
+use super::cost::{Cost, Snapshot};
 use crate::process::{Process, Side, find};
 use crate::results::Metric;
 use crate::rig::{PASSWORD, Rig};
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub const SUITE: &str = "TLS_AES_256_GCM_SHA384";
 /// Not measured: connecting, handshakes, the first batches.
 const LEAD_IN: Duration = Duration::from_millis(250);
+/// Not measured after a pause: caches fill again, batches find their size.
+pub const RESUMED: Duration = Duration::from_millis(30);
 /// For a connection to come about, handshake included, beside all others.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_PER_CLIENT: Duration = Duration::from_millis(30);
@@ -32,10 +34,29 @@ const AUDIT_MAX: u64 = 32 << 20;
 /// One round of a target under a load.
 pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Vec<(Metric, f64)> {
     rig.set_values(shape.keys, shape.value);
+    await_quiet(rig);
     let mut load = Load::start(rig, target, shape);
-    let metrics = load.measure(rig, target, window);
+    let mut spent = Spent::default();
+    load.measure(rig, target, window, &mut spent);
     load.end();
-    metrics
+    spent.metrics(target)
+}
+
+/// What a load has cost so far.
+#[derive(Default)]
+pub struct Spent {
+    cost: Cost,
+    audit_bytes: u64,
+}
+
+impl Spent {
+    pub fn metrics(&self, target: &Target) -> Vec<(Metric, f64)> {
+        let mut metrics = self.cost.per_command();
+        if target.audit.is_some() {
+            metrics.push((Metric::AuditBytes, self.audit_bytes as f64 / self.cost.commands.max(1) as f64));
+        }
+        metrics
+    }
 }
 
 /// A load generator at work.
@@ -44,10 +65,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts it and waits until all its connections send commands.
+    /// Starts it and waits until all its connections send commands. Of other loads, those that are there are stopped.
     pub fn start(rig: &Rig, target: &Target, shape: Shape) -> Self {
-        await_quiet(rig);
-        let commands = rig.commands();
+        let (commands, others) = (rig.commands(), rig.connections());
         let mut words: Vec<String> = ["-h", "127.0.0.1", "-q", "-n", "2000000000"].map(str::to_owned).into();
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("-p", target.port.to_string());
@@ -72,7 +92,7 @@ impl Load {
         let mut generator = Process::start(Side::Load, &program, &words, rig.path("generator.log"));
         let begin = Instant::now();
         let patience = PATIENCE + PATIENCE_PER_CLIENT * shape.clients;
-        let begun = || target.shares || rig.connections() >= u64::from(shape.clients);
+        let begun = || target.shares || rig.connections() >= others + u64::from(shape.clients);
         let busy = || rig.commands() >= commands + TURNS * u64::from(shape.clients) * u64::from(shape.pipeline);
         while !(begun() && busy()) {
             generator.must_run("redis-benchmark");
@@ -89,8 +109,8 @@ impl Load {
         Self { generator }
     }
 
-    /// What a command costs, over a window.
-    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) -> Vec<(Metric, f64)> {
+    /// What commands cost, over a window.
+    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration, spent: &mut Spent) {
         let mut audit = target.audit.as_deref().map(Audit::follow);
         let begin = Snapshot::take(rig, target);
         while begin.at.elapsed() < window {
@@ -104,9 +124,19 @@ impl Load {
             "no command reached Redis within {window:?}; redis-benchmark said: {}",
             last_lines(&self.generator.log())
         );
-        let mut metrics = cost.per_command();
-        metrics.extend(audit.map(|audit| (Metric::AuditBytes, audit.end() as f64 / cost.commands as f64)));
-        metrics
+        spent.cost.add(&cost);
+        spent.audit_bytes += audit.map_or(0, Audit::end);
+    }
+
+    /// Stops it where it is, its connections open.
+    pub fn pause(&self) {
+        self.generator.signal(Signal::STOP);
+    }
+
+    /// Lets it go on, and waits until everybody has found into it again.
+    pub fn resume(&self) {
+        self.generator.signal(Signal::CONT);
+        thread::sleep(RESUMED);
     }
 
     /// Ends it.
@@ -159,7 +189,7 @@ impl Audit {
 }
 
 /// Waits until Redis has let the last load's connections go. Those that a proxy shares among its clients stay.
-fn await_quiet(rig: &Rig) {
+pub fn await_quiet(rig: &Rig) {
     let begin = Instant::now();
     while rig.connections() > SHARED && begin.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(10));

@@ -7,6 +7,7 @@ mod idle;
 pub mod load;
 mod rate;
 pub mod syscalls;
+pub mod turns;
 
 use crate::results::Metric;
 use crate::rig::Rig;

@@ -1,6 +1,6 @@
 //! System calls per command, by strace: exact and free of noise, so the best guard against a slow change.
 
-use super::load::Load;
+use super::load::{Load, await_quiet};
 use crate::process::{Process, Side, family, find, is_traced};
 use crate::results::Metric;
 use crate::rig::Rig;
@@ -23,6 +23,7 @@ pub fn is_possible() -> Result<(), String> {
 pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> (Vec<(Metric, f64)>, String) {
     let strace = find("strace").expect("looked for at the start");
     rig.set_value(shape.value);
+    await_quiet(rig);
     let load = Load::start(rig, target, shape);
     let pids = family(target.pid(rig));
     let summary = rig.path("strace.txt");
