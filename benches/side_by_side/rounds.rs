@@ -49,7 +49,7 @@ impl Stage {
     pub fn estimate(&self) -> Duration {
         let start = Duration::from_millis(150) * u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
         let each = |target: &&str, scenario: &Scenario| {
-            let turns = scenario.is_in_turns().map_or(Duration::ZERO, |_| turns::overhead(self.window));
+            let turns = if scenario.is_in_turns() { turns::overhead(self.window) } else { Duration::ZERO };
             scenario.estimate(target, self.window) + turns
         };
         let round: Duration = self
@@ -69,7 +69,7 @@ impl Stage {
         let fleet = Fleet::start(rig, &self.targets, rsa, envoy);
         for round in 0..self.rounds {
             for scenario in &self.scenarios {
-                if scenario.is_in_turns().is_some() {
+                if scenario.is_in_turns() {
                     self.measure_in_turns(rig, &fleet, round, scenario, results, whole);
                     continue;
                 }
@@ -92,12 +92,11 @@ impl Stage {
         results: &mut Results,
         whole: &Clock,
     ) {
-        let Some(shape) = scenario.is_in_turns() else { return };
-        turns::prepare(rig, shape);
+        turns::prepare(rig, scenario.work);
         let mut entrants = Vec::new();
         for target in rotated(&fleet.0, round) {
             whole.say(round, self.rounds, scenario, target.name);
-            entrants.extend(caught(results, scenario, target.name, || Entrant::start(rig, target, shape)));
+            entrants.extend(caught(results, scenario, target.name, || Entrant::start(rig, target, scenario.work)));
         }
         whole.say(round, self.rounds, scenario, "all in turn");
         for _ in 0..turns::slices(self.window) {
@@ -113,8 +112,8 @@ impl Stage {
         // In the order of the tables.
         entrants.sort_by_key(|entrant| fleet.0.iter().position(|target| target.name == entrant.target.name));
         for entrant in entrants {
-            keep(results, scenario, entrant.target.name, (entrant.spent.metrics(entrant.target), String::new()));
-            entrant.end();
+            let name = entrant.target.name;
+            attempt(results, scenario, name, || (entrant.end(), String::new()));
         }
     }
 

@@ -194,11 +194,12 @@ impl Scenario {
         }
     }
 
-    /// The load of which a round measures all targets at the same time, in turns, if it is one.
-    pub fn is_in_turns(&self) -> Option<Shape> {
+    /// Whether all targets of a round are measured at the same time, in turns.
+    pub fn is_in_turns(&self) -> bool {
         match self.work {
-            Work::Load(shape) => Some(shape).filter(|shape| shape.clients <= IN_TURNS_MAX),
-            _ => None,
+            Work::Load(shape) => shape.clients <= IN_TURNS_MAX,
+            Work::Rate { .. } => true,
+            _ => false,
         }
     }
 

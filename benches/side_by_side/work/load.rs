@@ -1,6 +1,7 @@
 //! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
 
 use super::cost::{Cost, Snapshot};
+use super::turns::{RESUMED, Turn};
 use crate::process::{Process, Side, find};
 use crate::results::Metric;
 use crate::rig::{PASSWORD, Rig};
@@ -16,8 +17,6 @@ use std::time::{Duration, Instant};
 pub const SUITE: &str = "TLS_AES_256_GCM_SHA384";
 /// Not measured: connecting, handshakes, the first batches.
 const LEAD_IN: Duration = Duration::from_millis(250);
-/// Not measured after a pause: caches fill again, batches find their size.
-pub const RESUMED: Duration = Duration::from_millis(30);
 /// For a connection to come about, handshake included, beside all others.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_PER_CLIENT: Duration = Duration::from_millis(30);
@@ -36,32 +35,16 @@ pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Ve
     rig.set_values(shape.keys, shape.value);
     await_quiet(rig);
     let mut load = Load::start(rig, target, shape);
-    let mut spent = Spent::default();
-    load.measure(rig, target, window, &mut spent);
-    load.end();
-    spent.metrics(target)
-}
-
-/// What a load has cost so far.
-#[derive(Default)]
-pub struct Spent {
-    cost: Cost,
-    audit_bytes: u64,
-}
-
-impl Spent {
-    pub fn metrics(&self, target: &Target) -> Vec<(Metric, f64)> {
-        let mut metrics = self.cost.per_command();
-        if target.audit.is_some() {
-            metrics.push((Metric::AuditBytes, self.audit_bytes as f64 / self.cost.commands.max(1) as f64));
-        }
-        metrics
-    }
+    load.measure(rig, target, window);
+    load.end(target)
 }
 
 /// A load generator at work.
 pub struct Load {
     generator: Process,
+    /// Of all windows so far.
+    cost: Cost,
+    audit_bytes: u64,
 }
 
 impl Load {
@@ -106,11 +89,11 @@ impl Load {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(LEAD_IN);
-        Self { generator }
+        Self { generator, cost: Cost::default(), audit_bytes: 0 }
     }
 
     /// What commands cost, over a window.
-    pub fn measure(&mut self, rig: &Rig, target: &Target, window: Duration, spent: &mut Spent) {
+    fn measure(&mut self, rig: &Rig, target: &Target, window: Duration) {
         let mut audit = target.audit.as_deref().map(Audit::follow);
         let begin = Snapshot::take(rig, target);
         while begin.at.elapsed() < window {
@@ -124,24 +107,37 @@ impl Load {
             "no command reached Redis within {window:?}; redis-benchmark said: {}",
             last_lines(&self.generator.log())
         );
-        spent.cost.add(&cost);
-        spent.audit_bytes += audit.map_or(0, Audit::end);
+        self.cost.add(&cost);
+        self.audit_bytes += audit.map_or(0, Audit::end);
     }
 
-    /// Stops it where it is, its connections open.
-    pub fn pause(&self) {
+    /// Stopped where it is, its connections open.
+    pub fn paused(self) -> Self {
         self.generator.signal(Signal::STOP);
-    }
-
-    /// Lets it go on, and waits until everybody has found into it again.
-    pub fn resume(&self) {
-        self.generator.signal(Signal::CONT);
-        thread::sleep(RESUMED);
+        self
     }
 
     /// Ends it.
-    pub fn end(mut self) {
+    pub fn end(mut self, target: &Target) -> Vec<(Metric, f64)> {
         self.generator.end(Signal::KILL);
+        let mut metrics = self.cost.per_command();
+        if target.audit.is_some() {
+            metrics.push((Metric::AuditBytes, self.audit_bytes as f64 / self.cost.commands.max(1) as f64));
+        }
+        metrics
+    }
+}
+
+impl Turn for Load {
+    fn slice(&mut self, rig: &Rig, target: &Target, length: Duration) {
+        self.generator.signal(Signal::CONT);
+        thread::sleep(RESUMED);
+        self.measure(rig, target, length);
+        self.generator.signal(Signal::STOP);
+    }
+
+    fn end(self: Box<Self>, target: &Target) -> Vec<(Metric, f64)> {
+        Self::end(*self, target)
     }
 }
 

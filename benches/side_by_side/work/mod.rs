@@ -27,11 +27,11 @@ pub fn measure(rig: &Rig, target: &Target, work: Work, window: Duration) -> Figu
     let metrics = match work {
         Work::Syscalls(shape) => return syscalls::measure(rig, target, shape, window),
         Work::Load(shape) => load::measure(rig, target, shape, window),
-        Work::Rate { clients, per_second } => rate::measure(rig, target, clients, per_second, window),
         Work::Nagle => load::measure(rig, target, NAGLE, window),
         Work::Handshakes { rsa, resumed } => handshakes::measure(rig, target, rsa, resumed, window),
         Work::Fairness => fairness::measure(rig, target, window),
         Work::Storm { clients } => handshakes::storm(rig, target, clients),
+        Work::Rate { .. } => unreachable!("measured in turns"),
         Work::Idle { .. } | Work::Start => unreachable!("measured of a fresh process"),
     };
     (metrics, String::new())

@@ -1,7 +1,8 @@
 //! Latency at a fixed rate: an open loop. A command is due at its time whether or not earlier ones were answered, and its
 //! latency counts from then, so that a stall is seen by everybody who would have waited.
 
-use super::cost::Snapshot;
+use super::cost::{Cost, Snapshot};
+use super::turns::{RESUMED, Turn};
 use crate::client::{Dialer, Link};
 use crate::results::Metric;
 use crate::rig::{KEY, Rig};
@@ -10,10 +11,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Bytes of the value that is asked for, and of a reply.
-const VALUE: usize = 64;
+pub const VALUE: usize = 64;
 pub const REPLY: usize = "$64\r\n".len() + VALUE + "\r\n".len();
-/// Not measured: the first commands.
-const LEAD_IN: Duration = Duration::from_millis(200);
 /// How long the last replies are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,51 +28,90 @@ struct Lane {
     received: Vec<u8>,
 }
 
-pub fn measure(rig: &Rig, target: &Target, clients: u32, per_second: u32, window: Duration) -> Vec<(Metric, f64)> {
-    rig.set_value(VALUE);
-    let dialer = Dialer::new(&rig.ecdsa, target, false);
-    let lane = |_| Lane { link: dialer.polled(target), owed: VecDeque::new(), received: Vec::new() };
-    let mut lanes: Vec<Lane> = (0..clients).map(lane).collect();
-    let (request, gap) = (request(), Duration::from_secs(1) / per_second);
-    let begin = Instant::now();
-    let (counted, end) = (begin + LEAD_IN, begin + LEAD_IN + window);
-    let mut snapshot = None;
-    let mut latencies = Vec::new();
-    let (mut due, mut next) = (begin, 0);
-    loop {
-        let now = Instant::now();
-        if now >= counted && snapshot.is_none() {
-            snapshot = Some(Snapshot::take(rig, target));
+/// Clients that together send so many commands a second.
+pub struct Rate {
+    lanes: Vec<Lane>,
+    /// Whose turn is next.
+    next: usize,
+    request: Vec<u8>,
+    /// Between one command and the next.
+    gap: Duration,
+    /// Of all slices so far, in microseconds.
+    latencies: Vec<f64>,
+    cost: Cost,
+}
+
+impl Rate {
+    /// Its clients connect, and rest.
+    pub fn start(rig: &Rig, target: &Target, clients: u32, per_second: u32) -> Self {
+        let dialer = Dialer::new(&rig.ecdsa, target, false);
+        let lane = |_| Lane { link: dialer.polled(target), owed: VecDeque::new(), received: Vec::new() };
+        Self {
+            lanes: (0..clients).map(lane).collect(),
+            next: 0,
+            request: request(),
+            gap: Duration::from_secs(1) / per_second,
+            latencies: Vec::new(),
+            cost: Cost::default(),
         }
-        while due <= now && due < end {
-            let lane = &mut lanes[next];
-            lane.link.send(&request).unwrap_or_else(|error| panic!("{}: {error}", target.name));
-            lane.owed.push_back(due);
-            next = (next + 1) % clients as usize;
-            due += gap;
-        }
+    }
+
+    /// Sends the next command, which was due then.
+    fn send(&mut self, target: &Target, due: Instant) {
+        let lane = &mut self.lanes[self.next];
+        lane.link.send(&self.request).unwrap_or_else(|error| panic!("{}: {error}", target.name));
+        lane.owed.push_back(due);
+        self.next = (self.next + 1) % self.lanes.len();
+    }
+
+    /// Takes the answers that are there, and tells whether others are owed. The latency of what was due from `counted` on is
+    /// kept.
+    fn receive(&mut self, target: &Target, counted: Instant) -> bool {
         let mut owing = false;
-        for lane in lanes.iter_mut().filter(|lane| !lane.owed.is_empty()) {
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.owed.is_empty()) {
             lane.link.receive(&mut lane.received).unwrap_or_else(|error| panic!("{}: {error}", target.name));
             let answered = lane.received.len() / REPLY;
             if answered > 0 {
                 let now = Instant::now();
                 lane.received.drain(..answered * REPLY);
                 let answered = lane.owed.drain(..answered).filter(|due| *due >= counted);
-                latencies.extend(answered.map(|due| now.duration_since(due).as_secs_f64() * 1e6));
+                self.latencies.extend(answered.map(|due| now.duration_since(due).as_secs_f64() * 1e6));
             }
             owing |= !lane.owed.is_empty();
         }
-        if due >= end && !owing {
-            break;
-        }
-        assert!(now < end + PATIENCE, "{}: replies are missing {PATIENCE:?} after the last command", target.name);
+        owing
     }
-    assert!(!latencies.is_empty(), "no command of the window was answered in time");
-    let mut metrics = percentiles(latencies);
-    metrics.extend(snapshot.map(|begin| begin.until_now(rig, target).per_command()).unwrap_or_default());
-    lanes.into_iter().for_each(|lane| lane.link.close());
-    metrics
+}
+
+impl Turn for Rate {
+    fn slice(&mut self, rig: &Rig, target: &Target, length: Duration) {
+        // It takes a moment, which in between would make commands late.
+        let snapshot = Snapshot::take(rig, target);
+        let begin = Instant::now();
+        let (counted, end) = (begin + RESUMED, begin + RESUMED + length);
+        let mut due = begin;
+        loop {
+            let now = Instant::now();
+            while due <= now && due < end {
+                self.send(target, due);
+                due += self.gap;
+            }
+            let owing = self.receive(target, counted);
+            if due >= end && !owing {
+                break;
+            }
+            assert!(now < end + PATIENCE, "{}: replies are missing {PATIENCE:?} after the last command", target.name);
+        }
+        self.cost.add(&snapshot.until_now(rig, target));
+    }
+
+    fn end(self: Box<Self>, _: &Target) -> Vec<(Metric, f64)> {
+        assert!(!self.latencies.is_empty(), "no command of the window was answered in time");
+        let mut metrics = percentiles(self.latencies);
+        metrics.extend(self.cost.per_command());
+        self.lanes.into_iter().for_each(|lane| lane.link.close());
+        metrics
+    }
 }
 
 /// p50, p99 and p99.9.
