@@ -49,7 +49,8 @@ impl Stage {
     pub fn estimate(&self) -> Duration {
         let start = Duration::from_millis(150) * u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
         let each = |target: &&str, scenario: &Scenario| {
-            let turns = if scenario.is_in_turns() { turns::overhead(self.window) } else { Duration::ZERO };
+            let turns =
+                if scenario.is_in_turns() { turns::overhead(scenario.work, self.window) } else { Duration::ZERO };
             scenario.estimate(target, self.window) + turns
         };
         let round: Duration = self

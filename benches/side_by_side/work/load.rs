@@ -1,11 +1,11 @@
 //! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
 
 use super::cost::{Cost, Snapshot};
-use super::turns::{RESUMED, Turn};
+use super::turns::{self, Turn};
 use crate::process::{Process, Side, find};
 use crate::results::Metric;
 use crate::rig::{PASSWORD, Rig};
-use crate::scenario::{Shape, Verb};
+use crate::scenario::{Shape, Verb, Work};
 use crate::targets::Target;
 use rustix::process::Signal;
 use std::fs::File;
@@ -42,6 +42,8 @@ pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Ve
 /// A load generator at work.
 pub struct Load {
     generator: Process,
+    /// What it needs after a pause.
+    resumed: Duration,
     /// Of all windows so far.
     cost: Cost,
     audit_bytes: u64,
@@ -89,7 +91,8 @@ impl Load {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(LEAD_IN);
-        Self { generator, cost: Cost::default(), audit_bytes: 0 }
+        let resumed = turns::resumed(Work::Load(shape));
+        Self { generator, resumed, cost: Cost::default(), audit_bytes: 0 }
     }
 
     /// What commands cost, over a window.
@@ -131,7 +134,7 @@ impl Load {
 impl Turn for Load {
     fn slice(&mut self, rig: &Rig, target: &Target, length: Duration) {
         self.generator.signal(Signal::CONT);
-        thread::sleep(RESUMED);
+        thread::sleep(self.resumed);
         self.measure(rig, target, length);
         self.generator.signal(Signal::STOP);
     }

@@ -16,6 +16,9 @@ use std::time::Duration;
 const SLICE: Duration = Duration::from_millis(100);
 /// The first part of a slice, not measured: caches fill again, batches find their size.
 pub const RESUMED: Duration = Duration::from_millis(30);
+/// The same where Redis takes its time: a worker of ours finds out within a tenth of a second that it is worth while not to
+/// interrupt it (`net::pace`), and has found that out under a load that lasts.
+const RESUMED_SLOW: Duration = Duration::from_millis(120);
 
 /// A load that can rest.
 pub trait Turn {
@@ -70,7 +73,15 @@ pub fn slices(window: Duration) -> u32 {
     (window.as_millis() / SLICE.as_millis()).try_into().unwrap_or(u32::MAX).max(1)
 }
 
-/// What finding into the load again takes of a round, for each target.
-pub fn overhead(window: Duration) -> Duration {
-    RESUMED * slices(window)
+/// What finding into this work again takes before a slice.
+pub fn resumed(work: Work) -> Duration {
+    match work {
+        Work::Load(shape) if shape.keys > 1 => RESUMED_SLOW,
+        _ => RESUMED,
+    }
+}
+
+/// The same of a round, for each target.
+pub fn overhead(work: Work, window: Duration) -> Duration {
+    resumed(work) * slices(window)
 }
