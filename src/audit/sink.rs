@@ -5,7 +5,8 @@
 //! stop the reading of commands while [`Recorder::has_room`](super::record::Recorder::has_room) is false. The thread takes
 //! everything that has gathered, so blocks grow with the load: a line that comes alone is written at once, and behind
 //! a small block lines gather for a millisecond, or up to 64 KiB, unless a command waits for its line. It is woken only when
-//! idle, when so much has gathered, or when a file's time is over.
+//! idle, when so much has gathered, or when a file's time is over. A large block is written to a file in parts of 256 KiB, so
+//! that pens which were full go on after the first of them.
 //!
 //! What happens when the output fails:
 //!

@@ -14,6 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The most that one call writes. Who waits for room is told after each: a queue that is full would otherwise become free all
+/// at once, some milliseconds later. More gains nothing.
+const WRITE_MAX: usize = 256 * 1024;
+
 /// A file that is being written.
 pub(super) struct LogFile {
     file: File,
@@ -80,8 +84,9 @@ impl LogFile {
         }
     }
 
+    /// Writes the first of these bytes, and tells how many.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.file.write(bytes)?;
+        let taken = self.file.write(bytes.get(..WRITE_MAX).unwrap_or(bytes))?;
         self.size = self.size.saturating_add(taken as u64);
         if matches!(self.fsync, Fsync::Within(_)) && self.unsynced.is_none() {
             self.unsynced = Some(super::clock::now());
@@ -265,4 +270,24 @@ pub(super) fn stdout() -> io::Result<File> {
         return Ok(file);
     }
     Ok(File::from(fd.try_clone_to_owned()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LogFile, WRITE_MAX};
+
+    #[test]
+    fn much_is_written_in_parts_so_that_who_waits_for_room_is_told_in_between() {
+        let mut log = LogFile::new(tempfile::tempfile().expect("a file"), None);
+        let bytes = vec![b'x'; 2 * WRITE_MAX + 1];
+        let mut rest = bytes.as_slice();
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let taken = log.write(rest).expect("a disk with room");
+            parts.push(taken);
+            rest = rest.get(taken..).expect("no more than there was");
+        }
+        assert_eq!(parts, [WRITE_MAX, WRITE_MAX, 1]);
+        assert_eq!(log.file.metadata().expect("its length").len(), bytes.len() as u64);
+    }
 }
