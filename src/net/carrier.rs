@@ -63,7 +63,13 @@ mod tests {
             outbox::Outbox,
         },
     };
-    use std::{cell::RefCell, rc::Rc, time::Duration};
+    use std::{
+        cell::RefCell,
+        io::Write,
+        rc::Rc,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
     use tokio::{
         runtime::{Builder, LocalOptions},
         time::Instant,
@@ -72,32 +78,90 @@ mod tests {
     /// Far more than the judgement takes, on the busiest machine.
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Goes on until the calling thread is treated in this way.
-    async fn until(policy: Policy, mut step: impl AsyncFnMut()) {
+    /// On a thread of its own, a worker's task that sends bursts, and what happens beside it. The step it is handed is one
+    /// connection's burst.
+    fn on_a_worker(before: fn(), beside: impl AsyncFn(&dyn Fn()) + Send + 'static) {
+        let worker = std::thread::spawn(move || {
+            before();
+            let desk = Desk::new(Tools::new(Recorder::new(0, 1 << 20), 0, Clock::start()));
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            runtime.expect("a runtime").block_on(async {
+                tokio::task::spawn_local(carry(Rc::clone(&desk)));
+                let (outbox, control) = (Rc::new(RefCell::new(Outbox::default())), Rc::new(Control::default()));
+                beside(&|| desk.record(|tools| tools.burst.add(&outbox, &control))).await;
+            });
+        });
+        worker.join().expect("the worker's own assertions");
+    }
+
+    /// Goes on until this is so.
+    async fn until(what: &str, holds: impl Fn() -> bool, mut step: impl AsyncFnMut()) {
         let begin = Instant::now();
-        while !scheduler::is(policy) {
-            assert!(begin.elapsed() < PATIENCE, "it was not asked for {policy:?}");
+        while !holds() {
+            assert!(begin.elapsed() < PATIENCE, "{what}: in vain");
             step().await;
         }
     }
 
     #[test]
     fn a_worker_with_many_small_bursts_is_made_patient_and_an_idle_one_is_not_left_so() {
-        let worker = std::thread::spawn(|| {
-            let desk = Desk::new(Tools::new(Recorder::new(0, 1 << 20), 0, Clock::start()));
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            runtime.expect("a runtime").block_on(async {
-                tokio::task::spawn_local(carry(Rc::clone(&desk)));
-                let (outbox, control) = (Rc::new(RefCell::new(Outbox::default())), Rc::new(Control::default()));
+        on_a_worker(
+            || {},
+            async |burst| {
                 assert!(scheduler::is(Policy::Ordinary));
-                until(Policy::Batch, async || {
-                    desk.record(|tools| tools.burst.add(&outbox, &control));
+                let busy = async || {
+                    burst();
                     tokio::task::yield_now().await;
-                })
-                .await;
-                until(Policy::Ordinary, async || tokio::time::sleep(Duration::from_millis(1)).await).await;
-            });
+                };
+                until("patience", || scheduler::is(Policy::Batch), busy).await;
+                let idle = async || tokio::time::sleep(Duration::from_millis(1)).await;
+                until("the usual policy", || scheduler::is(Policy::Ordinary), idle).await;
+            },
+        );
+    }
+
+    /// What the log says, in memory.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn refusals(&self) -> usize {
+            let text = self.0.lock().expect("nobody panicked");
+            String::from_utf8_lossy(&text).matches("stays what it is").count()
+        }
+    }
+
+    #[test]
+    fn a_worker_that_may_not_ask_says_so_once_and_goes_on_as_it_is() {
+        on_a_worker(scheduler::forbid, async |burst| {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::DEBUG)
+                .with_writer(move || writer.clone())
+                .finish();
+            let _guard = tracing::subscriber::set_default(subscriber);
+            let busy = async || {
+                burst();
+                tokio::task::yield_now().await;
+            };
+            until("a refusal", || log.refusals() > 0, busy).await;
+            let begin = Instant::now();
+            // More than it takes to be asked for again, were it.
+            until("some time", || begin.elapsed() > Duration::from_millis(200), busy).await;
+            assert_eq!(log.refusals(), 1);
+            assert!(scheduler::is(Policy::Ordinary));
         });
-        worker.join().expect("the worker's own assertions");
     }
 }

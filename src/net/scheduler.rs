@@ -44,9 +44,33 @@ pub(super) fn ask_for(policy: Policy) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// From now on the calling thread, and no other, is told `EPERM` when it asks, as by a container's filter of system calls.
+#[cfg(test)]
+pub(super) fn forbid() {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
+    let number = u32::try_from(libc::SYS_sched_setscheduler).expect("a number of a system call");
+    let refusal = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EPERM).expect("an error's number");
+    let line = |code: u32, jf, k| sock_filter { code: u16::try_from(code).expect("an instruction"), jt: 0, jf, k };
+    let mut lines = [
+        // The first word of `struct seccomp_data`: which call it is.
+        line(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+        line(BPF_JMP | BPF_JEQ | BPF_K, 1, number),
+        line(BPF_RET | BPF_K, 0, refusal),
+        line(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = sock_fprog { len: 4, filter: lines.as_mut_ptr() };
+    // SAFETY: the kernel reads the program, which has four instructions and lives on, and writes nothing.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program)) == 0
+    };
+    assert!(installed, "a filter of system calls: {}", io::Error::last_os_error());
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Policy, ask_for, is};
+    use super::{Policy, ask_for, forbid, is};
+    use std::io::ErrorKind;
 
     #[test]
     fn a_thread_is_treated_as_it_asked_and_no_other_thread_is() {
@@ -61,5 +85,18 @@ mod tests {
         .join()
         .expect("the thread's own assertions");
         assert!(is(Policy::Ordinary), "this thread has asked for nothing");
+    }
+
+    #[test]
+    fn a_thread_that_may_not_ask_is_told_so_and_stays_as_it_is() {
+        std::thread::spawn(|| {
+            forbid();
+            let refused = ask_for(Policy::Batch).expect_err("a filter is there");
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+            assert!(is(Policy::Ordinary));
+        })
+        .join()
+        .expect("the thread's own assertions");
+        ask_for(Policy::Ordinary).expect("of another thread the filter says nothing");
     }
 }
