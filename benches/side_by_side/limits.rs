@@ -34,13 +34,13 @@ struct Limit {
 
 /// Against stunnel, nginx, Envoy and Redis' own TLS, audit off. The limits over stunnel were drawn from one that reaches
 /// Redis through its port; one that has its Unix socket is set beside the same figures.
-const PEERS: [&str; 5] = ["stunnel-tcp", "stunnel", "nginx", "envoy", "redis-tls"];
-const ROWS: [(&str, [f64; 5]); 5] = [
-    ("get64x1", [0.42, 0.42, 0.75, 1.2, 1.45]),
-    ("set64x1", [0.42, 0.42, 0.75, 1.2, 1.45]),
-    ("get64x16", [0.46, 0.46, 0.90, 0.52, 1.5]),
-    ("set64x16", [0.46, 0.46, 0.90, 0.52, 1.5]),
-    ("get16kx1", [0.42, 0.42, 0.70, 0.9, 1.1]),
+const PEERS: [&[&str]; 4] = [&["stunnel-tcp", "stunnel"], &["nginx"], &["envoy"], &["redis-tls"]];
+const ROWS: [(&str, [f64; 4]); 5] = [
+    ("get64x1", [0.42, 0.75, 1.2, 1.45]),
+    ("set64x1", [0.42, 0.75, 1.2, 1.45]),
+    ("get64x16", [0.46, 0.90, 0.52, 1.5]),
+    ("set64x16", [0.46, 0.90, 0.52, 1.5]),
+    ("get16kx1", [0.42, 0.70, 0.9, 1.1]),
 ];
 
 /// What the audit stream may add to a command, in µs.
@@ -63,8 +63,10 @@ const AUDIT: [(&str, &str, f64); 13] = [
 fn all() -> Vec<Limit> {
     use Bound::{AtLeast, AtMost};
     use Measure::{Alone, MoreThan, Over, OverScenario};
-    let of_row = |(scenario, bounds): (&'static str, [f64; 5])| {
-        PEERS.into_iter().zip(bounds).map(move |(peer, bound)| Limit {
+    let of_row = |(scenario, bounds): (&'static str, [f64; 4])| {
+        let peers =
+            PEERS.into_iter().zip(bounds).flat_map(|(peers, bound)| peers.iter().map(move |peer| (*peer, bound)));
+        peers.map(move |(peer, bound)| Limit {
             scenario,
             target: "ravelin-off",
             metric: Metric::Cpu,

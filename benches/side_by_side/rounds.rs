@@ -2,7 +2,7 @@
 //!
 //! Every round measures every target, beginning with another one each time: what disturbs the machine for some seconds
 //! does not fall on one target alone, and none is always behind the same neighbour. Where few clients make the load, the
-//! targets of a round are measured at the same time, in [`turns`].
+//! targets of a round are measured at the same time, in [`crate::work::turns`].
 
 use crate::arguments::Arguments;
 use crate::report::Progress;
@@ -10,7 +10,7 @@ use crate::results::Results;
 use crate::rig::Rig;
 use crate::scenario::{Scenario, Work};
 use crate::targets::{self, Fleet};
-use crate::work::turns::{self, Entrant};
+use crate::work::turns::Slice;
 use crate::work::{self, Figures};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -49,8 +49,8 @@ impl Stage {
     pub fn estimate(&self) -> Duration {
         let start = Duration::from_millis(150) * u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
         let each = |target: &&str, scenario: &Scenario| {
-            let turns =
-                if scenario.is_in_turns() { turns::overhead(scenario.work, self.window) } else { Duration::ZERO };
+            let lead_ins = Slice::all(scenario.work, self.window).map(|slice| slice.lead_in);
+            let turns: Duration = lead_ins.filter(|_| scenario.is_in_turns()).sum();
             scenario.estimate(target, self.window) + turns
         };
         let round: Duration = self
@@ -93,17 +93,17 @@ impl Stage {
         results: &mut Results,
         whole: &Clock,
     ) {
-        turns::prepare(rig, scenario.work);
+        work::prepare(rig, scenario.work);
         let mut entrants = Vec::new();
         for target in rotated(&fleet.0, round) {
             whole.say(round, self.rounds, scenario, target.name);
-            entrants.extend(caught(results, scenario, target.name, || Entrant::start(rig, target, scenario.work)));
+            let turn = caught(results, scenario, target.name, || work::begin(rig, target, scenario.work));
+            entrants.extend(turn.map(|turn| (target, turn)));
         }
         whole.say(round, self.rounds, scenario, "all in turn");
-        for _ in 0..turns::slices(self.window) {
-            entrants.retain_mut(|entrant| {
-                let name = entrant.target.name;
-                caught(results, scenario, name, || entrant.slice(rig, self.window)).is_some()
+        for slice in Slice::all(scenario.work, self.window) {
+            entrants.retain_mut(|(target, turn)| {
+                caught(results, scenario, target.name, || turn.slice(rig, target, slice)).is_some()
             });
             // The next time another one begins.
             if !entrants.is_empty() {
@@ -111,10 +111,9 @@ impl Stage {
             }
         }
         // In the order of the tables.
-        entrants.sort_by_key(|entrant| fleet.0.iter().position(|target| target.name == entrant.target.name));
-        for entrant in entrants {
-            let name = entrant.target.name;
-            attempt(results, scenario, name, || (entrant.end(), String::new()));
+        entrants.sort_by_key(|(entrant, _)| fleet.0.iter().position(|target| target.name == entrant.name));
+        for (target, turn) in entrants {
+            attempt(results, scenario, target.name, || (turn.end(), String::new()));
         }
     }
 
@@ -133,8 +132,12 @@ impl Stage {
 
 /// Measures, and keeps it.
 fn attempt(results: &mut Results, scenario: &Scenario, target: &str, measure: impl FnOnce() -> Figures) {
-    if let Some(figures) = caught(results, scenario, target, measure) {
-        keep(results, scenario, target, figures);
+    let Some((metrics, note)) = caught(results, scenario, target, measure) else { return };
+    for (metric, figure) in metrics {
+        results.push(&scenario.name, target, metric, figure);
+    }
+    if !note.is_empty() {
+        results.note(&scenario.name, target, note);
     }
 }
 
@@ -152,15 +155,6 @@ fn caught<T>(results: &mut Results, scenario: &Scenario, target: &str, work: imp
             results.fail(&scenario.name, target, why.unwrap_or_default());
             None
         }
-    }
-}
-
-fn keep(results: &mut Results, scenario: &Scenario, target: &str, (metrics, note): Figures) {
-    for (metric, figure) in metrics {
-        results.push(&scenario.name, target, metric, figure);
-    }
-    if !note.is_empty() {
-        results.note(&scenario.name, target, note);
     }
 }
 

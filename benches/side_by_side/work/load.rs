@@ -1,11 +1,11 @@
 //! The load: redis-benchmark on a processor of its own, and what a target costs while it runs.
 
 use super::cost::{Cost, Snapshot};
-use super::turns::{self, Turn};
+use super::turns::{Slice, Turn};
 use crate::process::{Process, Side, find};
 use crate::results::Metric;
 use crate::rig::{PASSWORD, Rig};
-use crate::scenario::{Shape, Verb, Work};
+use crate::scenario::{Shape, Verb};
 use crate::targets::Target;
 use rustix::process::Signal;
 use std::fs::File;
@@ -36,17 +36,16 @@ pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> Ve
     await_quiet(rig);
     let mut load = Load::start(rig, target, shape);
     load.measure(rig, target, window);
-    load.end(target)
+    load.end()
 }
 
 /// A load generator at work.
 pub struct Load {
     generator: Process,
-    /// What it needs after a pause.
-    resumed: Duration,
     /// Of all windows so far.
     cost: Cost,
-    audit_bytes: u64,
+    /// The same, of a target that has an audit stream.
+    audit_bytes: Option<u64>,
 }
 
 impl Load {
@@ -91,8 +90,7 @@ impl Load {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(LEAD_IN);
-        let resumed = turns::resumed(Work::Load(shape));
-        Self { generator, resumed, cost: Cost::default(), audit_bytes: 0 }
+        Self { generator, cost: Cost::default(), audit_bytes: target.audit.as_ref().map(|_| 0) }
     }
 
     /// What commands cost, over a window.
@@ -111,7 +109,7 @@ impl Load {
             last_lines(&self.generator.log())
         );
         self.cost.add(&cost);
-        self.audit_bytes += audit.map_or(0, Audit::end);
+        self.audit_bytes = self.audit_bytes.zip(audit).map(|(before, audit)| before + audit.end());
     }
 
     /// Stopped where it is, its connections open.
@@ -121,26 +119,25 @@ impl Load {
     }
 
     /// Ends it.
-    pub fn end(mut self, target: &Target) -> Vec<(Metric, f64)> {
+    pub fn end(mut self) -> Vec<(Metric, f64)> {
         self.generator.end(Signal::KILL);
         let mut metrics = self.cost.per_command();
-        if target.audit.is_some() {
-            metrics.push((Metric::AuditBytes, self.audit_bytes as f64 / self.cost.commands.max(1) as f64));
-        }
+        let each = |bytes: u64| bytes as f64 / self.cost.commands.max(1) as f64;
+        metrics.extend(self.audit_bytes.map(|bytes| (Metric::AuditBytes, each(bytes))));
         metrics
     }
 }
 
 impl Turn for Load {
-    fn slice(&mut self, rig: &Rig, target: &Target, length: Duration) {
+    fn slice(&mut self, rig: &Rig, target: &Target, slice: Slice) {
         self.generator.signal(Signal::CONT);
-        thread::sleep(self.resumed);
-        self.measure(rig, target, length);
+        thread::sleep(slice.lead_in);
+        self.measure(rig, target, slice.length);
         self.generator.signal(Signal::STOP);
     }
 
-    fn end(self: Box<Self>, target: &Target) -> Vec<(Metric, f64)> {
-        Self::end(*self, target)
+    fn end(self: Box<Self>) -> Vec<(Metric, f64)> {
+        Self::end(*self)
     }
 }
 

@@ -13,8 +13,11 @@ use crate::results::Metric;
 use crate::rig::Rig;
 use crate::scenario::{CLIENTS, KEYS, Shape, Verb, Work};
 use crate::targets::Target;
+use load::Load;
+use rate::Rate;
 use std::path::PathBuf;
 use std::time::Duration;
+use turns::Turn;
 
 /// What one round of one target says, and a note beside it.
 pub type Figures = (Vec<(Metric, f64)>, String);
@@ -35,6 +38,24 @@ pub fn measure(rig: &Rig, target: &Target, work: Work, window: Duration) -> Figu
         Work::Idle { .. } | Work::Start => unreachable!("measured of a fresh process"),
     };
     (metrics, String::new())
+}
+
+/// Waits until Redis is by itself, and gives it the values that a work done in turns asks for.
+pub fn prepare(rig: &Rig, work: Work) {
+    load::await_quiet(rig);
+    match work {
+        Work::Load(shape) => rig.set_values(shape.keys, shape.value),
+        _ => rig.set_value(rate::VALUE),
+    }
+}
+
+/// The load of a work done in turns ([`crate::scenario::Scenario::is_in_turns`]) comes about, and rests.
+pub fn begin(rig: &Rig, target: &Target, work: Work) -> Box<dyn Turn> {
+    match work {
+        Work::Load(shape) => Box::new(Load::start(rig, target, shape).paused()),
+        Work::Rate { clients, per_second } => Box::new(Rate::start(rig, target, clients, per_second)),
+        other => unreachable!("{other:?} is not done in turns"),
+    }
 }
 
 /// Measures a target that is started for it.

@@ -2,7 +2,7 @@
 //! latency counts from then, so that a stall is seen by everybody who would have waited.
 
 use super::cost::{Cost, Snapshot};
-use super::turns::{RESUMED, Turn};
+use super::turns::{Slice, Turn};
 use crate::client::{Dialer, Link};
 use crate::results::Metric;
 use crate::rig::{KEY, Rig};
@@ -84,11 +84,12 @@ impl Rate {
 }
 
 impl Turn for Rate {
-    fn slice(&mut self, rig: &Rig, target: &Target, length: Duration) {
+    fn slice(&mut self, rig: &Rig, target: &Target, slice: Slice) {
         // It takes a moment, which in between would make commands late.
         let snapshot = Snapshot::take(rig, target);
         let begin = Instant::now();
-        let (counted, end) = (begin + RESUMED, begin + RESUMED + length);
+        let counted = begin + slice.lead_in;
+        let end = counted + slice.length;
         let mut due = begin;
         loop {
             let now = Instant::now();
@@ -105,7 +106,7 @@ impl Turn for Rate {
         self.cost.add(&snapshot.until_now(rig, target));
     }
 
-    fn end(self: Box<Self>, _: &Target) -> Vec<(Metric, f64)> {
+    fn end(self: Box<Self>) -> Vec<(Metric, f64)> {
         assert!(!self.latencies.is_empty(), "no command of the window was answered in time");
         let mut metrics = percentiles(self.latencies);
         metrics.extend(self.cost.per_command());

@@ -44,7 +44,7 @@ pub fn measure(rig: &Rig, target: &Target, shape: Shape, window: Duration) -> (V
     thread::sleep(window);
     let commands = rig.commands().saturating_sub(before).saturating_sub(1);
     tracer.end(Signal::INT);
-    load.end(target);
+    load.end();
     assert!(commands > 0, "{}: no command reached Redis under strace", target.name);
     let calls = parse(&fs::read_to_string(&summary).expect("strace's summary"));
     let each = |count: u64| count as f64 / commands as f64;
