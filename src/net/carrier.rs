@@ -63,13 +63,7 @@ mod tests {
             outbox::Outbox,
         },
     };
-    use std::{
-        cell::RefCell,
-        io::Write,
-        rc::Rc,
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
     use tokio::{
         runtime::{Builder, LocalOptions},
         time::Instant,
@@ -120,47 +114,28 @@ mod tests {
         );
     }
 
-    /// What the log says, in memory.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Log {
-        fn refusals(&self) -> usize {
-            let text = self.0.lock().expect("nobody panicked");
-            String::from_utf8_lossy(&text).matches("stays what it is").count()
-        }
-    }
-
     #[test]
     fn a_worker_that_may_not_ask_says_so_once_and_goes_on_as_it_is() {
         on_a_worker(scheduler::forbid, async |burst| {
-            let log = Log::default();
-            let writer = log.clone();
+            let log = tempfile::NamedTempFile::new().expect("a file");
+            let refusals = || {
+                let text = std::fs::read_to_string(log.path()).expect("what the log says");
+                text.matches("stays what it is").count()
+            };
             let subscriber = tracing_subscriber::fmt()
                 .with_max_level(tracing::Level::DEBUG)
-                .with_writer(move || writer.clone())
+                .with_writer(Arc::new(log.reopen().expect("the same file")))
                 .finish();
             let _guard = tracing::subscriber::set_default(subscriber);
             let busy = async || {
                 burst();
                 tokio::task::yield_now().await;
             };
-            until("a refusal", || log.refusals() > 0, busy).await;
+            until("a refusal", || refusals() > 0, busy).await;
             let begin = Instant::now();
             // More than it takes to be asked for again, were it.
             until("some time", || begin.elapsed() > Duration::from_millis(200), busy).await;
-            assert_eq!(log.refusals(), 1);
+            assert_eq!(refusals(), 1);
             assert!(scheduler::is(Policy::Ordinary));
         });
     }
